@@ -25,6 +25,8 @@ pub enum ServerMessage<P = RawJson> {
     Unsubscribed(Unsubscribed),
     /// Something was published.
     Event(Event<P>),
+    /// A message that was not meant for this connection; only the position moves.
+    Skipped(Skipped),
     /// Messages were lost.
     Gap(Gap),
     /// History no longer continues what the client has.
@@ -203,6 +205,21 @@ pub struct Event<P = RawJson> {
     pub user_id: Option<UserId>,
     /// The id of the bus event it came from.
     pub event_id: Option<String>,
+}
+
+/// The fields of `skipped`: a publish that excluded this connection (`broadcast_except`) still takes an offset.
+///
+/// Sent only on channels with history, so that an exclusion is never mistaken for a loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The offset of the message that was left out.
+    pub offset: u64,
+    /// Its mark.
+    pub tag: Tag,
+    /// Present when it differs from the epoch of the message before.
+    pub epoch: Option<Epoch>,
 }
 
 /// The fields of `gap`.

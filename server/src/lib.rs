@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Realtime events for axum applications.
+
+mod clock;
+
+pub mod auth;
+pub mod delivery;
+pub mod engine;
+pub mod rules;

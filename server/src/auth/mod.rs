@@ -1,0 +1,215 @@
+//! Who may connect, subscribe and publish.
+//!
+//! An [`Authorizer`] gets parsed parts, never a raw string to slice. Ready-made: [`jwt`], [`cookie`] and [`first_of`]; channel
+//! tokens of the auth endpoint live in [`channel_token`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use fanfare_protocol::{ChannelName, EventName, RawJson, SocketId, UserId};
+
+/// Decides who may connect, subscribe and publish. Every call has a deadline of two seconds; no answer means "not now".
+#[async_trait]
+pub trait Authorizer: Send + Sync {
+    /// Who is this?
+    ///
+    /// Called once for the handshake (no token, unless it had an `Authorization: Bearer` header), and again for every
+    /// `authenticate` message.
+    ///
+    /// # Errors
+    /// [`Denied::NoCredentials`] when there is nothing to judge, [`Denied::Refused`] when there is and it is wrong.
+    async fn connect(&self, credentials: &Credentials<'_>) -> Result<Identity, Denied>;
+
+    /// May this connection subscribe? Asked for every kind of channel, unless a valid channel token already says so.
+    ///
+    /// By default public channels are open to everybody and other channels are refused.
+    ///
+    /// # Errors
+    /// The reason to refuse.
+    async fn subscribe(&self, caller: &Caller, channel: &ChannelName) -> Result<Grant, Denied> {
+        let _ = caller;
+        match channel.kind() {
+            fanfare_protocol::ChannelKind::Public => Ok(Grant::default()),
+            _ => Err(Denied::refused("this channel needs a channel token")),
+        }
+    }
+
+    /// May this connection publish a client event? Asked only where the channel's rule allows client events at all.
+    ///
+    /// By default everybody who is subscribed may.
+    ///
+    /// # Errors
+    /// The reason to refuse.
+    async fn publish(
+        &self,
+        caller: &Caller,
+        channel: &ChannelName,
+        event: &EventName,
+    ) -> Result<(), Denied> {
+        let _ = (caller, channel, event);
+        Ok(())
+    }
+}
+
+/// What a peer shows to say who it is.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Credentials<'a> {
+    /// The head of the HTTP request that opened the connection, or that asked the auth endpoint. Absent once the connection
+    /// is identified: a token that refreshes it is judged alone.
+    pub request: Option<&'a http::request::Parts>,
+    /// The bearer token, from an `authenticate` message or the `Authorization` header.
+    pub token: Option<&'a Token>,
+    /// Where the request came from, where that is known.
+    pub remote: Option<SocketAddr>,
+}
+
+impl<'a> Credentials<'a> {
+    /// Credentials of one request.
+    #[must_use]
+    pub fn new(
+        request: Option<&'a http::request::Parts>,
+        token: Option<&'a Token>,
+        remote: Option<SocketAddr>,
+    ) -> Self {
+        Self {
+            request,
+            token,
+            remote,
+        }
+    }
+}
+
+/// A bearer token; it never shows itself in logs.
+#[derive(Clone)]
+pub struct Token(Box<str>);
+
+impl Token {
+    /// Takes a token's text.
+    #[must_use]
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whoever verifies it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Who a connection belongs to.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Identity {
+    /// The user.
+    pub user: UserId,
+    /// What other members of a presence channel may know, a JSON value; `{}` when absent.
+    pub info: Option<RawJson>,
+    /// When the identity ends unless it is refreshed.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl Identity {
+    /// A user without further information and without an end.
+    #[must_use]
+    pub fn new(user: UserId) -> Self {
+        Self {
+            user,
+            info: None,
+            expires_at: None,
+        }
+    }
+
+    /// Adds what other members may know.
+    #[must_use]
+    pub fn with_info(mut self, info: RawJson) -> Self {
+        self.info = Some(info);
+        self
+    }
+
+    /// Adds an end.
+    #[must_use]
+    pub fn expiring_at(mut self, expires_at: SystemTime) -> Self {
+        self.expires_at = Some(expires_at);
+        self
+    }
+}
+
+/// The connection that asks.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Caller {
+    /// Its id.
+    pub socket: SocketId,
+    /// Who it belongs to; none when anonymous.
+    pub identity: Option<Identity>,
+}
+
+impl Caller {
+    /// A connection and its owner.
+    #[must_use]
+    pub fn new(socket: SocketId, identity: Option<Identity>) -> Self {
+        Self { socket, identity }
+    }
+
+    /// The user, or the refusal that asks for credentials.
+    ///
+    /// # Errors
+    /// [`Denied::NoCredentials`] when the connection is anonymous.
+    pub fn user(&self) -> Result<&UserId, Denied> {
+        self.identity
+            .as_ref()
+            .map(|identity| &identity.user)
+            .ok_or(Denied::NoCredentials)
+    }
+}
+
+/// A permitted subscription.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Grant {
+    /// On presence channels: what others may know of this member, in place of the identity's own `info`.
+    pub info: Option<RawJson>,
+    /// When the permission ends; the subscription ends with it.
+    pub expires_at: Option<SystemTime>,
+}
+
+/// Why the answer is no.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Denied {
+    /// Nothing was shown that could be judged.
+    #[error("authentication required")]
+    NoCredentials,
+    /// What was shown is wrong, or not enough. The text reaches the client.
+    #[error("{reason}")]
+    Refused {
+        /// A sentence for the client.
+        reason: String,
+    },
+    /// Whoever decides did not answer; the same request may succeed later.
+    #[error("the authorizer did not answer: {detail}")]
+    Unavailable {
+        /// What happened, for the log; the client is not told.
+        detail: String,
+    },
+}
+
+impl Denied {
+    /// A refusal with a sentence for the client.
+    #[must_use]
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused {
+            reason: reason.into(),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The nouns that the rooms of the server hand to each other. None of them is serializable: the wire has its own types.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_protocol::{
+    ChannelName, Event, EventName, IdempotencyKey, Position, RawJson, SocketId, Tag, UserId,
+};
+
+/// What someone asked us to send.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Publication {
+    /// Where to.
+    pub channel: ChannelName,
+    /// The event's name.
+    pub event: EventName,
+    /// The payload; nobody parses it.
+    pub data: RawJson,
+    /// A connection that must not get it.
+    pub except: Option<SocketId>,
+    /// Who sent it, on client events.
+    pub user: Option<UserId>,
+    /// The id of the bus event it came from.
+    pub event_id: Option<Arc<str>>,
+    /// A repetition with the same key within ten minutes yields the first result and no second message.
+    pub key: Option<IdempotencyKey>,
+}
+
+impl Publication {
+    /// A publication to everybody who is subscribed.
+    #[must_use]
+    pub fn new(channel: ChannelName, event: EventName, data: RawJson) -> Self {
+        Self {
+            channel,
+            event,
+            data,
+            except: None,
+            user: None,
+            event_id: None,
+            key: None,
+        }
+    }
+
+    /// Leaves one connection out.
+    #[must_use]
+    pub fn except(mut self, socket: SocketId) -> Self {
+        self.except = Some(socket);
+        self
+    }
+
+    /// Says who sent it.
+    #[must_use]
+    pub fn from_user(mut self, user: UserId) -> Self {
+        self.user = Some(user);
+        self
+    }
+
+    /// Makes a repetition harmless.
+    #[must_use]
+    pub fn with_key(mut self, key: IdempotencyKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+}
+
+/// A publication as it reaches a node, with its place in the channel's history.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Its position; none on channels without one.
+    pub position: Option<Position>,
+    /// The tag of the message before it; present whenever `position` is.
+    pub previous: Option<Tag>,
+    /// The event's name.
+    pub event: EventName,
+    /// The payload.
+    pub data: RawJson,
+    /// A connection that must not get it.
+    pub except: Option<SocketId>,
+    /// Who sent it, on client events.
+    pub user: Option<UserId>,
+    /// The id of the bus event it came from.
+    pub event_id: Option<Arc<str>>,
+}
+
+impl Delivery {
+    /// A publication at its position.
+    #[must_use]
+    pub fn new(
+        publication: Publication,
+        position: Option<Position>,
+        previous: Option<Tag>,
+    ) -> Self {
+        let Publication {
+            channel,
+            event,
+            data,
+            except,
+            user,
+            event_id,
+            key: _,
+        } = publication;
+        Self {
+            channel,
+            position,
+            previous,
+            event,
+            data,
+            except,
+            user,
+            event_id,
+        }
+    }
+
+    /// The bytes it holds, for bounded queues.
+    #[must_use]
+    pub fn cost_bytes(&self) -> usize {
+        self.data.len() + self.event.as_str().len() + self.channel.as_str().len() + 64
+    }
+
+    /// The wire form, without the epoch (which is told only when it changes).
+    #[must_use]
+    pub fn to_event(&self) -> Event {
+        Event {
+            channel: self.channel.clone(),
+            event: self.event.clone(),
+            data: self.data.clone(),
+            offset: self.position.map(|position| position.offset),
+            tag: self.position.map(|position| position.tag),
+            epoch: None,
+            user_id: self.user.clone(),
+            event_id: self.event_id.as_deref().map(str::to_owned),
+        }
+    }
+}
+
+/// What became of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// Its position; none on channels without one.
+    pub position: Option<Position>,
+    /// Whether an earlier publication with the same key already stood; nothing was sent this time.
+    pub is_duplicate: bool,
+}
+
+impl Published {
+    /// A fresh publication at its position.
+    #[must_use]
+    pub const fn new(position: Option<Position>) -> Self {
+        Self {
+            position,
+            is_duplicate: false,
+        }
+    }
+
+    /// The result of an earlier publication with the same key.
+    #[must_use]
+    pub const fn duplicate(position: Option<Position>) -> Self {
+        Self {
+            position,
+            is_duplicate: true,
+        }
+    }
+}
+
+/// What a channel keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retention {
+    /// How many messages are kept at most; 0 keeps none.
+    pub size: u32,
+    /// For how long.
+    pub ttl: Duration,
+    /// Whether messages carry positions. Always so where messages are kept, and on presence channels.
+    pub is_positioned: bool,
+}
+
+impl Retention {
+    /// Live only: nothing is kept and messages carry no position.
+    pub const NONE: Self = Self {
+        size: 0,
+        ttl: Duration::ZERO,
+        is_positioned: false,
+    };
+
+    /// Keeps the last `size` messages for `ttl`.
+    #[must_use]
+    pub const fn new(size: u32, ttl: Duration) -> Self {
+        Self {
+            size,
+            ttl,
+            is_positioned: true,
+        }
+    }
+}
+
+/// Which part of a history is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryRange {
+    /// What came after an offset, oldest first, at most `limit`.
+    After {
+        /// The last offset that is already known.
+        offset: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// The newest messages, oldest first, at most `limit`.
+    Last {
+        /// At most so many.
+        limit: u32,
+    },
+}
+
+/// Part of a channel's history, and where the channel stood when it was read.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// The channel's position at the moment of the read.
+    pub top: Position,
+    /// The messages, oldest first, each with its position.
+    pub entries: Vec<Delivery>,
+}
+
+/// Who is in a presence channel, and at which position this holds.
+#[derive(Debug, Clone)]
+pub struct Members {
+    /// How many users.
+    pub count: u64,
+    /// The users, at most the engine's cap.
+    pub members: Vec<fanfare_protocol::Member>,
+    /// The channel's position that the snapshot is valid for.
+    pub position: Position,
+}
+
+/// How a connection left a presence channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Departure {
+    /// It unsubscribed or said goodbye: effective at once, reason `left`.
+    Goodbye,
+    /// The server took it out: effective at once, reason `removed`.
+    Removed,
+    /// Its socket was lost: effective after the grace period, reason `lost`, unless the user is back by then.
+    Lost,
+}
+
+impl Departure {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Goodbye => "left",
+            Self::Removed => "removed",
+            Self::Lost => "lost",
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Channel rules: the first matching prefix decides what a channel keeps and who may publish.
+
+use std::time::Duration;
+
+use fanfare_protocol::{ChannelKind, ChannelName};
+
+use crate::delivery::Retention;
+
+/// What holds for the channels of one prefix.
+///
+/// The default is live only: no history, no client events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelRule {
+    /// How many messages are kept; 0 (default) keeps none. At most 1,000.
+    pub history_size: u32,
+    /// For how long; 5 minutes by default.
+    pub history_ttl: Duration,
+    /// Whether members are known to each other. On by default exactly for `presence-` channels.
+    pub presence: Option<bool>,
+    /// Whether subscribed clients may publish events; off by default.
+    pub client_publish: bool,
+    /// The most messages a subscription may `rewind`; 0 (default) allows none.
+    pub rewind_max: u32,
+    /// What a client gets that does not read fast enough.
+    pub slow_reader: SlowReader,
+}
+
+/// What a client gets that does not read fast enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SlowReader {
+    /// The connection is closed with 4100; it reconnects and recovers. The default.
+    #[default]
+    Close,
+    /// This channel's messages are left out for it until it has caught up; then it gets one `gap`.
+    Drop,
+}
+
+impl Default for ChannelRule {
+    fn default() -> Self {
+        Self {
+            history_size: 0,
+            history_ttl: Duration::from_secs(300),
+            presence: None,
+            client_publish: false,
+            rewind_max: 0,
+            slow_reader: SlowReader::Close,
+        }
+    }
+}
+
+impl ChannelRule {
+    /// Keeps the last `size` messages for `ttl`.
+    #[must_use]
+    pub fn with_history(mut self, size: u32, ttl: Duration) -> Self {
+        self.history_size = size.min(HISTORY_SIZE_MAX);
+        self.history_ttl = ttl;
+        self
+    }
+
+    /// Switches presence on or off, whatever the prefix says.
+    #[must_use]
+    pub fn with_presence(mut self, presence: bool) -> Self {
+        self.presence = Some(presence);
+        self
+    }
+
+    /// Lets subscribed clients publish events.
+    #[must_use]
+    pub fn with_client_publish(mut self) -> Self {
+        self.client_publish = true;
+        self
+    }
+
+    /// Lets a subscription start with up to `count` past messages.
+    #[must_use]
+    pub fn with_rewind(mut self, count: u32) -> Self {
+        self.rewind_max = count;
+        self
+    }
+
+    /// Decides what a client gets that does not read fast enough.
+    #[must_use]
+    pub fn with_slow_reader(mut self, slow_reader: SlowReader) -> Self {
+        self.slow_reader = slow_reader;
+        self
+    }
+}
+
+/// The rule of every channel: the first prefix that matches wins.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelRules {
+    rules: Vec<(String, ChannelRule)>,
+    fallback: ChannelRule,
+}
+
+impl ChannelRules {
+    /// No rules: every channel is live only.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a rule behind the ones already there. An empty prefix matches every channel.
+    #[must_use]
+    pub fn with(mut self, prefix: impl Into<String>, rule: ChannelRule) -> Self {
+        self.rules.push((prefix.into(), rule));
+        self
+    }
+
+    /// The rule of a channel.
+    #[must_use]
+    pub fn of(&self, channel: &ChannelName) -> &ChannelRule {
+        let matching = self
+            .rules
+            .iter()
+            .find(|(prefix, _)| channel.as_str().starts_with(prefix.as_str()));
+        matching.map_or(&self.fallback, |(_, rule)| rule)
+    }
+
+    /// Whether members of a channel are known to each other.
+    #[must_use]
+    pub fn has_presence(&self, channel: &ChannelName) -> bool {
+        self.of(channel)
+            .presence
+            .unwrap_or(channel.kind() == ChannelKind::Presence)
+    }
+
+    /// What a channel keeps. Presence channels without a rule of their own keep enough for diffs to be recovered.
+    #[must_use]
+    pub fn retention(&self, channel: &ChannelName) -> Retention {
+        let rule = self.of(channel);
+        if rule.history_size > 0 {
+            return Retention::new(rule.history_size, rule.history_ttl);
+        }
+        if self.has_presence(channel) {
+            return Retention::new(PRESENCE_HISTORY_SIZE, rule.history_ttl);
+        }
+        Retention::NONE
+    }
+}
+
+/// 1,000: a full history of a channel stays a bounded, readable reply.
+const HISTORY_SIZE_MAX: u32 = 1_000;
+
+/// 100: the recovery window that is promised; presence diffs are of no use without one.
+const PRESENCE_HISTORY_SIZE: u32 = 100;
