@@ -1,0 +1,148 @@
+//! What can go wrong, as the application hears it.
+
+use std::fmt;
+
+use fanfare_protocol::Code;
+
+/// Why something failed. The texts are static: an error costs nothing to make and carries no payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The server refused a command.
+    Server {
+        /// The number from the table of codes.
+        code: u16,
+        /// The server's sentence.
+        text: String,
+        /// Whether the same command may succeed later.
+        retry: bool,
+        /// When to retry, in milliseconds from the reply.
+        retry_after: Option<u64>,
+    },
+    /// The connection ended.
+    Transport {
+        /// The WebSocket close code.
+        code: u16,
+        /// The reason given with it.
+        reason: String,
+    },
+    /// No greeting, or no answer to the credentials, arrived in time.
+    HandshakeTimeout,
+    /// Nothing was heard after a ping.
+    PingTimeout,
+    /// The server said something that is not this protocol.
+    Protocol,
+    /// The credentials were refused, by the server or by the token provider.
+    Unauthorized,
+    /// The token provider failed or did not answer in time.
+    Token,
+    /// The auth endpoint refused the channel.
+    AuthForbidden {
+        /// Its HTTP status.
+        status: u16,
+    },
+    /// The auth endpoint could not be asked.
+    AuthFailed,
+    /// The auth endpoint did not answer in time.
+    AuthTimeout,
+    /// The server did not answer a command in time; a publish may have happened.
+    Timeout,
+    /// The request waited too long for a connection and was never sent.
+    Expired,
+    /// Too many requests, or too many bytes of them, are waiting.
+    QueueFull,
+    /// The payload is above what the server takes.
+    PayloadTooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The client was disconnected.
+    Closed,
+    /// The request was aborted; a publish may have happened.
+    Aborted,
+}
+
+impl ClientError {
+    /// A short name that programs can compare: the `code` of the JavaScript error.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Server { code, .. } => match *code {
+                code if code == Code::RATE_LIMITED.number() => "rate-limited",
+                code if code == Code::PAYLOAD_TOO_LARGE.number() => "payload-too-large",
+                _ => "rejected",
+            },
+            Self::Transport { .. } => "transport",
+            Self::HandshakeTimeout => "handshake-timeout",
+            Self::PingTimeout => "ping-timeout",
+            Self::Protocol => "protocol",
+            Self::Unauthorized => "unauthorized",
+            Self::Token => "token",
+            Self::AuthForbidden { .. } => "auth-forbidden",
+            Self::AuthFailed => "auth-http",
+            Self::AuthTimeout => "auth-timeout",
+            Self::Timeout => "ack-timeout",
+            Self::Expired => "expired",
+            Self::QueueFull => "queue-full",
+            Self::PayloadTooLarge { .. } => "payload-too-large",
+            Self::Closed => "closed",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// A sentence for people.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Server { text, .. } => text,
+            Self::Transport { .. } => "the connection was lost",
+            Self::HandshakeTimeout => "the server did not greet in time",
+            Self::PingTimeout => "the server did not answer a ping",
+            Self::Protocol => "the server sent something that is not this protocol",
+            Self::Unauthorized => "the credentials were refused",
+            Self::Token => "no token could be had",
+            Self::AuthForbidden { .. } => "the auth endpoint refused this channel",
+            Self::AuthFailed => "the auth endpoint could not be asked",
+            Self::AuthTimeout => "the auth endpoint did not answer in time",
+            Self::Timeout => "the server did not answer in time",
+            Self::Expired => "the request waited too long for a connection",
+            Self::QueueFull => "too many requests are waiting",
+            Self::PayloadTooLarge { .. } => "the payload is larger than the server takes",
+            Self::Closed => "the client is disconnected",
+            Self::Aborted => "the request was aborted",
+        }
+    }
+
+    /// Whether the same thing may succeed later without a change.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Server { retry, .. } => *retry,
+            Self::Transport { .. }
+            | Self::HandshakeTimeout
+            | Self::PingTimeout
+            | Self::Token
+            | Self::AuthFailed
+            | Self::AuthTimeout
+            | Self::Timeout
+            | Self::Expired
+            | Self::QueueFull => true,
+            Self::Protocol
+            | Self::Unauthorized
+            | Self::AuthForbidden { .. }
+            | Self::PayloadTooLarge { .. }
+            | Self::Closed
+            | Self::Aborted => false,
+        }
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl std::error::Error for ClientError {}

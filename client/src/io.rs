@@ -1,0 +1,467 @@
+//! Everything that can go in and everything that can come out.
+
+use fanfare_protocol::{
+    ChannelName, EventName, IdempotencyKey, Member, Position, RawJson, Reply, ServerMessage,
+    SocketId, UserId,
+};
+
+use crate::error::ClientError;
+use crate::options::SubscribeOptions;
+use crate::time::Millis;
+
+/// A payload as the host holds it: a JavaScript value in a browser, JSON text natively.
+///
+/// The machine never looks into a payload, with one exception: who came and who left, which only the host can read.
+pub trait Payload: Clone {
+    /// Reads the payload of a `member_added` event, `{id, info}`; `None` when it has another shape.
+    fn member_added(&self) -> Option<Member<Self>>;
+
+    /// Reads the payload of a `member_removed` event, `{id, reason}`; `None` when it has another shape.
+    fn member_removed(&self) -> Option<(UserId, Option<String>)>;
+}
+
+/// Names a request of the host, so that it finds the reply. The host chooses it and does not use it twice at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What the host tells the machine.
+///
+/// `Opened`, `Message`, `Unreadable` and `Closed` speak of the socket of the newest [`Output::Open`]. After
+/// [`Output::Close`], and after a new `Open`, the host passes on nothing more from an earlier socket.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input<P> {
+    /// The application wants a connection. Also retries at once while one is waited for.
+    Connect,
+    /// The application wants no connection. Subscriptions stay wanted and come back with the next `Connect`.
+    Disconnect,
+    /// The application wants a channel. Without effect on a channel that is already wanted, unless it has failed.
+    Subscribe {
+        /// The channel.
+        channel: ChannelName,
+        /// Where to start and what to say.
+        options: SubscribeOptions,
+    },
+    /// The application no longer wants a channel. No event of it comes out after this.
+    Unsubscribe {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Sends a client event. Waits for a connection, and for the channel where that is wanted.
+    Publish {
+        /// Names the reply.
+        request: RequestId,
+        /// The channel.
+        channel: ChannelName,
+        /// The event's name.
+        event: EventName,
+        /// The payload.
+        data: RawJson,
+        /// Makes a repetition harmless; made up when absent.
+        key: Option<IdempotencyKey>,
+    },
+    /// Sends a typed event to the server's event bus.
+    Emit {
+        /// Names the reply.
+        request: RequestId,
+        /// The event's name.
+        event: EventName,
+        /// The payload.
+        data: RawJson,
+        /// Makes a repetition harmless; made up when absent.
+        key: Option<IdempotencyKey>,
+    },
+    /// Asks for the members of a presence channel.
+    Presence {
+        /// Names the reply.
+        request: RequestId,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Asks for past events.
+    History {
+        /// Names the reply.
+        request: RequestId,
+        /// The channel.
+        channel: ChannelName,
+        /// Only events after this position.
+        since: Option<Position>,
+        /// At most so many events.
+        limit: Option<u32>,
+    },
+    /// The application lost interest in a reply. What was sent stays sent.
+    Abort {
+        /// The request.
+        request: RequestId,
+    },
+    /// The application logs in (a token) or out (none).
+    SetToken(Option<String>),
+    /// Answers [`Output::NeedToken`].
+    Token(TokenReply),
+    /// Answers [`Output::NeedChannelAuth`].
+    ChannelAuth {
+        /// The channel asked about.
+        channel: ChannelName,
+        /// The socket asked about: an answer for an earlier one is ignored.
+        socket_id: SocketId,
+        /// The answer.
+        reply: ChannelAuthReply,
+    },
+    /// The socket is open.
+    Opened,
+    /// A message arrived. A batch is one input per message, with the outputs drained in between or at its end.
+    Message(ServerMessage<P>),
+    /// A frame arrived that is not a message of this protocol.
+    Unreadable,
+    /// The socket is closed, or could not be opened (1006).
+    Closed {
+        /// The WebSocket close code.
+        code: u16,
+        /// The reason given with it.
+        reason: String,
+    },
+    /// The time of [`Client::next_timeout`](crate::Client::next_timeout) has come.
+    TimedOut,
+    /// The network is said to be back.
+    Online,
+    /// The network is said to be gone.
+    Offline,
+    /// The page is visible again, came out of the cache, or the clock jumped.
+    Wake,
+    /// The page goes into the cache: no code will run until `Wake`.
+    Suspend,
+}
+
+/// An answer to [`Output::NeedToken`].
+#[derive(Clone, PartialEq, Eq)]
+pub enum TokenReply {
+    /// Here it is.
+    Token(String),
+    /// Connect without one.
+    Anonymous,
+    /// The user may not connect: stop.
+    Unauthorized,
+    /// It could not be had: try again later.
+    Failed,
+}
+
+impl std::fmt::Debug for TokenReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token(..)",
+            Self::Anonymous => "Anonymous",
+            Self::Unauthorized => "Unauthorized",
+            Self::Failed => "Failed",
+        })
+    }
+}
+
+/// An answer to [`Output::NeedChannelAuth`].
+#[derive(Clone, PartialEq, Eq)]
+pub enum ChannelAuthReply {
+    /// The endpoint said yes.
+    Granted {
+        /// The channel token.
+        auth: String,
+        /// Signed member data, exactly as answered.
+        channel_data: Option<String>,
+    },
+    /// The endpoint said no: the subscription fails.
+    Forbidden {
+        /// Its HTTP status.
+        status: u16,
+    },
+    /// The endpoint could not be asked: try again later.
+    Failed {
+        /// When to try again, in milliseconds from now.
+        retry_after: Option<u64>,
+    },
+}
+
+impl std::fmt::Debug for ChannelAuthReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Granted { .. } => f.write_str("Granted(..)"),
+            Self::Forbidden { status } => write!(f, "Forbidden({status})"),
+            Self::Failed { .. } => f.write_str("Failed"),
+        }
+    }
+}
+
+/// What the machine tells the host to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output<P> {
+    /// Open a socket; whatever socket there was before is gone.
+    Open {
+        /// 0 for the first attempt and for the first after a healthy connection.
+        attempt: u32,
+    },
+    /// Send a text frame.
+    Send(String),
+    /// Close the socket and forget it: nothing it still says may come in.
+    Close {
+        /// The WebSocket close code.
+        code: u16,
+        /// The reason to give.
+        reason: &'static str,
+    },
+    /// Get a token and answer with [`Input::Token`]. At most one question is open at a time.
+    NeedToken {
+        /// Why.
+        reason: TokenReason,
+    },
+    /// Get a channel token and answer with [`Input::ChannelAuth`].
+    NeedChannelAuth {
+        /// The channel.
+        channel: ChannelName,
+        /// The socket the token will be bound to.
+        socket_id: SocketId,
+        /// Why.
+        reason: AuthReason,
+    },
+    /// The answer for this channel is no longer wanted.
+    CancelChannelAuth {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Tell the application.
+    Event(Event<P>),
+}
+
+/// Why a token is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenReason {
+    /// For a connection that is about to be made.
+    Connect,
+    /// The one in use is about to end.
+    Expiring,
+    /// The server refused the last one.
+    Rejected,
+}
+
+/// Why a channel token is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthReason {
+    /// For a new subscription.
+    Subscribe,
+    /// For a subscription that comes back.
+    Resubscribe,
+    /// The server did not take the last one.
+    Expired,
+}
+
+/// What the application is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<P> {
+    /// The connection's state changed.
+    Connection(ConnectionStatus),
+    /// A channel's state changed.
+    Channel(ChannelStatus),
+    /// Something was published.
+    Message(Message<P>),
+    /// The members of a presence channel, all of them: after a subscription, and when they had to be asked for again.
+    Sync {
+        /// The channel.
+        channel: ChannelName,
+        /// How many there are; may exceed the length of `members`, which the server caps.
+        count: u64,
+        /// The members, ordered by id.
+        members: Vec<Member<P>>,
+    },
+    /// A member came.
+    Joined {
+        /// The channel.
+        channel: ChannelName,
+        /// The member.
+        member: Member<P>,
+        /// Where the channel stood then.
+        position: Option<Position>,
+        /// Whether it happened while the client was away.
+        recovered: bool,
+    },
+    /// A member left.
+    Left {
+        /// The channel.
+        channel: ChannelName,
+        /// Who.
+        id: UserId,
+        /// What was known about them.
+        info: Option<P>,
+        /// Why, in the server's words.
+        reason: Option<String>,
+        /// Where the channel stood then.
+        position: Option<Position>,
+        /// Whether it happened while the client was away.
+        recovered: bool,
+    },
+    /// Messages of a channel were lost: reload what depends on them.
+    Gap(Gap),
+    /// A channel's history started anew: reload what depends on it.
+    Reset(Reset),
+    /// A request has its answer. Every request gets exactly one.
+    RequestDone {
+        /// The request.
+        request: RequestId,
+        /// The answer.
+        result: Result<Reply<P>, ClientError>,
+    },
+    /// Something went wrong that belongs to no request and changes no state.
+    Error(ClientError),
+}
+
+/// The state of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// Never asked to connect.
+    Idle,
+    /// On the way to the first connection.
+    Connecting,
+    /// Open, greeted and authenticated.
+    Connected,
+    /// Lost, on the way back.
+    Reconnecting,
+    /// The network is gone or the page sleeps; no timer runs.
+    Offline,
+    /// Ended by the application.
+    Disconnected,
+    /// Ended for good by the server or by refused credentials; only a new `Connect` tries again.
+    Failed,
+}
+
+/// The connection's state and how it came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionStatus {
+    /// The state.
+    pub state: ConnectionState,
+    /// The state before; the same when only the attempt changed.
+    pub previous: ConnectionState,
+    /// How many attempts have failed since the last healthy connection.
+    pub attempt: u32,
+    /// When the next attempt is made.
+    pub retry_at: Option<Millis>,
+    /// The id of the connection.
+    pub socket_id: Option<SocketId>,
+    /// Whether this connection follows an earlier one of the same `Connect`.
+    pub resumed: bool,
+    /// Why, when something went wrong.
+    pub error: Option<ClientError>,
+    /// The close code, where there was one.
+    pub code: Option<u16>,
+    /// The reason given with it.
+    pub reason: Option<String>,
+}
+
+/// The state of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChannelState {
+    /// Waits for a channel token.
+    Authorizing,
+    /// Asked for, or about to be asked for again.
+    Subscribing,
+    /// Confirmed: events flow.
+    Subscribed,
+    /// Wanted, but there is no connection. Position and members are kept; the members may be out of date.
+    Suspended,
+    /// Refused; only a new `Subscribe` tries again.
+    Failed,
+    /// Not wanted, or ended by the server.
+    Closed,
+}
+
+/// A subscription's state and how it came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelStatus {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The state.
+    pub state: ChannelState,
+    /// The state before.
+    pub previous: ChannelState,
+    /// On `Subscribed`: whether nothing was missed since the last time.
+    pub recovered: bool,
+    /// Why, when something went wrong.
+    pub error: Option<ClientError>,
+}
+
+/// A publication as it reaches the application.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Message<P> {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The event's name.
+    pub event: EventName,
+    /// The payload.
+    pub data: P,
+    /// Its place in the channel's history, on channels that keep one.
+    pub position: Option<Position>,
+    /// Who sent it, on client events.
+    pub user_id: Option<UserId>,
+    /// The id of the bus event it came from.
+    pub event_id: Option<String>,
+    /// Whether it was published while the client was away, or before it came.
+    pub recovered: bool,
+}
+
+/// A loss that the application must know of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The first lost offset, where it is known.
+    pub from: Option<u64>,
+    /// The last lost offset, where it is known.
+    pub to: Option<u64>,
+    /// Why.
+    pub reason: GapReason,
+    /// Where the channel stands after the gap, on channels with history.
+    pub position: Option<Position>,
+}
+
+/// Why messages were lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// The history no longer reaches back to where the client was.
+    Expired,
+    /// The history started anew while the client was away.
+    Epoch,
+    /// The channel keeps no history and the client was away.
+    Away,
+    /// The server's answer left messages out.
+    Sequence,
+    /// The server said so, in its words.
+    Server(String),
+}
+
+/// A new start of a channel's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reset {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Where it stands now.
+    pub position: Position,
+    /// The server's words; empty when the client found out itself.
+    pub reason: String,
+}
+
+impl ConnectionStatus {
+    pub(crate) fn idle() -> Self {
+        Self {
+            state: ConnectionState::Idle,
+            previous: ConnectionState::Idle,
+            attempt: 0,
+            retry_at: None,
+            socket_id: None,
+            resumed: false,
+            error: None,
+            code: None,
+            reason: None,
+        }
+    }
+}
