@@ -1,1 +1,65 @@
-fn main() {}
+//! The project's own commands: `cargo xtask <command>`.
+
+mod demo;
+mod error;
+mod fingerprint;
+mod npm;
+mod process;
+mod progress;
+mod tools;
+mod wasm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::demo::DemoOptions;
+use crate::error::Result;
+use crate::workspace::Workspace;
+
+/// Builds, shows and checks Fanfare.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Options {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Start the chat example, with everything it needs.
+    Demo(DemoOptions),
+    /// Build the browser client into npm/wasm.
+    Wasm,
+    /// Build the npm package, the browser client included.
+    Npm,
+    /// Get the tools that the other commands need, and nothing else.
+    Tools,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let workspace = Workspace::locate();
+    match run(&workspace, options.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.sentence());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(workspace: &Workspace, task: Task) -> Result<()> {
+    match task {
+        Task::Demo(options) => demo::run(workspace, &options),
+        Task::Wasm => wasm::build(workspace),
+        Task::Npm => npm::build(workspace),
+        Task::Tools => {
+            for program in tools::all(workspace)? {
+                println!("{}", program.display());
+            }
+            Ok(())
+        }
+    }
+}
