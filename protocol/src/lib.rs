@@ -9,8 +9,10 @@
 //!
 //! This crate does no I/O, reads no clock and knows no runtime.
 
+pub mod app_events;
 pub mod code;
 pub mod command;
+pub mod json;
 pub mod message;
 pub mod name;
 pub mod position;
@@ -18,9 +20,10 @@ pub mod raw;
 
 pub use code::{Code, Disposition};
 pub use command::{Command, Request, Subscribe};
+pub use json::{DecodeError, DecodeProblem};
 pub use message::{
     Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
-    SubscriptionError, SubscriptionSucceeded, Unsubscribed,
+    Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
 };
 pub use name::{ChannelKind, ChannelName, EventName, IdempotencyKey, NameError, SocketId, UserId};
 pub use position::{Epoch, Link, Position, PositionError, Tag};

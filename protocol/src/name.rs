@@ -17,13 +17,13 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 #[non_exhaustive]
 pub enum NameError {
     /// The text is empty.
-    #[error("a {what} must not be empty")]
+    #[error("the {what} must not be empty")]
     Empty {
         /// Which name was attempted.
         what: &'static str,
     },
     /// The text is longer than the limit.
-    #[error("a {what} has at most {bytes_max} bytes, this one has {bytes}")]
+    #[error("the {what} may have at most {bytes_max} bytes, this one has {bytes}")]
     TooLong {
         /// Which name was attempted.
         what: &'static str,
@@ -33,7 +33,7 @@ pub enum NameError {
         bytes_max: usize,
     },
     /// The text holds a character outside the grammar.
-    #[error("a {what} must not contain {character:?} (byte {at})")]
+    #[error("the {what} must not contain {} (byte {at})", Shown(*character))]
     BadCharacter {
         /// Which name was attempted.
         what: &'static str,
@@ -45,6 +45,19 @@ pub enum NameError {
     /// The text is not 32 hexadecimal digits.
     #[error("a socket id is 32 lower-case hexadecimal digits")]
     NotASocketId,
+}
+
+/// A character as an error text shows it: never one that could act on a terminal or a log.
+struct Shown(char);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ' ' => f.write_str("a space"),
+            '!'..='~' => write!(f, "`{}`", self.0),
+            other => write!(f, "U+{:04X}", u32::from(other)),
+        }
+    }
 }
 
 macro_rules! text_name {

@@ -1,0 +1,74 @@
+//! From fields to a [`Request`].
+
+use crate::command::{Command, Request, Subscribe};
+use crate::json::error::{DecodeError, DecodeProblem};
+use crate::json::field::Field;
+use crate::json::value::{Object, Reader, name, number, number_u32, position, text};
+use crate::raw::RawJson;
+
+/// Reads a command of the native dialect.
+pub(crate) fn read_request<O: Object>(
+    object: &O,
+    payload: fn(O::Value) -> RawJson,
+) -> Result<Request, DecodeError> {
+    let fields = Reader::new(object);
+    let id = fields.optional(Field::Id, number)?;
+    match command(&fields, payload) {
+        Ok(command) => Ok(Request { id, command }),
+        Err(problem) => Err(DecodeError { id, problem }),
+    }
+}
+
+fn command<O: Object>(
+    fields: &Reader<'_, O>,
+    payload: fn(O::Value) -> RawJson,
+) -> Result<Command, DecodeProblem> {
+    fields.kind(Field::Type, |kind| {
+        Ok(match kind {
+            "authenticate" => Command::Authenticate {
+                token: fields.required(Field::Token, text)?,
+            },
+            "subscribe" => Command::Subscribe(read_subscribe(fields, payload)?),
+            "unsubscribe" => Command::Unsubscribe {
+                channel: fields.required(Field::Channel, name)?,
+            },
+            "publish" => Command::Publish {
+                channel: fields.required(Field::Channel, name)?,
+                event: fields.required(Field::Event, name)?,
+                data: payload(fields.payload(Field::Data)?),
+                key: fields.optional(Field::Key, name)?,
+            },
+            "emit" => Command::Emit {
+                event: fields.required(Field::Event, name)?,
+                data: payload(fields.payload(Field::Data)?),
+                key: fields.optional(Field::Key, name)?,
+            },
+            "presence" => Command::Presence {
+                channel: fields.required(Field::Channel, name)?,
+            },
+            "history" => Command::History {
+                channel: fields.required(Field::Channel, name)?,
+                since: fields.optional(Field::Since, position)?,
+                limit: fields.optional(Field::Limit, number_u32)?,
+            },
+            "ping" => Command::Ping,
+            "disconnect" => Command::Disconnect,
+            _ => return Err(DecodeProblem::UnknownType),
+        })
+    })
+}
+
+/// Reads the fields of a `subscribe`, the same in both dialects.
+pub(crate) fn read_subscribe<O: Object>(
+    fields: &Reader<'_, O>,
+    payload: fn(O::Value) -> RawJson,
+) -> Result<Subscribe, DecodeProblem> {
+    Ok(Subscribe {
+        channel: fields.required(Field::Channel, name)?,
+        auth: fields.optional(Field::Auth, text)?,
+        channel_data: fields.optional(Field::ChannelData, text)?,
+        data: fields.optional_payload(Field::Data).map(payload),
+        since: fields.optional(Field::Since, position)?,
+        rewind: fields.optional(Field::Rewind, number_u32)?,
+    })
+}

@@ -1,0 +1,429 @@
+//! The only encoder: text is appended by hand, so that it costs no JSON library where size counts and no intermediate value where
+//! speed counts.
+//!
+//! Numbers above 2^53 - 1, which JavaScript cannot count with, are written as 2^53 - 1.
+
+use crate::command::{Command, Request, Subscribe};
+use crate::json::Field;
+use crate::message::{
+    Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
+    Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
+};
+use crate::position::{OFFSET_MAX, Position};
+use crate::raw::RawJson;
+
+/// Encodes a command.
+#[must_use]
+pub fn encode_request(request: &Request) -> String {
+    let mut out = String::with_capacity(128);
+    let mut object = Writer::open(&mut out, kind_of(&request.command));
+    object.optional_number(Field::Id, request.id);
+    match &request.command {
+        Command::Authenticate { token } => object.text(Field::Token, token),
+        Command::Subscribe(subscribe) => write_subscribe(subscribe, &mut object),
+        Command::Unsubscribe { channel } | Command::Presence { channel } => {
+            object.text(Field::Channel, channel.as_str());
+        }
+        Command::Publish {
+            channel,
+            event,
+            data,
+            key,
+        } => {
+            object.text(Field::Channel, channel.as_str());
+            object.text(Field::Event, event.as_str());
+            object.raw(Field::Data, data);
+            object.optional_text(Field::Key, key.as_ref());
+        }
+        Command::Emit { event, data, key } => {
+            object.text(Field::Event, event.as_str());
+            object.raw(Field::Data, data);
+            object.optional_text(Field::Key, key.as_ref());
+        }
+        Command::History {
+            channel,
+            since,
+            limit,
+        } => {
+            object.text(Field::Channel, channel.as_str());
+            object.optional_position(Field::Since, *since);
+            object.optional_number(Field::Limit, limit.map(u64::from));
+        }
+        Command::Ping | Command::Disconnect => {}
+    }
+    object.close();
+    out
+}
+
+/// Encodes a message.
+#[must_use]
+pub fn encode_message(message: &ServerMessage) -> String {
+    let mut out = String::with_capacity(128);
+    encode_message_into(message, &mut out);
+    out
+}
+
+/// Encodes several messages as one frame of the batch form: an array.
+#[must_use]
+pub fn encode_batch(messages: &[ServerMessage]) -> String {
+    let mut out = String::with_capacity(128 * messages.len() + 2);
+    write_list(&mut out, messages, encode_message_into);
+    out
+}
+
+/// Appends a message to what is already there.
+pub fn encode_message_into(message: &ServerMessage, out: &mut String) {
+    match message {
+        ServerMessage::Connected(connected) => write_connected(connected, out),
+        ServerMessage::Ok(reply) => write_reply(reply, out),
+        ServerMessage::Error(error) => write_error(error, out),
+        ServerMessage::SubscriptionSucceeded(succeeded) => write_succeeded(succeeded, out),
+        ServerMessage::SubscriptionError(error) => write_subscription_error(error, out),
+        ServerMessage::Unsubscribed(unsubscribed) => write_unsubscribed(unsubscribed, out),
+        ServerMessage::Event(event) => encode_event(event, out),
+        ServerMessage::Skipped(skipped) => write_skipped(skipped, out),
+        ServerMessage::Gap(gap) => write_gap(gap, out),
+        ServerMessage::Reset(reset) => write_reset(reset, out),
+        ServerMessage::Pong { timestamp } => {
+            let mut object = Writer::open(out, "pong");
+            object.number(Field::Timestamp, *timestamp);
+            object.close();
+        }
+        ServerMessage::Disconnect(disconnect) => write_disconnect(disconnect, out),
+    }
+}
+
+/// Appends an `event` message to what is already there; allocates only to grow `out`.
+pub fn encode_event(event: &Event, out: &mut String) {
+    let mut object = Writer::open(out, "event");
+    object.text(Field::Channel, event.channel.as_str());
+    write_event_fields(event, &mut object);
+    object.close();
+}
+
+/// Appends events as they stand in `events` lists: an array of objects with neither `type` nor `channel`.
+pub fn encode_list(events: &[Event], out: &mut String) {
+    write_list(out, events, |event, out| {
+        let mut object = Writer::bare(out);
+        write_event_fields(event, &mut object);
+        object.close();
+    });
+}
+
+const fn kind_of(command: &Command) -> &'static str {
+    match command {
+        Command::Authenticate { .. } => "authenticate",
+        Command::Subscribe(_) => "subscribe",
+        Command::Unsubscribe { .. } => "unsubscribe",
+        Command::Publish { .. } => "publish",
+        Command::Emit { .. } => "emit",
+        Command::Presence { .. } => "presence",
+        Command::History { .. } => "history",
+        Command::Ping => "ping",
+        Command::Disconnect => "disconnect",
+    }
+}
+
+fn write_subscribe(subscribe: &Subscribe, object: &mut Writer<'_>) {
+    object.text(Field::Channel, subscribe.channel.as_str());
+    object.optional_text(Field::Auth, subscribe.auth.as_ref());
+    object.optional_text(Field::ChannelData, subscribe.channel_data.as_ref());
+    if let Some(data) = &subscribe.data {
+        object.raw(Field::Data, data);
+    }
+    object.optional_position(Field::Since, subscribe.since);
+    object.optional_number(Field::Rewind, subscribe.rewind.map(u64::from));
+}
+
+fn write_event_fields(event: &Event, object: &mut Writer<'_>) {
+    object.text(Field::Event, event.event.as_str());
+    object.raw(Field::Data, &event.data);
+    object.optional_number(Field::Offset, event.offset);
+    object.optional_hexadecimal(Field::Tag, event.tag.map(|tag| tag.0));
+    object.optional_hexadecimal(Field::Epoch, event.epoch.map(|epoch| epoch.0));
+    object.optional_text(Field::UserId, event.user_id.as_ref());
+    object.optional_text(Field::EventId, event.event_id.as_ref());
+}
+
+fn write_connected(connected: &Connected, out: &mut String) {
+    let mut object = Writer::open(out, "connected");
+    object.text(Field::SocketId, &connected.socket_id.to_string());
+    object.optional_text(Field::UserId, connected.user_id.as_ref());
+    object.number(Field::Protocol, u64::from(connected.protocol));
+    object.number(Field::PingInterval, connected.ping_interval);
+    object.number(Field::MaxPayloadSize, connected.max_payload_size);
+    object.number(Field::ServerTime, connected.server_time);
+    object.close();
+}
+
+fn write_reply(reply: &Reply, out: &mut String) {
+    let mut object = Writer::open(out, "ok");
+    object.number(Field::Id, reply.id);
+    object.optional_text(Field::UserId, reply.user_id.as_ref());
+    object.optional_number(Field::ExpiresAt, reply.expires_at);
+    object.optional_text(Field::EventId, reply.event_id.as_ref());
+    if let Some(presence) = &reply.presence {
+        write_members(&presence.members, object.key(Field::Members));
+        object.number(Field::Count, presence.count);
+    }
+    if let Some(events) = &reply.events {
+        if let Some(event) = events.first() {
+            object.text(Field::Channel, event.channel.as_str());
+        }
+        encode_list(events, object.key(Field::Events));
+    }
+    object.optional_position(Field::Position, reply.position);
+    object.close();
+}
+
+fn write_error(error: &ErrorMessage, out: &mut String) {
+    let mut object = Writer::open(out, "error");
+    object.optional_number(Field::Id, error.id);
+    object.number(Field::Code, u64::from(error.code));
+    object.text(Field::Error, &error.error);
+    object.flag(Field::Retry, error.retry);
+    object.optional_number(Field::RetryAfter, error.retry_after);
+    object.close();
+}
+
+fn write_succeeded(succeeded: &SubscriptionSucceeded, out: &mut String) {
+    let mut object = Writer::open(out, "subscription_succeeded");
+    object.optional_number(Field::Id, succeeded.id);
+    object.text(Field::Channel, succeeded.channel.as_str());
+    object.optional_position(Field::Position, succeeded.position);
+    object.flag(Field::Recovered, succeeded.recovered);
+    if !succeeded.events.is_empty() {
+        encode_list(&succeeded.events, object.key(Field::Events));
+    }
+    if let Some(presence) = &succeeded.presence {
+        write_presence(presence, object.key(Field::Presence));
+    }
+    object.close();
+}
+
+fn write_presence(presence: &Presence, out: &mut String) {
+    let mut object = Writer::bare(out);
+    object.number(Field::Count, presence.count);
+    write_members(&presence.members, object.key(Field::Members));
+    object.close();
+}
+
+fn write_members(members: &[Member], out: &mut String) {
+    write_list(out, members, |member, out| {
+        let mut object = Writer::bare(out);
+        object.text(Field::Id, member.id.as_str());
+        object.raw(Field::Info, &member.info);
+        object.close();
+    });
+}
+
+fn write_subscription_error(error: &SubscriptionError, out: &mut String) {
+    let mut object = Writer::open(out, "subscription_error");
+    object.optional_number(Field::Id, error.id);
+    object.text(Field::Channel, error.channel.as_str());
+    object.number(Field::Code, u64::from(error.code));
+    object.text(Field::Error, &error.error);
+    object.flag(Field::Retry, error.retry);
+    object.close();
+}
+
+fn write_unsubscribed(unsubscribed: &Unsubscribed, out: &mut String) {
+    let mut object = Writer::open(out, "unsubscribed");
+    object.optional_number(Field::Id, unsubscribed.id);
+    object.text(Field::Channel, unsubscribed.channel.as_str());
+    object.number(Field::Code, u64::from(unsubscribed.code));
+    object.text(Field::Reason, &unsubscribed.reason);
+    object.close();
+}
+
+fn write_skipped(skipped: &Skipped, out: &mut String) {
+    let mut object = Writer::open(out, "skipped");
+    object.text(Field::Channel, skipped.channel.as_str());
+    object.number(Field::Offset, skipped.offset);
+    object.optional_hexadecimal(Field::Tag, Some(skipped.tag.0));
+    object.optional_hexadecimal(Field::Epoch, skipped.epoch.map(|epoch| epoch.0));
+    object.close();
+}
+
+fn write_gap(gap: &Gap, out: &mut String) {
+    let mut object = Writer::open(out, "gap");
+    object.text(Field::Channel, gap.channel.as_str());
+    object.optional_number(Field::From, gap.from);
+    object.optional_number(Field::To, gap.to);
+    object.text(Field::Reason, &gap.reason);
+    object.close();
+}
+
+fn write_reset(reset: &Reset, out: &mut String) {
+    let mut object = Writer::open(out, "reset");
+    object.text(Field::Channel, reset.channel.as_str());
+    object.optional_position(Field::Position, Some(reset.position));
+    object.text(Field::Reason, &reset.reason);
+    object.close();
+}
+
+fn write_disconnect(disconnect: &Disconnect, out: &mut String) {
+    let mut object = Writer::open(out, "disconnect");
+    object.number(Field::Code, u64::from(disconnect.code));
+    object.text(Field::Reason, &disconnect.reason);
+    object.flag(Field::Reconnect, disconnect.reconnect);
+    object.number(Field::After, disconnect.after);
+    object.close();
+}
+
+fn write_list<T>(out: &mut String, items: &[T], write: impl Fn(&T, &mut String)) {
+    out.push('[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        write(item, out);
+    }
+    out.push(']');
+}
+
+/// An object under construction.
+pub(crate) struct Writer<'a> {
+    out: &'a mut String,
+    is_empty: bool,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn bare(out: &'a mut String) -> Self {
+        out.push('{');
+        Self {
+            out,
+            is_empty: true,
+        }
+    }
+
+    pub(crate) fn open(out: &'a mut String, kind: &str) -> Self {
+        let mut object = Self::bare(out);
+        object.text(Field::Type, kind);
+        object
+    }
+
+    pub(crate) fn close(self) {
+        self.out.push('}');
+    }
+
+    /// Writes a field's name; its value goes into what this returns.
+    pub(crate) fn key(&mut self, field: Field) -> &mut String {
+        self.out.push_str(if self.is_empty { "\"" } else { ",\"" });
+        self.is_empty = false;
+        self.out.push_str(field.name());
+        self.out.push_str("\":");
+        self.out
+    }
+
+    pub(crate) fn text(&mut self, field: Field, text: &str) {
+        push_string(self.key(field), text);
+    }
+
+    pub(crate) fn optional_text(&mut self, field: Field, text: Option<&impl AsRef<str>>) {
+        if let Some(text) = text {
+            self.text(field, text.as_ref());
+        }
+    }
+
+    pub(crate) fn number(&mut self, field: Field, number: u64) {
+        push_number(self.key(field), number);
+    }
+
+    pub(crate) fn raw(&mut self, field: Field, json: &RawJson) {
+        self.key(field).push_str(json.as_str());
+    }
+
+    fn optional_number(&mut self, field: Field, number: Option<u64>) {
+        if let Some(number) = number {
+            self.number(field, number);
+        }
+    }
+
+    fn flag(&mut self, field: Field, flag: bool) {
+        self.key(field)
+            .push_str(if flag { "true" } else { "false" });
+    }
+
+    fn optional_hexadecimal(&mut self, field: Field, number: Option<u64>) {
+        if let Some(number) = number {
+            push_hexadecimal(self.key(field), number);
+        }
+    }
+
+    fn optional_position(&mut self, field: Field, position: Option<Position>) {
+        if let Some(position) = position {
+            let mut object = Writer::bare(self.key(field));
+            object.optional_hexadecimal(Field::Epoch, Some(position.epoch.0));
+            object.number(Field::Offset, position.offset);
+            object.optional_hexadecimal(Field::Tag, Some(position.tag.0));
+            object.close();
+        }
+    }
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+fn push_number(out: &mut String, number: u64) {
+    let mut number = number.min(OFFSET_MAX);
+    // 2^53 - 1 has 16 digits.
+    let mut digits = [0; 16];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = DIGITS[(number % 10) as usize];
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    push_ascii(out, &digits[at..]);
+}
+
+fn push_hexadecimal(out: &mut String, number: u64) {
+    let count = (64 - number.leading_zeros()).div_ceil(4).max(1);
+    out.push('"');
+    for place in (0..count).rev() {
+        out.push(char::from(DIGITS[(number >> (4 * place) & 15) as usize]));
+    }
+    out.push('"');
+}
+
+fn push_ascii(out: &mut String, bytes: &[u8]) {
+    for &byte in bytes {
+        out.push(char::from(byte));
+    }
+}
+
+/// Writes a string with the escapes that JSON asks for (RFC 8259, section 7) and no others.
+fn push_string(out: &mut String, text: &str) {
+    out.push('"');
+    let mut written = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            8 => "\\b",
+            12 => "\\f",
+            0..0x20 => "\\u00",
+            _ => continue,
+        };
+        out.push_str(&text[written..at]);
+        out.push_str(escape);
+        if escape.len() > 2 {
+            push_ascii(
+                out,
+                &[
+                    DIGITS[usize::from(byte >> 4)],
+                    DIGITS[usize::from(byte & 15)],
+                ],
+            );
+        }
+        written = at + 1;
+    }
+    out.push_str(&text[written..]);
+    out.push('"');
+}
