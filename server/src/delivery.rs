@@ -1,10 +1,10 @@
 //! The nouns that the rooms of the server hand to each other. None of them is serializable: the wire has its own types.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use fanfare_protocol::{
-    ChannelName, Event, EventName, IdempotencyKey, Position, RawJson, SocketId, Tag, UserId,
+    ChannelName, Event, EventName, IdempotencyKey, Member, Position, RawJson, SocketId, Tag, UserId,
 };
 
 /// What someone asked us to send.
@@ -40,6 +40,22 @@ impl Publication {
             event_id: None,
             key: None,
         }
+    }
+
+    /// The message that a user came to a presence channel: `member_added` with `{"id","info"}`.
+    #[must_use]
+    pub fn member_added(channel: ChannelName, member: &Member) -> Self {
+        let id = serde_json::Value::from(member.id.as_str());
+        let data = format!(r#"{{"id":{id},"info":{}}}"#, member.info.as_str());
+        Self::new(channel, MEMBER_ADDED.clone(), RawJson::trusted(data))
+    }
+
+    /// The message that a user has left a presence channel: `member_removed` with `{"id","reason"}`.
+    #[must_use]
+    pub fn member_removed(channel: ChannelName, user: &UserId, departure: Departure) -> Self {
+        let id = serde_json::Value::from(user.as_str());
+        let data = format!(r#"{{"id":{id},"reason":"{}"}}"#, departure.reason());
+        Self::new(channel, MEMBER_REMOVED.clone(), RawJson::trusted(data))
     }
 
     /// Leaves one connection out.
@@ -229,7 +245,7 @@ pub struct Members {
     /// How many users.
     pub count: u64,
     /// The users, at most the engine's cap.
-    pub members: Vec<fanfare_protocol::Member>,
+    pub members: Vec<Member>,
     /// The channel's position that the snapshot is valid for.
     pub position: Position,
 }
@@ -255,4 +271,15 @@ impl Departure {
             Self::Lost => "lost",
         }
     }
+}
+
+static MEMBER_ADDED: LazyLock<EventName> = LazyLock::new(|| reserved(EventName::MEMBER_ADDED));
+static MEMBER_REMOVED: LazyLock<EventName> = LazyLock::new(|| reserved(EventName::MEMBER_REMOVED));
+
+#[expect(
+    clippy::expect_used,
+    reason = "both names are constants of the protocol"
+)]
+fn reserved(name: &str) -> EventName {
+    EventName::new(name).expect("a reserved name is a valid event name")
 }

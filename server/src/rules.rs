@@ -124,7 +124,7 @@ impl ChannelRules {
     pub fn has_presence(&self, channel: &ChannelName) -> bool {
         self.of(channel)
             .presence
-            .unwrap_or(channel.kind() == ChannelKind::Presence)
+            .unwrap_or_else(|| channel.kind() == ChannelKind::Presence)
     }
 
     /// What a channel keeps. Presence channels without a rule of their own keep enough for diffs to be recovered.

@@ -11,10 +11,13 @@ use crate::delivery::{
     Delivery, Departure, History, HistoryRange, Members, Publication, Published, Retention,
 };
 
+#[cfg(any(test, feature = "__contract"))]
 pub mod contract;
 pub mod memory;
 
 /// Where an engine hands over what reaches this node: in order per channel, never blocking.
+///
+/// An engine may hold its own lock of that channel meanwhile: the callback only appends to a queue and never calls the engine.
 pub type Deliver = Arc<dyn Fn(Delivery) + Send + Sync>;
 
 /// Append and fan-out.
@@ -56,6 +59,9 @@ pub trait Broker: Send + Sync {
     async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError>;
 
     /// States whether this node wants the channel's deliveries. Never fails, idempotent; the engine converges by itself.
+    ///
+    /// It may be called under a lock that [`Deliver`] also takes: an engine delivers nothing from inside this call, and holds
+    /// no lock here that it holds while delivering.
     fn set_interest(&self, channel: &ChannelName, wanted: bool);
 
     /// Resolves when deliveries of a wanted channel are flowing.
@@ -63,6 +69,9 @@ pub trait Broker: Send + Sync {
     /// # Errors
     /// When they cannot be made to flow now.
     async fn interested(&self, channel: &ChannelName) -> Result<(), EngineError>;
+
+    /// Ends the engine's tasks and waits for them; nothing is delivered afterwards and every call is refused. Idempotent.
+    async fn close(&self);
 }
 
 /// Who is present where.
@@ -117,6 +126,18 @@ pub struct Engine {
     pub broker: Arc<dyn Broker>,
     /// Who is present where.
     pub presence: Arc<dyn PresenceStore>,
+}
+
+impl Engine {
+    /// Both stores in one.
+    #[must_use]
+    pub fn new(store: impl Broker + PresenceStore + 'static) -> Self {
+        let store = Arc::new(store);
+        Self {
+            broker: Arc::clone(&store) as Arc<dyn Broker>,
+            presence: store,
+        }
+    }
 }
 
 /// Why a store did not do what was asked.

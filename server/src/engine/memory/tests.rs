@@ -1,0 +1,301 @@
+//! What is particular to the memory engine; what every engine promises is in the contract suite.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use fanfare_protocol::position::OFFSET_MAX;
+use fanfare_protocol::{EventName, IdempotencyKey, Position, RawJson, UserId};
+use tokio::time::{Instant, advance};
+
+use super::*;
+
+/// An engine with what it delivered counted.
+async fn started(options: MemoryOptions) -> (MemoryEngine, Arc<AtomicUsize>) {
+    let engine = MemoryEngine::new(options);
+    let delivered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&delivered);
+    let deliver: Deliver = Arc::new(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    engine.start(deliver).await.unwrap();
+    (engine, delivered)
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::new(name).unwrap()
+}
+
+fn publication(name: &str, bytes: usize) -> Publication {
+    let data = format!("\"{}\"", "x".repeat(bytes));
+    Publication::new(
+        channel(name),
+        EventName::new("e").unwrap(),
+        RawJson::trusted(data),
+    )
+}
+
+fn keyed(name: &str, key: &str) -> Publication {
+    publication(name, 1).with_key(IdempotencyKey::new(key).unwrap())
+}
+
+fn member(id: &str) -> Member {
+    Member {
+        id: UserId::new(id).unwrap(),
+        info: RawJson::null(),
+    }
+}
+
+const KEPT: Retention = Retention::new(1_000, Duration::from_mins(5));
+
+const ALL: HistoryRange = HistoryRange::After {
+    offset: 0,
+    limit: u32::MAX,
+};
+
+/// Channels and bytes held by all shards.
+fn held(engine: &MemoryEngine) -> (usize, usize) {
+    let shards = engine.stores.slots.iter();
+    shards.fold((0, 0), |(channels, bytes), slot| {
+        let held = lock(&slot.shard).held();
+        (channels + held.0, bytes + held.1)
+    })
+}
+
+async fn position(engine: &MemoryEngine, name: &str) -> Position {
+    let last = HistoryRange::Last { limit: 0 };
+    engine.history(&channel(name), last).await.unwrap().top
+}
+
+/// Sweeps happen every 10 s; the paused clock runs on while nothing else is to do.
+async fn pass(time: Duration) {
+    advance(time).await;
+    tokio::time::sleep(Duration::from_secs(11)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn live_only_channels_leave_nothing_behind() {
+    let (engine, delivered) = started(MemoryOptions::default()).await;
+    for index in 0..100_000 {
+        let once = publication(&format!("once.{index}"), 10);
+        engine.publish(once, Retention::NONE).await.unwrap();
+    }
+    assert_eq!(delivered.load(Ordering::Relaxed), 100_000);
+    assert_eq!(held(&engine), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_channels_history_is_bounded_in_bytes() {
+    let options = MemoryOptions::default().with_channel_bytes_max(10_000);
+    let (engine, _) = started(options).await;
+    for _ in 0..100 {
+        engine.publish(publication("c", 1_000), KEPT).await.unwrap();
+    }
+    let (_, bytes) = held(&engine);
+    assert!(bytes <= 10_000, "{bytes}");
+    let history = engine.history(&channel("c"), ALL).await.unwrap();
+    assert!((5..10).contains(&history.entries.len()));
+    assert_eq!(history.entries.last().unwrap().position, Some(history.top));
+
+    engine
+        .publish(publication("c", 50_000), KEPT)
+        .await
+        .unwrap();
+    let history = engine.history(&channel("c"), ALL).await.unwrap();
+    assert_eq!(history.entries.len(), 1, "the newest message always stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_memory_takes_the_quietest_history_and_leaves_its_position() {
+    let options = MemoryOptions::default().with_history_bytes_max(SHARDS * 100_000);
+    let (engine, _) = started(options).await;
+    engine
+        .publish(publication("quiet", 100), KEPT)
+        .await
+        .unwrap();
+    let before = position(&engine, "quiet").await;
+    for index in 0..2_000 {
+        advance(Duration::from_millis(1)).await;
+        let busy = publication(&format!("busy.{index}"), 5_000);
+        engine.publish(busy, KEPT).await.unwrap();
+        let (_, bytes) = held(&engine);
+        assert!(bytes <= SHARDS * 100_000, "{bytes}");
+    }
+    let history = engine.history(&channel("quiet"), ALL).await.unwrap();
+    assert!(history.entries.is_empty());
+    assert_eq!(history.top, before, "whoever was up to date still is");
+    let newest = engine.history(&channel("busy.1999"), ALL).await.unwrap();
+    assert_eq!(newest.entries.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_channels_take_the_quietest_that_nobody_uses() {
+    let options = MemoryOptions::default().with_channels_max(SHARDS * 8);
+    let (engine, _) = started(options).await;
+    engine.set_interest(&channel("wanted"), true);
+    engine
+        .publish(publication("wanted", 1), KEPT)
+        .await
+        .unwrap();
+    let inhabited = channel("presence-inhabited");
+    let connection = SocketId::from_bits(1);
+    engine
+        .join(&inhabited, connection, member("ann"), KEPT)
+        .await
+        .unwrap();
+    engine
+        .publish(publication("unused", 1), KEPT)
+        .await
+        .unwrap();
+    let unused = position(&engine, "unused").await;
+    for index in 0..10_000 {
+        advance(Duration::from_millis(1)).await;
+        let busy = publication(&format!("busy.{index}"), 1);
+        engine.publish(busy, KEPT).await.unwrap();
+        assert!(held(&engine).0 <= SHARDS * 8);
+    }
+    assert_eq!(position(&engine, "wanted").await.offset, 1);
+    assert_eq!(engine.members(&inhabited).await.unwrap().count, 1);
+    assert_ne!(position(&engine, "unused").await.epoch, unused.epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_full_of_channels_in_use_refuses_one_more() {
+    let options = MemoryOptions::default().with_channels_max(1);
+    let (engine, _) = started(options).await;
+    let mut refused = 0;
+    for index in 0..100 {
+        let name = format!("used.{index}");
+        engine.set_interest(&channel(&name), true);
+        match engine.publish(publication(&name, 1), KEPT).await {
+            Ok(_) => {}
+            Err(EngineError::Full { limit: 1, .. }) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(held(&engine).0, 100 - refused);
+    assert!(refused >= 100 - SHARDS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_channel_loses_its_history_first_and_its_position_later() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    engine.publish(publication("c", 100), KEPT).await.unwrap();
+    let stood = lock(&engine.stores.slot(&channel("c")).shard)
+        .channel(&channel("c"))
+        .unwrap()
+        .position();
+    pass(KEPT.ttl).await;
+    assert_eq!(held(&engine), (1, 0), "swept without a reader");
+    pass(KEPT.ttl * 9).await;
+    assert_eq!(held(&engine), (0, 0));
+    assert_ne!(position(&engine, "c").await.epoch, stood.epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wanted_channel_keeps_its_position_however_quiet_it_is() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    engine.set_interest(&channel("c"), true);
+    engine.publish(publication("c", 100), KEPT).await.unwrap();
+    let stood = position(&engine, "c").await;
+    pass(KEPT.ttl * 100).await;
+    assert_eq!(position(&engine, "c").await, stood);
+    engine.set_interest(&channel("c"), false);
+    pass(KEPT.ttl * 10).await;
+    assert_eq!(held(&engine), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_idempotency_keys_are_forgotten_when_there_are_too_many() {
+    let options = MemoryOptions::default().with_keys_max(SHARDS * 10);
+    let (engine, delivered) = started(options).await;
+    for index in 0..11 {
+        let fresh = engine.publish(keyed("c", &format!("k{index}")), Retention::NONE);
+        assert!(!fresh.await.unwrap().is_duplicate);
+    }
+    assert!(
+        engine
+            .publish(keyed("c", "k1"), KEPT)
+            .await
+            .unwrap()
+            .is_duplicate
+    );
+    assert!(
+        !engine
+            .publish(keyed("c", "k0"), KEPT)
+            .await
+            .unwrap()
+            .is_duplicate
+    );
+    assert_eq!(delivered.load(Ordering::Relaxed), 12);
+    let shard = lock(&engine.stores.slot(&channel("c")).shard).sweep(Instant::now());
+    assert_eq!(shard.keys, 2, "what went early is counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn offsets_end_below_2_to_the_53_and_start_over_in_a_new_epoch() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    let first = position(&engine, "c").await;
+    lock(&engine.stores.slot(&channel("c")).shard)
+        .channel(&channel("c"))
+        .unwrap()
+        .skip_to(OFFSET_MAX - 1);
+    let last = engine.publish(publication("c", 1), KEPT).await.unwrap();
+    assert_eq!(last.position.unwrap().offset, OFFSET_MAX);
+    assert_eq!(last.position.unwrap().epoch, first.epoch);
+    let next = engine.publish(publication("c", 1), KEPT).await.unwrap();
+    assert_eq!(next.position.unwrap().offset, 1);
+    assert_ne!(next.position.unwrap().epoch, first.epoch);
+    let history = engine.history(&channel("c"), ALL).await.unwrap();
+    assert_eq!(history.entries.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_channel_lists_some_members_and_counts_all() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    let name = channel("presence-large");
+    for index in 0..1_500 {
+        let connection = SocketId::from_bits(index);
+        let member = member(&format!("user-{index:04}"));
+        engine.join(&name, connection, member, KEPT).await.unwrap();
+    }
+    let members = engine.members(&name).await.unwrap();
+    assert_eq!(members.count, 1_500);
+    assert_eq!(members.members.len(), 1_000);
+    assert_eq!(members.members[999].id.as_str(), "user-0999");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_works_before_start_or_after_close() {
+    let engine = MemoryEngine::new(MemoryOptions::default());
+    let refused = engine.publish(publication("c", 1), KEPT).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Unavailable { .. }));
+    engine.close().await;
+
+    let (engine, _) = started(MemoryOptions::default()).await;
+    assert!(engine.start(Arc::new(|_| {})).await.is_err(), "only once");
+    let connection = SocketId::from_bits(1);
+    let name = channel("presence-c");
+    engine
+        .join(&name, connection, member("ann"), KEPT)
+        .await
+        .unwrap();
+    engine
+        .leave(&name, connection, Departure::Lost)
+        .await
+        .unwrap();
+    engine.close().await;
+    assert!(engine.tasks.is_empty());
+    let refused = engine.members(&name).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Unavailable { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_engine_takes_its_task_along() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    let stores = Arc::downgrade(&engine.stores);
+    let tasks = engine.tasks.clone();
+    drop(engine);
+    tasks.wait().await;
+    assert!(stores.upgrade().is_none());
+}
