@@ -1,11 +1,15 @@
 //! The project's own commands: `cargo xtask <command>`.
 
+mod ci;
 mod demo;
 mod error;
 mod fingerprint;
 mod npm;
 mod process;
 mod progress;
+mod report;
+mod test;
+mod tidy;
 mod tools;
 mod wasm;
 mod workspace;
@@ -16,6 +20,7 @@ use clap::{Parser, Subcommand};
 
 use crate::demo::DemoOptions;
 use crate::error::Result;
+use crate::test::TestOptions;
 use crate::workspace::Workspace;
 
 /// Builds, shows and checks Fanfare.
@@ -30,6 +35,12 @@ struct Options {
 enum Task {
     /// Start the chat example, with everything it needs.
     Demo(DemoOptions),
+    /// Run every test, with everything they need.
+    Test(TestOptions),
+    /// Check the rules of the house.
+    Tidy,
+    /// Check format, rules, lints and documentation, then run every test.
+    Ci,
     /// Build the browser client into npm/wasm.
     Wasm,
     /// Build the npm package, the browser client included.
@@ -53,6 +64,9 @@ fn main() -> ExitCode {
 fn run(workspace: &Workspace, task: Task) -> Result<()> {
     match task {
         Task::Demo(options) => demo::run(workspace, &options),
+        Task::Test(options) => test::run(workspace, &options),
+        Task::Tidy => tidy::run(workspace),
+        Task::Ci => ci::run(workspace),
         Task::Wasm => wasm::build(workspace),
         Task::Npm => npm::build(workspace),
         Task::Tools => {

@@ -1,6 +1,7 @@
 //! Where things are, and what the environment says.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,6 +54,11 @@ impl Workspace {
         let mut folders = vec![self.tools().join("bin")];
         folders.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
         folders
+    }
+
+    /// `PATH` with our own tools first.
+    pub(crate) fn search_path(&self) -> OsString {
+        env::join_paths(self.program_folders()).unwrap_or_default()
     }
 
     /// The version of a dependency that Cargo.lock fixes.

@@ -1,5 +1,8 @@
 //! Starting programs: with their output on ours, quietly, or with a time limit.
 
+mod background;
+mod watch;
+
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,6 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{Result, TaskError};
+
+pub(crate) use background::Background;
+pub(crate) use watch::watch;
 
 /// Runs a program with its output on ours; anything but success is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {

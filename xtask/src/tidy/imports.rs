@@ -1,0 +1,435 @@
+//! Who may import whom.
+
+use super::rust::{self, NamedPath};
+use super::{SourceFile, Violation};
+
+/// What the files of one place must not name.
+struct Rule {
+    /// Paths of the files, by prefix.
+    place: &'static [&'static str],
+    /// Paths that are let off, by prefix.
+    except: &'static [&'static str],
+    /// Paths of modules and crates, by prefix.
+    forbidden: &'static [&'static str],
+    why: &'static str,
+}
+
+/// The arrows that must not be drawn.
+const RULES: &[Rule] = &[
+    Rule {
+        place: &["protocol/src/"],
+        except: &[],
+        forbidden: &[
+            "axum",
+            "js_sys",
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "std::time",
+            "tokio",
+            "wasm_bindgen",
+            "web_sys",
+        ],
+        why: "the wire types do no I/O and know no clock",
+    },
+    Rule {
+        place: &["client/src/"],
+        except: &["client/src/native"],
+        forbidden: &[
+            "js_sys",
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "std::time::Instant",
+            "std::time::SystemTime",
+            "tokio",
+            "tokio_tungstenite",
+            "wasm_bindgen",
+            "web_sys",
+        ],
+        why: "the client machine does no I/O and is told the time",
+    },
+    Rule {
+        place: &["client-wasm/src/"],
+        except: &[],
+        forbidden: &[
+            "js_sys::JSON::parse",
+            "std::time::Instant",
+            "std::time::SystemTime",
+            "tokio",
+        ],
+        why: "it runs in a page: no clock of std's, and text stays on the JavaScript side",
+    },
+    Rule {
+        place: &["server/src/hub/", "server/src/hub.rs"],
+        except: &[],
+        forbidden: &[
+            "axum",
+            "crate::admin",
+            "crate::api",
+            "crate::builder",
+            "crate::engine",
+            "crate::events",
+            "crate::publish",
+            "crate::pusher",
+            "crate::session",
+            "crate::sessions",
+            "crate::socketio",
+            "crate::transport",
+        ],
+        why: "the hub knows who is here, and nothing of engines, sessions or HTTP",
+    },
+    Rule {
+        place: &[
+            "server/src/session/mod.rs",
+            "server/src/session/subscription",
+            "server/src/session/recovery",
+            "server/src/session/io.rs",
+        ],
+        except: &[],
+        forbidden: &[
+            "axum",
+            "crate::builder",
+            "crate::engine",
+            "crate::transport",
+            "redis",
+            "tokio",
+        ],
+        why: "the session machine does no I/O; its driver does",
+    },
+    Rule {
+        place: &["server/src/session/"],
+        except: &[],
+        forbidden: &[
+            "crate::admin",
+            "crate::api",
+            "crate::builder",
+            "crate::pusher",
+            "crate::socketio",
+            "crate::transport",
+        ],
+        why: "transports know sessions, not the other way round",
+    },
+    Rule {
+        place: &["server/src/engine/"],
+        except: &[],
+        forbidden: &[
+            "axum",
+            "crate::admin",
+            "crate::api",
+            "crate::builder",
+            "crate::hub",
+            "crate::publish",
+            "crate::pusher",
+            "crate::session",
+            "crate::sessions",
+            "crate::socketio",
+            "crate::transport",
+        ],
+        why: "deliveries leave an engine through the callback it was given",
+    },
+    Rule {
+        place: &["server/src/events/"],
+        except: &[],
+        forbidden: &[
+            "crate::builder",
+            "crate::hub",
+            "crate::session",
+            "crate::sessions",
+            "crate::transport",
+        ],
+        why: "the event bus and the hub meet in its bridge alone, through the publisher",
+    },
+    Rule {
+        place: &["server/src/api/", "server/src/pusher/", "server/src/admin/"],
+        except: &[],
+        forbidden: &["crate::builder", "crate::hub"],
+        why: "the edges go through the publisher and the list of sessions",
+    },
+    Rule {
+        place: &["server/src/"],
+        except: &[
+            "server/src/builder",
+            "server/src/engine/",
+            "server/src/lib.rs",
+            "server/src/main.rs",
+        ],
+        forbidden: &["crate::engine::memory", "crate::engine::redis"],
+        why: "the builder alone names a concrete engine",
+    },
+    Rule {
+        place: &["server/src/"],
+        except: &["server/src/engine/redis"],
+        forbidden: &["redis"],
+        why: "the redis crate is a detail of one engine",
+    },
+    Rule {
+        place: &["server/src/"],
+        except: &["server/src/socketio"],
+        forbidden: &["socketioxide"],
+        why: "the socketioxide crate is a detail of one gateway",
+    },
+];
+
+/// Finds every path that its place must not name; tests may name what they like.
+pub(super) fn forbidden(files: &[SourceFile]) -> Vec<Violation> {
+    let sources: Vec<Source<'_>> = files
+        .iter()
+        .filter(|file| file.has_extension(&["rs"]))
+        .map(Source::read)
+        .collect();
+    let test_modules: Vec<&String> = sources
+        .iter()
+        .flat_map(|source| &source.test_modules)
+        .collect();
+    let mut violations = Vec::new();
+    for source in &sources {
+        let path = &source.file.path;
+        let is_test = source.file.is_test()
+            || test_modules
+                .iter()
+                .any(|module| path.starts_with(module.as_str()));
+        if is_test {
+            continue;
+        }
+        for rule in RULES.iter().filter(|rule| rule.applies_to(path)) {
+            let found = source
+                .paths
+                .iter()
+                .filter_map(|named| Some((named, rule.matching(&named.segments)?)));
+            violations.extend(found.map(|(named, forbidden)| {
+                Violation::new(
+                    path,
+                    named.line,
+                    format!("must not name `{forbidden}`: {}", rule.why),
+                )
+            }));
+        }
+    }
+    violations
+}
+
+impl Rule {
+    fn applies_to(&self, path: &str) -> bool {
+        let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
+        starts(self.place) && !starts(self.except)
+    }
+
+    fn matching(&self, segments: &[String]) -> Option<&'static str> {
+        self.forbidden.iter().copied().find(|forbidden| {
+            let mut expected = forbidden.split("::");
+            let mut named = segments.iter();
+            expected.all(|segment| named.next().is_some_and(|name| name == segment))
+        })
+    }
+}
+
+/// A Rust file and the paths its code names, `super` and `self` resolved.
+struct Source<'a> {
+    file: &'a SourceFile,
+    paths: Vec<NamedPath>,
+    /// Places of the modules it declares for tests alone, such as `server/src/hub/model`.
+    test_modules: Vec<String>,
+}
+
+impl<'a> Source<'a> {
+    fn read(file: &'a SourceFile) -> Self {
+        let (code, test_modules) = rust::without_tests(&rust::code(&file.text));
+        let module = module(&file.path);
+        let mut paths = rust::paths(&code);
+        for path in &mut paths {
+            resolve(&module, &mut path.segments);
+        }
+        let folder = match file.stem() {
+            "mod" | "lib" | "main" => file.path.rsplit_once('/').map_or("", |(folder, _)| folder),
+            _ => file.path.trim_end_matches(".rs"),
+        };
+        let place = |name: &String| [".rs", "/"].map(|end| format!("{folder}/{name}{end}"));
+        Self {
+            file,
+            paths,
+            test_modules: test_modules.iter().flat_map(place).collect(),
+        }
+    }
+}
+
+/// The module a file is, as segments below `crate`.
+fn module(path: &str) -> Vec<String> {
+    let inside = path
+        .split_once("src/")
+        .map_or(path, |(_, inside)| inside)
+        .trim_end_matches(".rs");
+    let mut segments: Vec<String> = inside.split('/').map(str::to_owned).collect();
+    if segments
+        .last()
+        .is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main"))
+    {
+        segments.pop();
+    }
+    segments
+}
+
+/// Rewrites `self::x` and `super::x` to start from `crate`.
+fn resolve(module: &[String], segments: &mut Vec<String>) {
+    let supers = segments
+        .iter()
+        .take_while(|segment| *segment == "super")
+        .count();
+    let relative = match segments.first().map(String::as_str) {
+        Some("self") => 1,
+        Some("super") => supers,
+        _ => return,
+    };
+    let parent = &module[..module.len().saturating_sub(supers)];
+    let absolute = std::iter::once("crate".to_owned()).chain(parent.iter().cloned());
+    *segments = absolute.chain(segments.drain(relative..)).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, text: &str, lines: &[usize]) {
+        let found = forbidden(&[SourceFile::new(path, text)]);
+        assert_eq!(
+            found
+                .iter()
+                .map(|violation| violation.line)
+                .collect::<Vec<_>>(),
+            lines,
+            "{path}: {found:?}"
+        );
+    }
+
+    #[test]
+    fn the_hub_stays_alone() {
+        check(
+            "server/src/hub/mod.rs",
+            "use crate::delivery::Delivery;\nuse crate::engine::Broker;\n",
+            &[2],
+        );
+        check(
+            "server/src/hub/shard.rs",
+            "fn f(s: super::super::session::Session) {}\n",
+            &[1],
+        );
+        check(
+            "server/src/hub/shard.rs",
+            "\nuse crate::{\n    clock,\n    session::{io::Input, Session},\n};\n",
+            &[4, 4],
+        );
+        check(
+            "server/src/hub/sweep.rs",
+            "async fn f() { axum::serve().await; }\n",
+            &[1],
+        );
+    }
+
+    #[test]
+    fn the_session_machine_does_no_io() {
+        check(
+            "server/src/session/mod.rs",
+            "use tokio::sync::mpsc;\n",
+            &[1],
+        );
+        check(
+            "server/src/session/recovery.rs",
+            "use crate::engine::History;\n",
+            &[1],
+        );
+        check(
+            "server/src/session/driver.rs",
+            "use tokio::select;\nuse crate::engine::Broker;\n",
+            &[],
+        );
+        check(
+            "server/src/session/driver.rs",
+            "use crate::transport::Dialect;\n",
+            &[1],
+        );
+    }
+
+    #[test]
+    fn engines_and_events_never_call_up() {
+        check(
+            "server/src/engine/memory/broker.rs",
+            "use crate::hub::Hub;\n",
+            &[1],
+        );
+        check(
+            "server/src/events/worker.rs",
+            "use crate::hub::Hub;\n",
+            &[1],
+        );
+        check(
+            "server/src/publish.rs",
+            "use crate::engine::memory::MemoryBroker;\n",
+            &[1],
+        );
+        check(
+            "server/src/publish.rs",
+            "use redis::Client;\nuse crate::engine::Broker;\n",
+            &[1],
+        );
+        check(
+            "server/src/builder.rs",
+            "use crate::engine::memory::MemoryBroker;\n",
+            &[],
+        );
+        check("server/src/api/publish.rs", "use crate::hub::Hub;\n", &[1]);
+        check(
+            "server/src/api/publish.rs",
+            "use socketioxide::SocketIo;\n",
+            &[1],
+        );
+    }
+
+    #[test]
+    fn the_shared_crates_know_no_clock() {
+        check("protocol/src/name.rs", "use std::time::Duration;\n", &[1]);
+        check(
+            "client/src/client.rs",
+            "use std::time::{Duration, Instant};\n",
+            &[1],
+        );
+        check(
+            "client/src/native/mod.rs",
+            "use std::time::Instant;\nuse tokio::net::TcpStream;\n",
+            &[],
+        );
+        check(
+            "client-wasm/src/lib.rs",
+            "fn f() { js_sys::JSON::parse(text); }\n",
+            &[1],
+        );
+    }
+
+    #[test]
+    fn tests_and_words_may_name_anything() {
+        check(
+            "server/src/hub/mod.rs",
+            "// use crate::engine::Broker;\n/// [`crate::session`]\nconst A: &str = \"crate::engine::x\";\n",
+            &[],
+        );
+        check(
+            "server/src/hub/mod.rs",
+            "#[cfg(test)]\nmod tests {\n    use crate::engine::Broker;\n}\n",
+            &[],
+        );
+        check(
+            "server/src/hub/tests.rs",
+            "use crate::engine::Broker;\n",
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_module_declared_for_tests_is_a_test() {
+        let files = [
+            SourceFile::new("server/src/hub/mod.rs", "#[cfg(test)]\nmod model;\n"),
+            SourceFile::new("server/src/hub/model.rs", "use crate::engine::Broker;\n"),
+        ];
+        assert_eq!(forbidden(&files), []);
+    }
+}
