@@ -139,7 +139,7 @@ impl Position {
         if next.epoch != self.epoch {
             return Link::Diverged;
         }
-        if next.offset == self.offset.saturating_add(1) {
+        if self.offset.checked_add(1) == Some(next.offset) {
             return if previous.is_none_or(|tag| tag == self.tag) {
                 Link::Next
             } else {

@@ -1,0 +1,9 @@
+//! The wire, tested from outside: golden frames, properties, error texts, and the page that explains it all.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
+mod chain;
+mod errors;
+mod golden;
+mod names;
+mod properties;
+mod strategies;
