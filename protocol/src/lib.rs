@@ -5,7 +5,47 @@
 //! The payload (`data`) is opaque: on the server it is [`RawJson`] text that nobody parses, in a browser it is a JavaScript value.
 //!
 //! Modules in reading order: [`name`] (who and where), [`position`] (which message), [`command`] and [`message`] (the frames),
-//! [`code`] (every number a peer can be told), [`raw`] (the opaque payload).
+//! [`code`] (every number a peer can be told), [`raw`] (the opaque payload), [`json`] and [`app_events`] (the text).
+//!
+//! [`json`] turns both into text and back, [`app_events`] does so for clients of another spelling. `docs/protocol.md` explains
+//! the wire to those who write a client.
+//!
+//! ```
+//! # #[cfg(feature = "json")] {
+//! use fanfare_protocol::json::{decode_messages, decode_request, encode_message};
+//! use fanfare_protocol::{Code, Command, Event, ServerMessage};
+//!
+//! // A server reads a command...
+//! let text = r#"{"type":"publish","id":7,"channel":"chat:1","event":"typing","data":{ "on": true }}"#;
+//! let request = decode_request(text)?;
+//! let Command::Publish { channel, event, data, .. } = request.command else { panic!("another command") };
+//!
+//! // ...and passes the payload on, byte for byte.
+//! let frame = encode_message(&ServerMessage::Event(Event {
+//!     channel,
+//!     event,
+//!     data,
+//!     offset: None,
+//!     tag: None,
+//!     epoch: None,
+//!     user_id: None,
+//!     event_id: None,
+//! }));
+//! assert_eq!(frame, r#"{"type":"event","channel":"chat:1","event":"typing","data":{ "on": true }}"#);
+//!
+//! // A client reads the frame: one message, or several in the batch form.
+//! for message in decode_messages(&frame) {
+//!     let ServerMessage::Event(event) = message? else { panic!("another message") };
+//!     assert_eq!(event.data.as_str(), "{ \"on\": true }");
+//! }
+//!
+//! // What cannot be read has a code, a sentence, and the id of the command.
+//! let error = decode_request(r#"{"type":"subscribe","id":8,"channel":"no spaces"}"#).unwrap_err();
+//! assert_eq!((error.id, error.code()), (Some(8), Code::BAD_CHANNEL));
+//! assert_eq!(error.to_string(), "`channel` is not valid: the channel name must not contain a space (byte 2)");
+//! # }
+//! # Ok::<(), fanfare_protocol::DecodeError>(())
+//! ```
 //!
 //! This crate does no I/O, reads no clock and knows no runtime.
 
@@ -17,6 +57,7 @@ pub mod message;
 pub mod name;
 pub mod position;
 pub mod raw;
+mod socket_id;
 
 pub use code::{Code, Disposition};
 pub use command::{Command, Request, Subscribe};

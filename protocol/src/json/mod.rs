@@ -15,6 +15,7 @@ mod request;
 mod text;
 mod value;
 mod write;
+mod writer;
 
 pub use error::{DecodeError, DecodeProblem, Place};
 pub use field::Field;
@@ -32,4 +33,4 @@ pub(crate) use request::read_subscribe;
 pub(crate) use text::{payload, root};
 #[cfg(feature = "json")]
 pub(crate) use value::{Reader, name, number};
-pub(crate) use write::Writer;
+pub(crate) use writer::Writer;

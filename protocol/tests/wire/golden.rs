@@ -20,7 +20,7 @@ struct Golden {
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
-enum Direction {
+pub(crate) enum Direction {
     Client,
     Server,
 }
@@ -225,6 +225,24 @@ fn check_batch(place: &str, text: &str) {
 fn only_message(text: &str) -> ServerMessage {
     let [message] = <[_; 1]>::try_from(decode_messages(text)).unwrap();
     message.unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The texts of all frames that are valid, with direction and dialect.
+pub(crate) fn valid_texts() -> Vec<(Direction, String, String)> {
+    let mut all = Vec::new();
+    for golden in goldens() {
+        for frame in golden.frames {
+            let is_canonical = frame.code.is_none() && frame.read_as.is_none();
+            let texts = frame
+                .text
+                .into_iter()
+                .chain(frame.texts.into_iter().flatten());
+            for text in texts.filter(|_| is_canonical) {
+                all.push((golden.direction, golden.dialect.clone(), text));
+            }
+        }
+    }
+    all
 }
 
 fn goldens() -> Vec<Golden> {

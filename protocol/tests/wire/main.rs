@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 mod chain;
+mod docs;
 mod errors;
 mod golden;
 mod names;
