@@ -1,7 +1,10 @@
 //! Who may connect, subscribe and publish.
 //!
-//! An [`Authorizer`] gets parsed parts, never a raw string to slice. Ready-made: [`jwt`], [`cookie`] and [`first_of`]; channel
-//! tokens of the auth endpoint live in [`channel_token`].
+//! An [`Authorizer`] gets parsed parts, never a raw string to slice. Ready-made: [`JwtAuthorizer`], [`CookieAuthorizer`],
+//! [`RequestAuthorizer`] and [`first_of`] two of them; [`Policy`] puts an application's own rules for channels on top.
+//! The auth endpoint hands out [channel tokens](ChannelTokens) to callers that an authorizer let in.
+
+
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -51,6 +54,14 @@ pub trait Authorizer: Send + Sync {
         let _ = (caller, channel, event);
         Ok(())
     }
+
+    /// Whether a cookie can say who the caller is.
+    ///
+    /// A browser sends cookies whichever site asks it to, so requests that carry one then have to come from an allowed
+    /// [origin](Origins). Say `false` only where cookies are never read.
+    fn reads_cookies(&self) -> bool {
+        true
+    }
 }
 
 /// What a peer shows to say who it is.
@@ -93,6 +104,18 @@ impl Token {
         Self(text.into())
     }
 
+    /// The token of an `Authorization: Bearer` header; none when there is no such header, or more than one.
+    #[must_use]
+    pub fn of_headers(headers: &http::HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(http::header::AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return None;
+        };
+        let (scheme, text) = value.to_str().ok()?.split_once(' ')?;
+        let text = text.trim();
+        (scheme.eq_ignore_ascii_case("bearer") && !text.is_empty()).then(|| Self::new(text))
+    }
+
     /// The text, for whoever verifies it.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -114,6 +137,8 @@ pub struct Identity {
     pub user: UserId,
     /// What other members of a presence channel may know, a JSON value; `{}` when absent.
     pub info: Option<RawJson>,
+    /// What only the application knows about the user (roles, a tenant), a JSON value. It never leaves the server.
+    pub claims: Option<RawJson>,
     /// When the identity ends unless it is refreshed.
     pub expires_at: Option<SystemTime>,
 }
@@ -125,6 +150,7 @@ impl Identity {
         Self {
             user,
             info: None,
+            claims: None,
             expires_at: None,
         }
     }
@@ -133,6 +159,13 @@ impl Identity {
     #[must_use]
     pub fn with_info(mut self, info: RawJson) -> Self {
         self.info = Some(info);
+        self
+    }
+
+    /// Adds what only the application may know.
+    #[must_use]
+    pub fn with_claims(mut self, claims: RawJson) -> Self {
+        self.claims = Some(claims);
         self
     }
 
@@ -183,6 +216,22 @@ pub struct Grant {
     pub expires_at: Option<SystemTime>,
 }
 
+impl Grant {
+    /// Says what others may know of this member, in place of the identity's own `info`.
+    #[must_use]
+    pub fn with_info(mut self, info: RawJson) -> Self {
+        self.info = Some(info);
+        self
+    }
+
+    /// Ends the permission, and the subscription with it.
+    #[must_use]
+    pub fn expiring_at(mut self, expires_at: SystemTime) -> Self {
+        self.expires_at = Some(expires_at);
+        self
+    }
+}
+
 /// Why the answer is no.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -210,6 +259,14 @@ impl Denied {
     pub fn refused(reason: impl Into<String>) -> Self {
         Self::Refused {
             reason: reason.into(),
+        }
+    }
+
+    /// No answer, with a sentence for the log.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::Unavailable {
+            detail: detail.into(),
         }
     }
 }
