@@ -4,7 +4,9 @@
 //! [`RequestAuthorizer`] and [`first_of`] two of them; [`Policy`] puts an application's own rules for channels on top.
 //! The auth endpoint hands out [channel tokens](ChannelTokens) to callers that an authorizer let in.
 
+mod origin;
 
+pub use origin::{BadOrigin, OriginRefused, Origins};
 
 use std::fmt;
 use std::net::SocketAddr;

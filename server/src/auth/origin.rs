@@ -1,0 +1,458 @@
+//! Which websites may connect: a defence against pages that borrow their visitor's cookies.
+
+use std::sync::Arc;
+
+use http::header::{COOKIE, HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue};
+
+/// Which origins may connect and ask the auth endpoint.
+///
+/// A browser names the page's origin (scheme, host and port) in every WebSocket handshake, and no script can change it. The
+/// default is [`Origins::same_host`]. Programs that are not browsers send no `Origin` and no cookies, and pass.
+///
+/// ```
+/// use fanfare_server::auth::Origins;
+///
+/// let origins = Origins::list(["https://app.example.com", "http://localhost:5173"])?;
+/// assert!(Origins::list(["https://app.example.com/"]).is_err());
+/// # Ok::<(), fanfare_server::auth::BadOrigin>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Origins(Allowed);
+
+#[derive(Debug, Clone, Default)]
+enum Allowed {
+    #[default]
+    SameHost,
+    /// Serialized as browsers do it (RFC 6454, 6.2).
+    List(Arc<[Box<str>]>),
+    Any,
+}
+
+/// A text is not an origin as browsers write it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not an origin: write scheme, host and port as in https://app.example.com or http://localhost:5173, \
+     with nothing behind and international names in punycode"
+)]
+pub struct BadOrigin {
+    /// The text.
+    pub text: String,
+}
+
+/// Why a request may not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginRefused {
+    /// It carries cookies but does not say which page sent it.
+    #[error("a request with cookies needs an Origin header")]
+    Missing,
+    /// Its origin is not on the list.
+    #[error("this origin is not allowed")]
+    NotListed,
+    /// It carries cookies and comes from a page of another host.
+    #[error(
+        "this origin is not allowed: it differs from the host, and no list of origins is configured"
+    )]
+    OtherHost,
+    /// Its origin is no origin, or there are several.
+    #[error("the Origin header is not valid")]
+    Malformed,
+}
+
+impl Origins {
+    /// Allows exactly these origins; nothing is matched by part. A request without `Origin` passes if it carries no cookie.
+    ///
+    /// # Errors
+    /// When a text is not an origin. Upper case and default ports are put right, anything else is refused.
+    pub fn list<T: AsRef<str>>(origins: impl IntoIterator<Item = T>) -> Result<Self, BadOrigin> {
+        let list = origins.into_iter().map(|text| {
+            let text = text.as_ref();
+            let lower = text.to_ascii_lowercase();
+            let origin = Origin::parse(&lower).ok_or_else(|| BadOrigin {
+                text: text.to_owned(),
+            })?;
+            Ok(origin.serialize().into())
+        });
+        Ok(Self(Allowed::List(list.collect::<Result<_, _>>()?)))
+    }
+
+    /// Requests with cookies have to come from a page of the same host and port, judged by the `Host` header; the default.
+    ///
+    /// Without cookies nothing is checked. The schemes are not compared, because the server does not see whether a proxy
+    /// in front of it speaks TLS. A proxy that rewrites `Host` needs a [list](Origins::list).
+    #[must_use]
+    pub const fn same_host() -> Self {
+        Self(Allowed::SameHost)
+    }
+
+    /// Allows every website. With cookies as credentials, any page can then act for whoever visits it.
+    #[must_use]
+    pub const fn any() -> Self {
+        Self(Allowed::Any)
+    }
+
+    /// Judges a request by its headers. `reads_cookies`: whether a cookie could say who the caller is.
+    pub(crate) fn check(
+        &self,
+        headers: &HeaderMap,
+        reads_cookies: bool,
+    ) -> Result<(), OriginRefused> {
+        let has_cookies = reads_cookies && headers.contains_key(COOKIE);
+        match &self.0 {
+            Allowed::Any => Ok(()),
+            Allowed::SameHost if !has_cookies => Ok(()),
+            Allowed::SameHost => {
+                let origin = sent_origin(headers)?.ok_or(OriginRefused::Missing)?;
+                let origin = Origin::parse(origin).ok_or(OriginRefused::Malformed)?;
+                let is_same = only_value(headers, &HOST)
+                    .is_some_and(|host| origin.is_at(&host.to_ascii_lowercase()));
+                is_same.then_some(()).ok_or(OriginRefused::OtherHost)
+            }
+            Allowed::List(list) => match sent_origin(headers)? {
+                Some(origin) if list.iter().any(|listed| **listed == *origin) => Ok(()),
+                Some(_) => Err(OriginRefused::NotListed),
+                None if has_cookies => Err(OriginRefused::Missing),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Whether the allowed origins are named one by one.
+    pub(crate) const fn is_list(&self) -> bool {
+        matches!(self.0, Allowed::List(_))
+    }
+
+    /// What a browser may be told about reading an answer from another origin (CORS).
+    pub(crate) fn sharing(&self, headers: &HeaderMap) -> Sharing {
+        match &self.0 {
+            Allowed::SameHost => Sharing::No,
+            Allowed::Any => Sharing::WithoutCredentials,
+            Allowed::List(list) => match sent_origin(headers) {
+                Ok(Some(origin)) if list.iter().any(|listed| **listed == *origin) => {
+                    HeaderValue::from_str(origin).map_or(Sharing::No, Sharing::With)
+                }
+                _ => Sharing::No,
+            },
+        }
+    }
+}
+
+/// Who may read an answer across origins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Nobody.
+    No,
+    /// Everybody, for requests without cookies.
+    WithoutCredentials,
+    /// This one origin of the list.
+    With(HeaderValue),
+}
+
+/// The one `Origin` header, where there is one.
+fn sent_origin(headers: &HeaderMap) -> Result<Option<&str>, OriginRefused> {
+    if !headers.contains_key(ORIGIN) {
+        return Ok(None);
+    }
+    only_value(headers, &ORIGIN)
+        .map(Some)
+        .ok_or(OriginRefused::Malformed)
+}
+
+fn only_value<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// A lower-case origin in its parts.
+#[derive(Debug, PartialEq, Eq)]
+struct Origin<'a> {
+    scheme: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+}
+
+impl<'a> Origin<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+            && scheme.bytes().all(is_scheme_byte);
+        let (host, port) = split_authority(authority)?;
+        (is_scheme && is_host(host)).then_some(Self { scheme, host, port })
+    }
+
+    /// Whether a `Host` header in lower case names the same host and port.
+    fn is_at(&self, host_header: &str) -> bool {
+        let Some((host, port)) = split_authority(host_header) else {
+            return false;
+        };
+        let default = default_port(self.scheme);
+        host == self.host && port.or(default) == self.port.or(default)
+    }
+
+    fn serialize(&self) -> String {
+        let Self { scheme, host, port } = self;
+        match port.filter(|&port| Some(port) != default_port(scheme)) {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        }
+    }
+}
+
+fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
+    // The colons of an IPv6 address are inside its brackets.
+    let host_bytes = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    let Some(colon) = authority[host_bytes..].find(':') else {
+        return Some((authority, None));
+    };
+    let (host, port) = authority.split_at(host_bytes + colon);
+    let port = &port[1..];
+    let is_canonical = port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
+    let port = port.parse().ok()?;
+    is_canonical.then_some((host, Some(port)))
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let is_host_byte = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_')
+    };
+    !host.is_empty() && host.bytes().all(is_host_byte)
+}
+
+fn is_scheme_byte(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.')
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: [&str; 4] = [
+        "https://app.example.com",
+        "http://localhost:5173",
+        "https://xn--bcher-kva.example",
+        "http://[::1]:8000",
+    ];
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|&(name, value)| {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            (http::HeaderName::from_static(name), value)
+        });
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    #[track_caller]
+    fn check(origins: &Origins, pairs: &[(&'static str, &str)], expect: Result<(), OriginRefused>) {
+        assert_eq!(origins.check(&headers(pairs), true), expect, "{pairs:?}");
+    }
+
+    #[test]
+    fn only_an_exactly_listed_origin_passes_with_cookies() {
+        let list = Origins::list(LISTED).unwrap();
+        let passes = [
+            "https://app.example.com",
+            "http://localhost:5173",
+            "https://xn--bcher-kva.example",
+            "http://[::1]:8000",
+        ];
+        for origin in passes {
+            check(&list, &[("origin", origin), ("cookie", "s=1")], Ok(()));
+        }
+        let refused = [
+            "",
+            "*",
+            "null",
+            "NULL",
+            "http://app.example.com",
+            "wss://app.example.com",
+            "HTTPS://APP.EXAMPLE.COM",
+            "https://App.example.com",
+            "https://app.example.com.",
+            "https://app.example.com/",
+            "https://app.example.com:443",
+            "https://app.example.com:8443",
+            "https://app.example.com:",
+            "https://app.example.com.evil.io",
+            "https://evilapp.example.com",
+            "https://evil.io/app.example.com",
+            "https://evil.io#app.example.com",
+            "https://evil.io?https://app.example.com",
+            "https://app.example.com@evil.io",
+            "https://user@app.example.com",
+            "https://example.com",
+            "https://sub.app.example.com",
+            "https://app_example.com",
+            "https://b\u{fc}cher.example",
+            "https://app.example.com, https://evil.io",
+            "https://app.example.com https://evil.io",
+            "https://127.0.0.1",
+            "http://localhost",
+            "http://localhost:05173",
+            "http://127.0.0.1:5173",
+            "http://[::1]:8001",
+            "file://",
+            "chrome-extension://abcdef",
+            "app.example.com",
+        ];
+        for origin in refused {
+            let sent = headers(&[("origin", origin), ("cookie", "s=1")]);
+            assert!(list.check(&sent, true).is_err(), "{origin:?}");
+            let sent = headers(&[("origin", origin)]);
+            assert!(
+                list.check(&sent, true).is_err(),
+                "{origin:?} without cookies"
+            );
+        }
+        let twice = [
+            ("origin", "https://app.example.com"),
+            ("origin", "https://app.example.com"),
+        ];
+        check(&list, &twice, Err(OriginRefused::Malformed));
+    }
+
+    #[test]
+    fn a_missing_origin_passes_a_list_only_without_cookies() {
+        let list = Origins::list(LISTED).unwrap();
+        check(&list, &[], Ok(()));
+        check(&list, &[("cookie", "s=1")], Err(OriginRefused::Missing));
+        assert!(list.check(&headers(&[("cookie", "s=1")]), false).is_ok());
+    }
+
+    #[test]
+    fn cookies_need_the_same_host_by_default() {
+        #[track_caller]
+        fn with_cookies(origin: &str, host: &str, expect: Result<(), OriginRefused>) {
+            let pairs = [("origin", origin), ("host", host), ("cookie", "s=1")];
+            check(&Origins::default(), &pairs, expect);
+        }
+        let other = Err(OriginRefused::OtherHost);
+        let malformed = Err(OriginRefused::Malformed);
+        with_cookies("https://app.com", "app.com", Ok(()));
+        with_cookies("https://app.com", "APP.com", Ok(()));
+        with_cookies("https://app.com", "app.com:443", Ok(()));
+        with_cookies("http://app.com", "app.com:80", Ok(()));
+        with_cookies("http://localhost:8000", "localhost:8000", Ok(()));
+        with_cookies("http://[::1]:8000", "[::1]:8000", Ok(()));
+        with_cookies("http://localhost:5173", "localhost:8000", other);
+        with_cookies("http://app.com", "app.com:443", other);
+        with_cookies("https://app.com:8443", "app.com", other);
+        with_cookies("https://app.com.evil.io", "app.com", other);
+        with_cookies("https://evilapp.com", "app.com", other);
+        with_cookies("https://app.com.", "app.com", other);
+        with_cookies("http://localhost", "127.0.0.1", other);
+        with_cookies("https://app.com", "app.com@evil.io", other);
+        with_cookies("https://app.com", "app.com:x", other);
+        with_cookies("https://app.com", "", other);
+        with_cookies("null", "app.com", malformed);
+        with_cookies("null", "null", malformed);
+        with_cookies("", "app.com", malformed);
+        with_cookies("https://", "app.com", malformed);
+        with_cookies("https://app.com/", "app.com", malformed);
+        with_cookies("https://app.com@evil.io", "evil.io", malformed);
+
+        let host = ("host", "app.com");
+        check(
+            &Origins::default(),
+            &[host, ("cookie", "s=1")],
+            Err(OriginRefused::Missing),
+        );
+        check(
+            &Origins::default(),
+            &[("origin", "https://app.com"), ("cookie", "s=1")],
+            other,
+        );
+        let two_hosts = [("origin", "https://app.com"), host, host, ("cookie", "s=1")];
+        check(&Origins::default(), &two_hosts, other);
+    }
+
+    #[test]
+    fn nothing_is_checked_by_default_without_cookies() {
+        for origin in ["https://evil.io", "null", ""] {
+            check(
+                &Origins::default(),
+                &[("origin", origin), ("host", "app.com")],
+                Ok(()),
+            );
+        }
+        let tracked = headers(&[
+            ("origin", "https://a.com"),
+            ("host", "b.com"),
+            ("cookie", "ad=1"),
+        ]);
+        assert!(Origins::default().check(&tracked, false).is_ok());
+    }
+
+    #[test]
+    fn any_checks_nothing() {
+        check(
+            &Origins::any(),
+            &[("origin", "https://evil.io"), ("cookie", "s=1")],
+            Ok(()),
+        );
+        check(&Origins::any(), &[("cookie", "s=1")], Ok(()));
+    }
+
+    #[test]
+    fn a_list_is_put_into_the_form_that_browsers_send() {
+        let list = Origins::list(["HTTPS://App.Example.com:443", "http://a.b:8080"]).unwrap();
+        check(&list, &[("origin", "https://app.example.com")], Ok(()));
+        check(&list, &[("origin", "http://a.b:8080")], Ok(()));
+        for text in [
+            "",
+            "*",
+            "null",
+            "https://",
+            "https://a.b/",
+            "https://a.b/c",
+            "https://*.a.b",
+            "a.b",
+            "https://a.b:0",
+            "https://a.b:99999",
+            "https://a b",
+            "https://u@a.b",
+            "://a.b",
+            "https://b\u{fc}cher.example",
+            "http://[::1",
+            "http://[zz]",
+            "1http://a.b",
+        ] {
+            let error = Origins::list([text]).unwrap_err();
+            assert_eq!(error.text, text);
+        }
+    }
+
+    #[test]
+    fn answers_are_shared_with_listed_origins_alone() {
+        let list = Origins::list(LISTED).unwrap();
+        let listed = headers(&[("origin", LISTED[0])]);
+        let evil = headers(&[("origin", "https://evil.io")]);
+        let shared = Sharing::With(HeaderValue::from_static(LISTED[0]));
+        assert_eq!(list.sharing(&listed), shared);
+        assert_eq!(list.sharing(&evil), Sharing::No);
+        assert_eq!(list.sharing(&HeaderMap::new()), Sharing::No);
+        assert_eq!(Origins::same_host().sharing(&listed), Sharing::No);
+        assert_eq!(Origins::any().sharing(&evil), Sharing::WithoutCredentials);
+    }
+}
