@@ -4,8 +4,11 @@
 //! [`RequestAuthorizer`] and [`first_of`] two of them; [`Policy`] puts an application's own rules for channels on top.
 //! The auth endpoint hands out [channel tokens](ChannelTokens) to callers that an authorizer let in.
 
+mod channel_token;
+pub(crate) mod member;
 mod origin;
 
+pub use channel_token::{ChannelTokens, TokenClaims, TokenError, Verified, WeakSecret};
 pub use origin::{BadOrigin, OriginRefused, Origins};
 
 use std::fmt;
