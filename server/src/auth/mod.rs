@@ -5,6 +5,7 @@
 //! The auth endpoint hands out [channel tokens](ChannelTokens) to callers that an authorizer let in.
 
 mod channel_token;
+pub(crate) mod guarded;
 pub(crate) mod member;
 mod origin;
 

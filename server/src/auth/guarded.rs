@@ -1,0 +1,164 @@
+//! What stands between the server and an application's authorizer: a deadline, a bound on calls at once, a net for panics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fanfare_protocol::{ChannelName, EventName};
+use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
+
+use crate::clock::Throttle;
+
+use super::{Authorizer, Caller, Credentials, Denied, Grant, Identity};
+
+/// An authorizer whose every call ends in time, with an answer or with [`Denied::Unavailable`].
+pub(crate) struct Guarded {
+    inner: Arc<dyn Authorizer>,
+    slots: Semaphore,
+    warnings: Throttle,
+}
+
+impl Guarded {
+    /// Guards an authorizer.
+    pub(crate) fn new(inner: Arc<dyn Authorizer>) -> Self {
+        Self {
+            inner,
+            slots: Semaphore::new(CALLS_MAX),
+            warnings: Throttle::new(Duration::from_secs(1)),
+        }
+    }
+
+    async fn run<T>(&self, call: impl Future<Output = Result<T, Denied>>) -> Result<T, Denied> {
+        let in_turn = async {
+            let slot = self.slots.acquire().await;
+            let _slot = slot.map_err(|_| Denied::unavailable("the authorizer is closed"))?;
+            let caught = AssertUnwindSafe(call).catch_unwind().await;
+            caught.unwrap_or_else(|_| Err(Denied::unavailable("the authorizer panicked")))
+        };
+        let in_time = tokio::time::timeout(DEADLINE, in_turn).await;
+        let result = in_time.unwrap_or_else(|_| Err(Denied::unavailable("no answer in time")));
+        if let Err(Denied::Unavailable { detail }) = &result
+            && let Some(unsaid) = self.warnings.turn()
+        {
+            tracing::warn!(error = detail.as_str(), unsaid, "authorizer unavailable");
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Authorizer for Guarded {
+    async fn connect(&self, credentials: &Credentials<'_>) -> Result<Identity, Denied> {
+        self.run(self.inner.connect(credentials)).await
+    }
+
+    async fn subscribe(&self, caller: &Caller, channel: &ChannelName) -> Result<Grant, Denied> {
+        self.run(self.inner.subscribe(caller, channel)).await
+    }
+
+    async fn publish(
+        &self,
+        caller: &Caller,
+        channel: &ChannelName,
+        event: &EventName,
+    ) -> Result<(), Denied> {
+        self.run(self.inner.publish(caller, channel, event)).await
+    }
+
+    fn reads_cookies(&self) -> bool {
+        self.inner.reads_cookies()
+    }
+}
+
+/// Two seconds: a client waits longer than that for a reply, and a slow database should not hold thousands of calls.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// 256: at 5 ms per lookup that is 50,000 decisions per second; what waits longer than the deadline is told to come back.
+const CALLS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use fanfare_protocol::{SocketId, UserId};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    enum Mood {
+        Silent,
+        Panicking,
+        Waiting(Arc<Notify>),
+    }
+
+    #[async_trait]
+    impl Authorizer for Mood {
+        async fn connect(&self, _: &Credentials<'_>) -> Result<Identity, Denied> {
+            match self {
+                Self::Silent => std::future::pending().await,
+                Self::Panicking => panic!("a bug in the application"),
+                Self::Waiting(gate) => gate.notified().await,
+            }
+            Ok(Identity::new(UserId::new("ann").unwrap()))
+        }
+    }
+
+    fn nothing() -> Credentials<'static> {
+        Credentials::new(None, None, None)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_answer_is_an_answer_after_two_seconds() {
+        let guarded = Guarded::new(Arc::new(Mood::Silent));
+        let begin = tokio::time::Instant::now();
+        let denied = guarded.connect(&nothing()).await.unwrap_err();
+        assert_eq!(denied, Denied::unavailable("no answer in time"));
+        assert_eq!(begin.elapsed(), DEADLINE);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_no_answer() {
+        let guarded = Guarded::new(Arc::new(Mood::Panicking));
+        let denied = guarded.connect(&nothing()).await.unwrap_err();
+        assert_eq!(denied, Denied::unavailable("the authorizer panicked"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_above_the_bound_wait_their_turn_and_no_longer_than_the_deadline() {
+        let gate = Arc::new(Notify::new());
+        let guarded = Arc::new(Guarded::new(Arc::new(Mood::Waiting(gate.clone()))));
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..CALLS_MAX {
+            let guarded = guarded.clone();
+            calls.spawn(async move { guarded.connect(&nothing()).await });
+        }
+        while guarded.slots.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let credentials = nothing();
+        let late = guarded.connect(&credentials);
+        tokio::pin!(late);
+        assert!(futures_util::poll!(&mut late).is_pending());
+        gate.notify_waiters();
+        while let Some(answer) = calls.join_next().await {
+            assert!(answer.unwrap().is_ok());
+        }
+        assert!(futures_util::poll!(&mut late).is_pending());
+        gate.notify_one();
+        assert!(late.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_defaults_shine_through() {
+        let guarded = Guarded::new(Arc::new(Mood::Silent));
+        let caller = Caller::new(SocketId::from_bits(1), None);
+        let channel = |name| ChannelName::new(name).unwrap();
+        let public = guarded.subscribe(&caller, &channel("orders")).await;
+        assert_eq!(public, Ok(Grant::default()));
+        let private = guarded.subscribe(&caller, &channel("private-orders")).await;
+        assert!(matches!(private, Err(Denied::Refused { .. })));
+        let event = EventName::new("typing").unwrap();
+        let publish = guarded.publish(&caller, &channel("orders"), &event).await;
+        assert_eq!(publish, Ok(()));
+        assert!(guarded.reads_cookies());
+    }
+}
