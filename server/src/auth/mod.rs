@@ -5,12 +5,18 @@
 //! The auth endpoint hands out [channel tokens](ChannelTokens) to callers that an authorizer let in.
 
 mod channel_token;
+mod cookie;
+mod first_of;
 pub(crate) mod guarded;
 pub(crate) mod member;
 mod origin;
+mod policy;
 
 pub use channel_token::{ChannelTokens, TokenClaims, TokenError, Verified, WeakSecret};
+pub use cookie::{CookieAuthorizer, RequestAuthorizer};
+pub use first_of::{FirstOf, first_of};
 pub use origin::{BadOrigin, OriginRefused, Origins};
+pub use policy::{Policy, PublicOnly};
 
 use std::fmt;
 use std::net::SocketAddr;
