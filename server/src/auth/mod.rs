@@ -8,6 +8,7 @@ mod channel_token;
 mod cookie;
 mod first_of;
 pub(crate) mod guarded;
+mod jwt;
 pub(crate) mod member;
 mod origin;
 mod policy;
@@ -15,6 +16,7 @@ mod policy;
 pub use channel_token::{ChannelTokens, TokenClaims, TokenError, Verified, WeakSecret};
 pub use cookie::{CookieAuthorizer, RequestAuthorizer};
 pub use first_of::{FirstOf, first_of};
+pub use jwt::{JwtAuthorizer, JwtKey, JwtKeyError};
 pub use origin::{BadOrigin, OriginRefused, Origins};
 pub use policy::{Policy, PublicOnly};
 
