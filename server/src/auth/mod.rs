@@ -6,6 +6,7 @@
 
 mod channel_token;
 mod cookie;
+pub(crate) mod endpoint;
 mod first_of;
 pub(crate) mod guarded;
 mod jwt;

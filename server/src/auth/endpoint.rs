@@ -1,0 +1,322 @@
+//! The auth endpoint: a page asks over HTTP, with its session or token, for permission to subscribe one connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, FromRequest as _, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Form, Router};
+use fanfare_protocol::{ChannelKind, ChannelName, SocketId};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
+    COOKIE, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::member::{encode_member, member_of};
+use super::origin::Sharing;
+use super::{
+    Authorizer, Caller, ChannelTokens, Credentials, Denied, Grant, Origins, Token, TokenClaims,
+};
+use crate::clock;
+use crate::rules::ChannelRules;
+
+/// What the endpoint works with.
+#[derive(Clone)]
+pub(crate) struct AuthEndpoint {
+    /// Where it is mounted, such as `/ws/auth`.
+    pub(crate) path: Arc<str>,
+    /// Says who the caller is and what it may; guarded, so it answers in time.
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// Signs the permissions.
+    pub(crate) tokens: Arc<ChannelTokens>,
+    /// Which websites may ask.
+    pub(crate) origins: Origins,
+    /// Which channels have members.
+    pub(crate) rules: Arc<ChannelRules>,
+}
+
+/// The route of the endpoint: `POST`, and `OPTIONS` for pages of other origins.
+pub(crate) fn router(endpoint: AuthEndpoint) -> Router {
+    let path = endpoint.path.clone();
+    Router::new()
+        .route(&path, post(permit).options(preflight))
+        .with_state(endpoint)
+}
+
+async fn permit(State(endpoint): State<AuthEndpoint>, request: Request) -> Response {
+    let sharing = endpoint.origins.sharing(request.headers());
+    let mut response = match endpoint.answer(request).await {
+        Ok(permission) => axum::Json(permission).into_response(),
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    share(headers, sharing);
+    response
+}
+
+/// Tells a browser that a page of a listed origin may ask (Fetch, CORS-preflight request).
+async fn preflight(State(endpoint): State<AuthEndpoint>, request: Request) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let sharing = endpoint.origins.sharing(request.headers());
+    let headers = response.headers_mut();
+    if sharing != Sharing::No {
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("POST"),
+        );
+        if let Some(wanted) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+    }
+    share(headers, sharing);
+    response
+}
+
+impl AuthEndpoint {
+    async fn answer(&self, request: Request) -> Result<Permission, Refusal> {
+        let (parts, body) = request.into_parts();
+        self.check_origin(&parts.headers)?;
+        let question = Question::read(&parts.headers, body).await?;
+        let caller = self.caller(&parts, question.socket).await?;
+        if question.channel.kind() == ChannelKind::Personal {
+            return Err(Refusal::forbidden(
+                "the server alone joins personal channels",
+            ));
+        }
+        let grant = self
+            .authorizer
+            .subscribe(&caller, &question.channel)
+            .await
+            .map_err(|denied| Refusal::of(denied, StatusCode::FORBIDDEN))?;
+        self.permission(&caller, &question.channel, &grant)
+    }
+
+    /// Refuses what another site's page could have sent with its visitor's cookies.
+    ///
+    /// On top of the rule for handshakes: `Sec-Fetch-Site`, which no script can set, vouches for a page of this very origin
+    /// when a proxy has rewritten `Host`, or when there is no `Origin`.
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let reads_cookies = self.authorizer.reads_cookies();
+        let Err(refused) = self.origins.check(headers, reads_cookies) else {
+            return Ok(());
+        };
+        let is_own_page = headers
+            .get("sec-fetch-site")
+            .is_some_and(|site| site == "same-origin" || site == "none");
+        let is_decided = self.origins.is_list() && headers.contains_key(ORIGIN);
+        if is_own_page && !is_decided && headers.contains_key(COOKIE) {
+            return Ok(());
+        }
+        Err(Refusal::forbidden(refused.to_string()))
+    }
+
+    async fn caller(&self, parts: &Parts, socket: SocketId) -> Result<Caller, Refusal> {
+        let token = Token::of_headers(&parts.headers);
+        let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let remote = remote.map(|ConnectInfo(address)| *address);
+        let credentials = Credentials::new(Some(parts), token.as_ref(), remote);
+        let identity = match self.authorizer.connect(&credentials).await {
+            Ok(identity) => Some(identity),
+            Err(Denied::NoCredentials) => None,
+            Err(denied) => return Err(Refusal::of(denied, StatusCode::UNAUTHORIZED)),
+        };
+        Ok(Caller::new(socket, identity))
+    }
+
+    fn permission(
+        &self,
+        caller: &Caller,
+        channel: &ChannelName,
+        grant: &Grant,
+    ) -> Result<Permission, Refusal> {
+        let unauthorized = |denied| Refusal::of(denied, StatusCode::UNAUTHORIZED);
+        let channel_data = if self.rules.has_presence(channel) {
+            let identity = caller.identity.as_ref();
+            let identity = identity.ok_or_else(|| unauthorized(Denied::NoCredentials))?;
+            let encoded = member_of(identity, grant).and_then(|member| encode_member(&member));
+            Some(encoded.map_err(|error| {
+                tracing::warn!(channel = channel.as_str(), %error, "member cannot be shown");
+                Refusal::forbidden("the member's info is not valid")
+            })?)
+        } else {
+            None
+        };
+        let user = caller.identity.as_ref().map(|identity| &identity.user);
+        let claims = TokenClaims::new(caller.socket, channel)
+            .with_user(user)
+            .with_channel_data(channel_data.as_deref());
+        let auth = self.tokens.sign(&claims, grant.expires_at, clock::now());
+        Ok(Permission { auth, channel_data })
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug, Serialize)]
+struct Permission {
+    auth: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel_data: Option<String>,
+}
+
+/// A checked question.
+struct Question {
+    socket: SocketId,
+    channel: ChannelName,
+}
+
+/// The body of a question, in JSON or as a form, with the names that other clients use.
+#[derive(Deserialize)]
+struct WireQuestion {
+    #[serde(alias = "socketId")]
+    socket_id: String,
+    #[serde(alias = "channel_name")]
+    channel: String,
+}
+
+impl Question {
+    async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Refusal> {
+        let media_type = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(';').next())
+            .map(|essence| essence.trim().to_ascii_lowercase());
+        let wire = match media_type.as_deref() {
+            Some("application/json") => {
+                let bytes = read_body(body).await?;
+                serde_json::from_slice::<WireQuestion>(&bytes)
+                    .map_err(|error| Refusal::bad(error.to_string()))?
+            }
+            Some("application/x-www-form-urlencoded") => parse_form(read_body(body).await?).await?,
+            _ => {
+                return Err(Refusal::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "send JSON (application/json) or a form (application/x-www-form-urlencoded)",
+                ));
+            }
+        };
+        let bad = |error: fanfare_protocol::NameError| Refusal::bad(error.to_string());
+        Ok(Self {
+            socket: wire.socket_id.parse().map_err(bad)?,
+            channel: ChannelName::new(&wire.channel).map_err(bad)?,
+        })
+    }
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Refusal> {
+    let read = axum::body::to_bytes(body, BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_DEADLINE, read).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has at most {BODY_BYTES_MAX} bytes"),
+        )),
+        Err(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        )),
+    }
+}
+
+async fn parse_form(bytes: Bytes) -> Result<WireQuestion, Refusal> {
+    let mut form = Request::new(Body::from(bytes));
+    *form.method_mut() = http::Method::POST;
+    form.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    );
+    let parsed = Form::<WireQuestion>::from_request(form, &()).await;
+    parsed
+        .map(|Form(question)| question)
+        .map_err(|rejection| Refusal::bad(rejection.body_text()))
+}
+
+/// An answer that is not a permission.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    error: String,
+}
+
+#[derive(Serialize)]
+struct WireRefusal<'a> {
+    error: &'a str,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self {
+            status,
+            error: error.into(),
+        }
+    }
+
+    fn bad(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    fn forbidden(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, error)
+    }
+
+    /// An authorizer's answer; `refused` is the status of an outright no.
+    fn of(denied: Denied, refused: StatusCode) -> Self {
+        match denied {
+            Denied::NoCredentials => Self::new(StatusCode::UNAUTHORIZED, denied.to_string()),
+            Denied::Refused { reason } => Self::new(refused, reason),
+            Denied::Unavailable { .. } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily unavailable, try again",
+            ),
+        }
+    }
+
+    fn into_response(self) -> Response {
+        let body = axum::Json(WireRefusal { error: &self.error });
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Lets a page of another origin read the answer, where the list of origins names it (Fetch, CORS protocol).
+fn share(headers: &mut HeaderMap, sharing: Sharing) {
+    headers.append(VARY, HeaderValue::from_static("Origin"));
+    match sharing {
+        Sharing::No => {}
+        Sharing::WithoutCredentials => {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
+        Sharing::With(origin) => {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(
+                ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                HeaderValue::from_static("true"),
+            );
+        }
+    }
+}
+
+/// 4 KiB: a socket id, a channel name and their JSON are under 300 bytes.
+const BODY_BYTES_MAX: usize = 4 * 1_024;
+/// As long as a request's head may take.
+const BODY_DEADLINE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;
