@@ -192,7 +192,7 @@ impl std::fmt::Debug for ChannelAuthReply {
 pub enum Output<P> {
     /// Open a socket; whatever socket there was before is gone.
     Open {
-        /// 0 for the first attempt and for the first after a healthy connection.
+        /// How many attempts have failed since the last healthy connection.
         attempt: u32,
     },
     /// Send a text frame.
@@ -204,7 +204,7 @@ pub enum Output<P> {
         /// The reason to give.
         reason: &'static str,
     },
-    /// Get a token and answer with [`Input::Token`]. At most one question is open at a time.
+    /// Get a token and answer with [`Input::Token`]. A new question replaces an earlier one: only the newest is answered.
     NeedToken {
         /// Why.
         reason: TokenReason,
@@ -432,6 +432,8 @@ pub enum GapReason {
     Epoch,
     /// The channel keeps no history and the client was away.
     Away,
+    /// The history went back behind what the client has seen.
+    Diverged,
     /// The server's answer left messages out.
     Sequence,
     /// The server said so, in its words.

@@ -8,6 +8,19 @@ pub mod io;
 pub mod options;
 pub mod time;
 
+mod authentication;
+mod backoff;
+mod channel;
+mod connection;
+mod incoming;
+mod loss;
+mod presence;
+mod recovery;
+mod requests;
+mod subscription;
+mod timers;
+mod token;
+
 pub use client::Client;
 pub use error::ClientError;
 pub use io::{

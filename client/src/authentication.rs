@@ -1,0 +1,104 @@
+//! Tokens on their way: asked for, answered, sent, renewed.
+
+use fanfare_protocol::Command;
+
+use crate::client::Client;
+use crate::connection::Connection;
+use crate::error::ClientError;
+use crate::io::{Event, Output, Payload, TokenReply};
+use crate::time::Millis;
+use crate::token::Refreshing;
+
+impl<P: Payload> Client<P> {
+    pub(crate) fn set_token(&mut self, token: Option<String>, now: Millis) {
+        let is_login = token.is_some();
+        self.tokens.replace(token);
+        match self.connection {
+            Connection::AwaitingToken if is_login => self.open_socket(now),
+            Connection::AwaitingToken => self.begin(now),
+            Connection::Open { .. } if is_login => self.authenticate_again(true, now),
+            Connection::Open { .. }
+            | Connection::Greeting { .. }
+            | Connection::Authenticating { .. } => self.reconnect(now),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn token_answered(&mut self, reply: TokenReply, now: Millis) {
+        if self.tokens.asked.is_none() {
+            return;
+        }
+        let is_connecting = matches!(self.connection, Connection::AwaitingToken);
+        match reply {
+            TokenReply::Token(token) => {
+                self.tokens.set(Some(token));
+                if is_connecting {
+                    self.open_socket(now);
+                } else {
+                    self.authenticate_again(false, now);
+                }
+            }
+            TokenReply::Anonymous => {
+                self.tokens.set(None);
+                if is_connecting {
+                    self.open_socket(now);
+                } else {
+                    self.reconnect(now);
+                }
+            }
+            TokenReply::Unauthorized => self.unauthorized(now),
+            TokenReply::Failed => self.token_failed(now),
+        }
+    }
+
+    pub(crate) fn token_failed(&mut self, now: Millis) {
+        self.tokens.asked = None;
+        if let Connection::AwaitingToken = self.connection {
+            self.token_unavailable(now);
+        } else {
+            self.emit(Event::Error(ClientError::Token));
+            self.refresh_later(now);
+        }
+    }
+
+    fn authenticate_again(&mut self, by_application: bool, now: Millis) {
+        let Some(token) = self.tokens.current().cloned() else {
+            return;
+        };
+        let id = self.send(Command::Authenticate { token });
+        self.tokens.refreshing = Some(Refreshing {
+            id,
+            until: now + self.options.request_timeout,
+            by_application,
+        });
+    }
+
+    /// The server did not take a token on an open connection. The old one still counts.
+    pub(crate) fn refresh_failed(&mut self, refreshing: Refreshing, may_retry: bool, now: Millis) {
+        self.tokens.refreshing = None;
+        if refreshing.by_application {
+            self.reconnect(now);
+        } else if may_retry {
+            self.refresh_later(now);
+        } else if self.tokens.refuse() {
+            self.need_token(now);
+        } else {
+            self.emit(Event::Error(ClientError::Unauthorized));
+        }
+    }
+
+    fn refresh_later(&mut self, now: Millis) {
+        let delay = REFRESH_PAUSE + self.random.up_to(REFRESH_PAUSE);
+        self.tokens.postpone_refresh(now + delay);
+    }
+
+    pub(crate) fn need_token(&mut self, now: Millis) {
+        if let Some(reason) = self.tokens.reason_to_ask(now) {
+            self.tokens.ask(now + self.options.auth_timeout);
+            self.outputs.push_back(Output::NeedToken { reason });
+        }
+    }
+}
+
+/// 2 s: with as much jitter again, a short margin still has room for a second try.
+const REFRESH_PAUSE: u64 = 2_000;

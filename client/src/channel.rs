@@ -1,0 +1,141 @@
+//! One channel: how far its subscription is.
+
+use fanfare_protocol::{ChannelKind, ChannelName};
+
+use crate::io::{AuthReason, ChannelState, Payload};
+use crate::options::SubscribeOptions;
+use crate::recovery::Stream;
+use crate::time::Millis;
+
+/// One channel that is wanted, was refused, or is still being left.
+#[derive(Debug)]
+pub(crate) struct Channel<P> {
+    pub(crate) name: ChannelName,
+    pub(crate) options: SubscribeOptions,
+    pub(crate) origin: Origin,
+    pub(crate) phase: Phase,
+    /// As the application was last told.
+    pub(crate) state: ChannelState,
+    pub(crate) stream: Stream<P>,
+    /// How often it failed since it was last healthy.
+    pub(crate) attempt: u32,
+    pub(crate) auth_reason: AuthReason,
+}
+
+/// Who wanted a channel first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Application,
+    /// The server joined the connection to it unasked.
+    Server,
+}
+
+/// How far a subscription is on the current connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Waits for a connection, or for its authentication.
+    Suspended,
+    /// Waits for a channel token.
+    Authorizing { until: Millis },
+    /// The command is sent.
+    Subscribing { id: u64, until: Millis },
+    /// Confirmed.
+    Subscribed { since: Millis },
+    /// `unsubscribe` is sent; nothing else is until its reply, so that the server never sees two at a time.
+    Leaving { id: u64, until: Millis, then: Then },
+    /// Failed in a way that may pass.
+    Waiting { until: Millis },
+    /// Refused.
+    Failed,
+}
+
+/// What follows when a channel is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It was not wanted any more.
+    Forget,
+    /// It is wanted (again).
+    Subscribe,
+}
+
+impl<P: Payload> Channel<P> {
+    pub(crate) fn new(name: ChannelName, options: SubscribeOptions) -> Self {
+        Self {
+            stream: Stream::new(name.clone(), options.since),
+            name,
+            options,
+            origin: Origin::Application,
+            phase: Phase::Suspended,
+            state: ChannelState::Closed,
+            attempt: 0,
+            auth_reason: AuthReason::Subscribe,
+        }
+    }
+
+    /// Whether the application has it, or is to be told that it failed.
+    pub(crate) const fn is_known(&self) -> bool {
+        !matches!(
+            self.phase,
+            Phase::Leaving {
+                then: Then::Forget,
+                ..
+            }
+        )
+    }
+
+    /// Whether a publish must wait for the subscription to be confirmed.
+    pub(crate) const fn holds_publishes(&self) -> bool {
+        self.is_known() && !matches!(self.phase, Phase::Subscribed { .. } | Phase::Failed)
+    }
+
+    /// When the server, or the host, is late.
+    pub(crate) const fn deadline(&self) -> Option<Millis> {
+        match self.phase {
+            Phase::Authorizing { until }
+            | Phase::Subscribing { until, .. }
+            | Phase::Leaving { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// When it is tried again.
+    pub(crate) const fn retry_at(&self) -> Option<Millis> {
+        match self.phase {
+            Phase::Waiting { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn needs_channel_auth(&self, channel_auth: bool, kind: ChannelKind) -> bool {
+        channel_auth && matches!(kind, ChannelKind::Private | ChannelKind::Presence)
+    }
+
+    pub(crate) const fn visible_state(&self) -> ChannelState {
+        match self.phase {
+            Phase::Suspended => ChannelState::Suspended,
+            Phase::Authorizing { .. } => ChannelState::Authorizing,
+            Phase::Subscribing { .. }
+            | Phase::Waiting { .. }
+            | Phase::Leaving {
+                then: Then::Subscribe,
+                ..
+            } => ChannelState::Subscribing,
+            Phase::Subscribed { .. } => ChannelState::Subscribed,
+            Phase::Leaving {
+                then: Then::Forget, ..
+            } => ChannelState::Closed,
+            Phase::Failed => ChannelState::Failed,
+        }
+    }
+
+    pub(crate) fn fail_once(&mut self, now: Millis, reset_after: u64) -> u32 {
+        if let Phase::Subscribed { since } = self.phase
+            && now.since(since) >= reset_after
+        {
+            self.attempt = 0;
+        }
+        let attempt = self.attempt;
+        self.attempt = attempt.saturating_add(1);
+        attempt
+    }
+}

@@ -1,0 +1,102 @@
+//! Time: what is due, who is late, and when to look again.
+
+use crate::channel::Channel;
+use crate::client::Client;
+use crate::io::Payload;
+use crate::time::Millis;
+
+impl<P: Payload> Client<P> {
+    pub(crate) fn timed_out(&mut self, now: Millis) {
+        if self.timeout.is_none_or(|timeout| timeout > now) {
+            return;
+        }
+        let may_fail = self.may_fail(now);
+        self.tick_connection(may_fail, now);
+        self.tick_tokens(may_fail, now);
+        for at in (0..self.channels.len()).rev() {
+            let channel = &self.channels[at];
+            if may_fail && channel.deadline().is_some_and(|until| until <= now) {
+                self.channel_overdue(at, now);
+            } else if channel.retry_at().is_some_and(|until| until <= now) {
+                self.start(at, now);
+            } else if may_fail {
+                self.channels[at].stream.members.give_up(now);
+            }
+        }
+        if may_fail {
+            self.fail_overdue_requests(now);
+        }
+        self.flush(now);
+    }
+
+    /// A timer that comes much too late says that this device slept, not that the peer is silent: what the peer has sent
+    /// meanwhile gets a turn, and a second, before anything is given up.
+    fn may_fail(&mut self, now: Millis) -> bool {
+        let Some(due) = self.deadline() else {
+            return true;
+        };
+        match self.grace {
+            Some(until) if now < until => false,
+            Some(until) if due <= until => {
+                self.grace = None;
+                true
+            }
+            _ if now.since(due) >= LATE => {
+                self.grace = Some(now + GRACE);
+                false
+            }
+            _ => {
+                self.grace = None;
+                true
+            }
+        }
+    }
+
+    fn tick_tokens(&mut self, may_fail: bool, now: Millis) {
+        let is_due = |until: Option<Millis>| until.is_some_and(|until| until <= now);
+        if may_fail && is_due(self.tokens.asked) {
+            self.token_failed(now);
+        }
+        if let Some(refreshing) = self.tokens.refreshing
+            && may_fail
+            && refreshing.until <= now
+        {
+            self.refresh_failed(refreshing, true, now);
+        }
+        if self.connection.is_open() && is_due(self.tokens.refresh_at()) {
+            self.need_token(now);
+        }
+    }
+
+    /// When somebody is late.
+    fn deadline(&self) -> Option<Millis> {
+        let channels = self.channels.iter().flat_map(|channel| {
+            let snapshot = channel.stream.members.deadline();
+            channel.deadline().into_iter().chain(snapshot)
+        });
+        let token = self.tokens.asked;
+        let refresh = self.tokens.refreshing.map(|refreshing| refreshing.until);
+        let connection = self.connection.deadline();
+        let others = [connection, token, refresh, self.requests.deadline()];
+        channels.chain(others.into_iter().flatten()).min()
+    }
+
+    pub(crate) fn compute_timeout(&self, now: Millis) -> Option<Millis> {
+        let deadline = self.deadline().map(|deadline| match self.grace {
+            Some(until) => deadline.max(until),
+            None => deadline,
+        });
+        let channels = self.channels.iter().filter_map(Channel::retry_at);
+        let refresh = (self.tokens.refresh_at()).filter(|_| self.connection.is_open());
+        let again = self.requests.send_again_at(now);
+        let step = self.connection.next_step_at();
+        let others = [deadline, refresh, again, step, self.goodbye_deadline()];
+        channels.chain(others.into_iter().flatten()).min()
+    }
+}
+
+/// 1 s: no busy page delays a timer so long, a sleeping one does.
+const LATE: u64 = 1_000;
+
+/// 1 s: what has arrived during the sleep is read by then.
+const GRACE: u64 = 1_000;
