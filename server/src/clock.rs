@@ -10,6 +10,30 @@ pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
+/// One moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// For deadlines.
+    pub(crate) instant: Instant,
+    /// For people: milliseconds since the Unix epoch.
+    pub(crate) unix_ms: u64,
+}
+
+/// This moment.
+pub(crate) fn moment() -> Moment {
+    Moment {
+        instant: Instant::now(),
+        unix_ms: unix_ms(),
+    }
+}
+
+/// When a wall-clock time comes on the monotonic clock; a past one is now.
+pub(crate) fn instant_of(time: SystemTime) -> Instant {
+    let wait = time.duration_since(now()).unwrap_or(Duration::ZERO);
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or_else(|| now + FAR)
+}
+
 /// Milliseconds since the Unix epoch.
 pub(crate) fn unix_ms() -> u64 {
     as_unix_ms(SystemTime::now())
@@ -50,6 +74,9 @@ impl Throttle {
         Some(std::mem::take(held_back))
     }
 }
+
+/// A year: further away than any deadline here.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {

@@ -122,9 +122,12 @@ impl ChannelRules {
     /// Whether members of a channel are known to each other.
     #[must_use]
     pub fn has_presence(&self, channel: &ChannelName) -> bool {
-        self.of(channel)
-            .presence
-            .unwrap_or_else(|| channel.kind() == ChannelKind::Presence)
+        // A personal channel has one user and nobody to tell.
+        channel.kind() != ChannelKind::Personal
+            && self
+                .of(channel)
+                .presence
+                .unwrap_or_else(|| channel.kind() == ChannelKind::Presence)
     }
 
     /// What a channel keeps. Presence channels without a rule of their own keep enough for diffs to be recovered.

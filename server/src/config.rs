@@ -1,0 +1,75 @@
+//! Limits: what a peer may ask of the server, each with its default.
+
+use std::time::Duration;
+
+/// What a connection may ask, and how long it may take.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The largest payload of a publish, and the largest message a client may send besides its envelope: 1 MiB.
+    pub payload_bytes_max: usize,
+    /// The most frames one message may come in: 1,024.
+    pub fragments_max: u32,
+    /// How long a message may take from its first byte to its last: 10 s.
+    pub message_deadline: Duration,
+    /// The most channels a connection may have: 100. The personal channel does not count.
+    pub channels_max: usize,
+    /// How many commands per second a connection may send on average: 50.
+    pub commands_per_second: u32,
+    /// How many commands may come at once: 200.
+    pub commands_burst: u32,
+    /// How many bytes may wait for a connection that does not read: 1 MiB.
+    pub outbox_bytes_max: usize,
+    /// After so long without a word from the client it gets a WebSocket ping: 30 s.
+    pub ping_interval: Duration,
+    /// After so long without a word from the client it is closed as stale: 60 s.
+    pub stale_after: Duration,
+    /// How long a connection may stay without credentials where anonymous ones are not allowed: 10 s.
+    pub authentication_deadline: Duration,
+    /// How long a close may take once it is decided: 5 s.
+    pub close_deadline: Duration,
+    /// How long a call to the engine may take: 5 s.
+    pub engine_deadline: Duration,
+    /// How many events a recovery may bring: 300.
+    pub recovery_events_max: u32,
+    /// How many bytes of payload a recovery may bring: 1 MiB.
+    pub recovery_bytes_max: usize,
+    /// Over how long the reconnects of a shutdown are spread: 10 s.
+    pub reconnect_spread: Duration,
+    /// How long a shutdown may take before what is left is cut: 10 s.
+    pub shutdown_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            payload_bytes_max: 1 << 20,
+            fragments_max: 1_024,
+            message_deadline: Duration::from_secs(10),
+            channels_max: 100,
+            commands_per_second: 50,
+            commands_burst: 200,
+            outbox_bytes_max: 1 << 20,
+            ping_interval: Duration::from_secs(30),
+            stale_after: Duration::from_secs(60),
+            authentication_deadline: Duration::from_secs(10),
+            close_deadline: Duration::from_secs(5),
+            engine_deadline: Duration::from_secs(5),
+            recovery_events_max: 300,
+            recovery_bytes_max: 1 << 20,
+            reconnect_spread: Duration::from_secs(10),
+            shutdown_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    /// The largest message a client may send: the payload and room for its envelope.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        self.payload_bytes_max + ENVELOPE_BYTES
+    }
+}
+
+/// 16 KiB: names, a channel token and a bearer token of unusual size fit.
+const ENVELOPE_BYTES: usize = 16 << 10;

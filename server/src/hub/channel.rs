@@ -1,0 +1,433 @@
+//! One channel's owner on this node: what waits, where the channel stands, who is live and who is still joining.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fanfare_protocol::{
+    ChannelName, Epoch, Gap, Link, Position, Presence, Reset, ServerMessage, SubscriptionSucceeded,
+    Tag,
+};
+
+use super::merge::{self, Joined, Wish};
+use super::outbox::{Offer, Outbox};
+use super::prepared::{self, Joiner, Prepared};
+use super::shard::Op;
+use crate::delivery::{Delivery, History};
+use crate::dialect::Dialect;
+use crate::rules::SlowReader;
+
+/// A subscriber's place in the hub, unique for the life of the process.
+pub(crate) type SubscriberId = u64;
+
+/// A live subscriber. Small: the sweep walks over thousands of them.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) id: SubscriberId,
+    /// Offsets up to here it has had; deliveries that are still on their way repeat some of them.
+    pub(super) from: u64,
+    /// It was too slow for a channel that drops in such a case, and has not caught up.
+    pub(super) is_dropping: bool,
+    pub(super) outbox: Arc<Outbox>,
+}
+
+/// A subscriber whose history is still being read.
+#[derive(Debug)]
+struct Buffering {
+    id: SubscriberId,
+    outbox: Arc<Outbox>,
+    buffered: Vec<Delivery>,
+    bytes: usize,
+    has_overflowed: bool,
+}
+
+/// What turns a joining subscription into a live one.
+#[derive(Debug)]
+pub(crate) struct Activation {
+    /// The command's id, for the reply.
+    pub(crate) request: Option<u64>,
+    /// What it asked for.
+    pub(crate) wish: Wish,
+    /// The history read after joining; none on channels without positions.
+    pub(crate) history: Option<History>,
+    /// The presence snapshot and its position.
+    pub(crate) presence: Option<(Presence, Position)>,
+    /// Whether a hole may be answered with another read, or must be settled now.
+    pub(crate) is_last_try: bool,
+    /// The most bytes of payload in the reply.
+    pub(crate) bytes_max: usize,
+}
+
+/// What became of an activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activated {
+    /// The reply is out and the subscription is live.
+    Live,
+    /// History and buffer do not join: read again.
+    Hole,
+    /// The presence snapshot cannot be joined to the stream now.
+    Failed,
+    /// It was no longer there.
+    Gone,
+}
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    name: ChannelName,
+    slow_reader: SlowReader,
+    /// The last delivery that passed here.
+    position: Option<Position>,
+    /// The history that the live subscribers stand in.
+    epoch: Option<Epoch>,
+    waiting: VecDeque<Delivery>,
+    waiting_bytes: usize,
+    /// What has to wait for the end of a sweep.
+    deferred: Vec<Op>,
+    live_count: usize,
+    pub(super) live: Vec<Subscriber>,
+    buffering: Vec<Buffering>,
+    dialects: [u32; Dialect::COUNT],
+    /// The highest `from` among the live ones: below it the sweep must look closely.
+    from_max: u64,
+    pub(super) is_sweeping: bool,
+}
+
+impl Channel {
+    pub(super) fn new(name: ChannelName, slow_reader: SlowReader) -> Self {
+        Self {
+            name,
+            slow_reader,
+            position: None,
+            epoch: None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            deferred: Vec::new(),
+            live_count: 0,
+            live: Vec::new(),
+            buffering: Vec::new(),
+            dialects: [0; Dialect::COUNT],
+            from_max: 0,
+            is_sweeping: false,
+        }
+    }
+
+    pub(super) fn subscriber_count(&self) -> usize {
+        self.live_count
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.live_count == 0 && self.buffering.is_empty() && !self.is_sweeping
+    }
+
+    /// Keeps an operation for the end of the sweep.
+    pub(super) fn defer(&mut self, op: Op) {
+        self.deferred.push(op);
+    }
+
+    pub(super) fn take_deferred(&mut self) -> Vec<Op> {
+        std::mem::take(&mut self.deferred)
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn repeats_up_to(&self) -> u64 {
+        self.from_max
+    }
+
+    pub(super) fn slow_reader(&self) -> SlowReader {
+        self.slow_reader
+    }
+
+    /// The bytes of the deliveries that wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    pub(super) fn push(&mut self, delivery: Delivery) {
+        self.waiting_bytes += delivery.cost_bytes();
+        self.waiting.push_back(delivery);
+    }
+
+    /// Drops what waits for nobody; answers its bytes.
+    pub(super) fn drain_waiting(&mut self) -> usize {
+        self.waiting.clear();
+        std::mem::take(&mut self.waiting_bytes)
+    }
+
+    fn pop(&mut self) -> Option<Delivery> {
+        let delivery = self.waiting.pop_front()?;
+        self.waiting_bytes -= delivery.cost_bytes();
+        Some(delivery)
+    }
+
+    pub(super) fn join(&mut self, id: SubscriberId, outbox: Arc<Outbox>) {
+        self.buffering.push(Buffering {
+            id,
+            outbox,
+            buffered: Vec::new(),
+            bytes: 0,
+            has_overflowed: false,
+        });
+    }
+
+    /// Takes a subscriber out. Must not be called during a sweep of this channel.
+    pub(super) fn leave(&mut self, id: SubscriberId) {
+        if let Some(at) = self.live.iter().position(|subscriber| subscriber.id == id) {
+            let gone = self.live.swap_remove(at);
+            self.dialects[gone.outbox.dialect().index()] -= 1;
+            self.live_count -= 1;
+        } else {
+            self.buffering.retain(|subscriber| subscriber.id != id);
+        }
+    }
+
+    /// Takes the next run of waiting deliveries, about 16 KiB, checks its chain once for everybody, hands it to those who are
+    /// still joining, and encodes it for those who are live.
+    ///
+    /// A run never crosses a change of epoch: that is announced with a `reset` first.
+    pub(super) fn next_run(&mut self) -> Option<Prepared> {
+        let mut run = Vec::new();
+        let mut bytes = 0;
+        let mut new_epoch = None;
+        while let Some(delivery) = self.waiting.front() {
+            let cost = delivery.cost_bytes();
+            if !run.is_empty() && bytes + cost > RUN_BYTES {
+                break;
+            }
+            let (position, previous) = (delivery.position, delivery.previous);
+            if let Some(next) = position {
+                match self.link(next, previous) {
+                    Link::Duplicate => {
+                        self.pop();
+                        continue;
+                    }
+                    // Every subscriber sees the jump in offsets and recovers it from the history by itself.
+                    Link::Next | Link::Gap { .. } => {}
+                    Link::Diverged if run.is_empty() => {
+                        self.announce_reset(next, previous.unwrap_or_default());
+                        new_epoch = Some(next.epoch);
+                    }
+                    Link::Diverged => break,
+                }
+            }
+            self.position = position.or(self.position);
+            self.epoch = self.position.map(|position| position.epoch);
+            bytes += cost;
+            run.extend(self.pop());
+        }
+        if run.is_empty() {
+            return None;
+        }
+        for buffering in &mut self.buffering {
+            buffering.hold(&run);
+        }
+        let in_use = self.dialects.map(|count| count > 0);
+        Some(Prepared::new(run, new_epoch, in_use))
+    }
+
+    /// How a delivery follows what passed here; the first one may start anywhere in the history that the subscribers stand in.
+    fn link(&self, next: Position, previous: Option<Tag>) -> Link {
+        match (self.position, self.epoch) {
+            (Some(at), _) => at.link(next, previous),
+            (None, Some(epoch)) if epoch != next.epoch => Link::Diverged,
+            (None, _) => Link::Next,
+        }
+    }
+
+    /// Makes a joining subscription live: its reply, what it missed, and its place among the live ones, in one step.
+    pub(super) fn activate(&mut self, id: SubscriberId, activation: Activation) -> Activated {
+        let Some(at) = self
+            .buffering
+            .iter()
+            .position(|subscriber| subscriber.id == id)
+        else {
+            return Activated::Gone;
+        };
+        let Activation {
+            request,
+            wish,
+            history,
+            presence,
+            is_last_try,
+            bytes_max,
+        } = activation;
+        let buffering = &mut self.buffering[at];
+        let buffered = std::mem::take(&mut buffering.buffered);
+        buffering.bytes = 0;
+        let has_overflowed = std::mem::take(&mut buffering.has_overflowed);
+        let snapshot = presence.as_ref().map(|(_, position)| *position);
+        let joined = match history {
+            None => Ok(None),
+            Some(_) if has_overflowed => Err(merge::Hole),
+            Some(history) => {
+                merge::merge(wish, history, snapshot, buffered.clone(), bytes_max).map(Some)
+            }
+        };
+        let joined = match joined {
+            Ok(joined) => joined,
+            Err(merge::Hole) if !is_last_try => {
+                // What is buffered stays: the next read of the history starts before it.
+                self.buffering[at].restore(buffered, has_overflowed);
+                return Activated::Hole;
+            }
+            Err(merge::Hole) => match self.position {
+                Some(position) if snapshot.is_none() => Some(Joined {
+                    position,
+                    recovered: false,
+                    events: Vec::new(),
+                    live: Vec::new(),
+                }),
+                _ => return Activated::Failed,
+            },
+        };
+        let buffering = self.buffering.swap_remove(at);
+        self.go_live(
+            buffering,
+            request,
+            joined,
+            presence.map(|(presence, _)| presence),
+        );
+        Activated::Live
+    }
+
+    fn go_live(
+        &mut self,
+        buffering: Buffering,
+        request: Option<u64>,
+        joined: Option<Joined>,
+        presence: Option<Presence>,
+    ) {
+        let Buffering { id, outbox, .. } = buffering;
+        let (position, recovered, events, live) = match joined {
+            Some(joined) => (
+                Some(joined.position),
+                joined.recovered,
+                joined.events,
+                joined.live,
+            ),
+            None => (None, false, Vec::new(), Vec::new()),
+        };
+        let reply = ServerMessage::SubscriptionSucceeded(SubscriptionSucceeded {
+            id: request,
+            channel: self.name.clone(),
+            position,
+            recovered,
+            events: events.iter().map(Delivery::to_event).collect(),
+            presence,
+        });
+        let mut out = Joiner::new(outbox.dialect());
+        out.push_message(&reply);
+        for delivery in &live {
+            out.push(delivery, None, Some(outbox.socket()));
+        }
+        let last = live
+            .last()
+            .and_then(|delivery| delivery.position)
+            .or(position);
+        offer(&outbox, &out.finish());
+        let from = last.map_or(0, |position| position.offset);
+        if self.epoch.is_none() {
+            self.epoch = last.map(|position| position.epoch);
+        }
+        if self.position.is_none_or(|at| at.offset < from) {
+            self.from_max = self.from_max.max(from);
+        }
+        self.live_count += 1;
+        self.dialects[outbox.dialect().index()] += 1;
+        self.live.push(Subscriber {
+            id,
+            from,
+            is_dropping: false,
+            outbox,
+        });
+    }
+
+    /// Tells every live subscriber that messages were lost here and cannot be recovered.
+    pub(super) fn announce_gap(&mut self, reason: &'static str) {
+        let gap = Gap {
+            channel: self.name.clone(),
+            from: None,
+            to: None,
+            reason: reason.to_owned(),
+        };
+        self.announce(&ServerMessage::Gap(gap));
+    }
+
+    fn announce_reset(&mut self, next: Position, previous: Tag) {
+        // The subscribers stand before the delivery that shows the new history.
+        let position = Position {
+            epoch: next.epoch,
+            offset: next.offset.saturating_sub(1),
+            tag: previous,
+        };
+        self.from_max = 0;
+        for subscriber in &mut self.live {
+            subscriber.from = 0;
+        }
+        for buffering in &mut self.buffering {
+            buffering.has_overflowed = true;
+        }
+        let reason = "the channel's history was replaced".to_owned();
+        self.announce(&ServerMessage::Reset(Reset {
+            channel: self.name.clone(),
+            position,
+            reason,
+        }));
+    }
+
+    fn announce(&self, message: &ServerMessage) {
+        for dialect in Dialect::ALL {
+            if self.dialects[dialect.index()] == 0 {
+                continue;
+            }
+            let frames = prepared::message(dialect, message);
+            for subscriber in self
+                .live
+                .iter()
+                .filter(|subscriber| subscriber.outbox.dialect() == dialect)
+            {
+                offer(&subscriber.outbox, &frames);
+            }
+        }
+    }
+}
+
+impl Buffering {
+    fn hold(&mut self, run: &[Delivery]) {
+        if self.has_overflowed {
+            return;
+        }
+        self.bytes += run.iter().map(Delivery::cost_bytes).sum::<usize>();
+        if self.buffered.len() + run.len() > BUFFERED_MAX || self.bytes > BUFFERED_BYTES_MAX {
+            self.has_overflowed = true;
+            self.buffered = Vec::new();
+            self.bytes = 0;
+            return;
+        }
+        self.buffered.extend_from_slice(run);
+    }
+
+    fn restore(&mut self, buffered: Vec<Delivery>, has_overflowed: bool) {
+        if !has_overflowed {
+            self.bytes = buffered.iter().map(Delivery::cost_bytes).sum();
+            self.buffered = buffered;
+        }
+    }
+}
+
+/// Offers frames to one connection; who has no room for them is too slow.
+pub(super) fn offer(outbox: &Outbox, frames: &bytes::Bytes) {
+    if !frames.is_empty() && outbox.offer(frames) == Offer::Full {
+        outbox.mark_slow();
+    }
+}
+
+/// 16 KiB: a run's joined buffer stays within one comfortable write.
+const RUN_BYTES: usize = 16 << 10;
+
+/// 256: what a joining subscription may hold back before it has to read the history again.
+const BUFFERED_MAX: usize = 256;
+
+/// 256 KiB, likewise.
+const BUFFERED_BYTES_MAX: usize = 256 << 10;

@@ -1,0 +1,113 @@
+//! A running server: routes for an axum application, or an accept loop of its own.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::auth::endpoint::{self, AuthEndpoint};
+use crate::builder::ServerBuilder;
+use crate::handle::Handle;
+use crate::services::Services;
+use crate::transport::accept::{self, AcceptLimits};
+use crate::transport::websocket;
+
+/// A running server.
+///
+/// Its tasks run until [`Handle::shutdown`]; dropping it does not end them.
+#[derive(Clone)]
+pub struct Server {
+    services: Arc<Services>,
+    path: String,
+    accept_limits: AcceptLimits,
+}
+
+impl Server {
+    /// Starts with the defaults: memory engine, public channels, everybody anonymous, `/ws`.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    pub(crate) fn new(services: Arc<Services>, path: String, accept_limits: AcceptLimits) -> Self {
+        Self {
+            services,
+            path,
+            accept_limits,
+        }
+    }
+
+    /// Publishes, asks and orders from anywhere in the application. Cheap to clone.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.services))
+    }
+
+    /// The routes, to be merged into an axum application: the WebSocket and the auth endpoint below it.
+    ///
+    /// The application's own layers apply, so an authorizer finds in the request whatever they put there.
+    pub fn router(&self) -> Router {
+        let services = &self.services;
+        let auth = endpoint::router(AuthEndpoint {
+            path: format!("{}/auth", self.path.trim_end_matches('/')).into(),
+            authorizer: Arc::clone(&services.authorizer),
+            tokens: Arc::clone(&services.tokens),
+            origins: services.origins.clone(),
+            rules: Arc::clone(&services.terms.rules),
+        });
+        Router::new()
+            .route(&self.path, get(websocket::upgrade))
+            .with_state(Arc::clone(services))
+            .merge(auth)
+    }
+
+    /// Serves only the server's own routes; see [`Server::serve_app`].
+    ///
+    /// # Errors
+    /// When the listener does not work at all.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        self.serve_app(listener, self.router(), shutdown).await
+    }
+
+    /// Serves an application with an accept loop that is safe in public: deadlines for the first byte and for the request
+    /// head, caps per address and over all, and patience when file descriptors run out.
+    ///
+    /// Resolves when `shutdown` has, or [`Handle::shutdown`] was called, and everything has ended.
+    ///
+    /// # Errors
+    /// When the listener does not work at all.
+    pub async fn serve_app(
+        &self,
+        listener: TcpListener,
+        app: Router,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let handle = self.handle();
+        let asked = self.services.stopping.clone();
+        let begin = self.services.stopping.child_token();
+        let on_shutdown = begin.clone();
+        let waiting = self.services.tasks.spawn(async move {
+            tokio::select! {
+                () = shutdown => on_shutdown.cancel(),
+                () = asked.cancelled() => {}
+            }
+        });
+        accept::run(listener, app, self.accept_limits.clone(), begin).await?;
+        handle.shutdown().await;
+        waiting.abort();
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}

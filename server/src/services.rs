@@ -1,0 +1,77 @@
+//! What the connections of one server share. The builder wires it; nothing in here decides anything.
+
+use std::sync::Arc;
+
+use fanfare_protocol::{Code, Subscribe};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{Authorizer, Caller, ChannelTokens, Grant, Origins, TokenClaims};
+use crate::clock;
+use crate::engine::Engine;
+use crate::hub::Hub;
+use crate::publish::Publisher;
+use crate::session::Terms;
+use crate::sessions::{Control, Sessions};
+
+pub(crate) struct Services {
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) engine: Engine,
+    pub(crate) publisher: Publisher,
+    pub(crate) sessions: Sessions,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) tokens: Arc<ChannelTokens>,
+    pub(crate) origins: Origins,
+    pub(crate) allows_anonymous: bool,
+    /// The sessions, and what they still have to do after their sockets are gone.
+    pub(crate) connections: TaskTracker,
+    /// Every other task of the server.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when a shutdown begins.
+    pub(crate) stopping: CancellationToken,
+    /// Cancelled when the owners of the hub may end: no session is left.
+    pub(crate) stopped: CancellationToken,
+}
+
+impl Services {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// What a session is told when the server goes away: come back, but not all at once.
+    pub(crate) fn farewell(&self) -> Control {
+        let spread =
+            u64::try_from(self.terms.limits.reconnect_spread.as_millis()).unwrap_or(u64::MAX);
+        let code = Code::SHUTTING_DOWN;
+        Control::Disconnect {
+            code,
+            reason: code.text().to_owned(),
+            after_ms: fastrand::u64(0..=spread),
+        }
+    }
+
+    /// Checks the channel token that a subscription shows.
+    ///
+    /// # Errors
+    /// A sentence for the client.
+    pub(crate) fn verify_channel_token(
+        &self,
+        caller: &Caller,
+        auth: &str,
+        subscribe: &Subscribe,
+    ) -> Result<Grant, String> {
+        let user = caller.identity.as_ref().map(|identity| &identity.user);
+        let claims = TokenClaims::new(caller.socket, &subscribe.channel)
+            .with_user(user)
+            .with_channel_data(subscribe.channel_data.as_deref());
+        let verified = self
+            .tokens
+            .verify(auth, &claims, clock::now())
+            .map_err(|error| error.to_string())?;
+        Ok(Grant {
+            info: None,
+            expires_at: verified.expires_at,
+        })
+    }
+}

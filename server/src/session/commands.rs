@@ -1,0 +1,238 @@
+//! What each command asks of the session.
+
+use fanfare_protocol::{ChannelKind, ChannelName, Code, Command, Request, ServerMessage};
+
+use super::io::Effect;
+use super::{Queued, Session, Task};
+use crate::auth::Token;
+use crate::clock::Moment;
+use crate::sessions::Control;
+
+impl Session {
+    pub(super) fn command(&mut self, request: Request, now: Moment) {
+        if self.may_command(request.id, now) {
+            self.dispatch(request, now);
+        }
+    }
+
+    pub(super) fn control(&mut self, control: Control) {
+        match control {
+            Control::Disconnect {
+                code,
+                reason,
+                after_ms,
+            } => self.close(code, &reason, after_ms),
+            Control::Subscribe(ref channel) | Control::Unsubscribe(ref channel) => {
+                let channel = channel.clone();
+                if self.is_busy(&channel) {
+                    self.line.push_back(Queued::Control(control));
+                } else if matches!(control, Control::Subscribe(_)) {
+                    self.subscribe_granted(channel);
+                } else {
+                    self.remove(&channel, Code::REMOVED);
+                }
+            }
+        }
+    }
+
+    /// Carries out what waited for a channel's step to end, until the next step is under way.
+    pub(super) fn next_in_line(&mut self, channel: &ChannelName, now: Moment) {
+        while !self.is_busy(channel) && !self.is_closing {
+            let waiting = self
+                .line
+                .iter()
+                .position(|queued| queued.channel() == Some(channel));
+            let Some(queued) = waiting.and_then(|at| self.line.remove(at)) else {
+                return;
+            };
+            match queued {
+                Queued::Command(request) => {
+                    self.line_bytes -= cost_bytes(&request);
+                    self.dispatch(request, now);
+                }
+                Queued::Control(control) => self.control(control),
+            }
+        }
+    }
+
+    fn dispatch(&mut self, request: Request, now: Moment) {
+        match request.command {
+            Command::Ping => {
+                return self.send(ServerMessage::Pong {
+                    timestamp: now.unix_ms,
+                });
+            }
+            Command::Disconnect => return self.goodbye(),
+            Command::Authenticate { token } => {
+                return self.authenticate(request.id, Token::new(token));
+            }
+            _ => {}
+        }
+        if self.is_waiting_for_credentials() {
+            return self.refuse_command(&request, Code::NOT_AUTHENTICATED);
+        }
+        if channel_of(&request.command).is_some_and(|channel| self.is_busy(channel)) {
+            return self.queue(request);
+        }
+        let id = request.id;
+        match request.command {
+            Command::Subscribe(subscribe) => self.subscribe(id, subscribe),
+            Command::Unsubscribe { channel } => self.unsubscribe(id, &channel),
+            Command::Publish {
+                channel,
+                event,
+                data,
+                key,
+            } => {
+                if let Err(code) = self.may_publish(&channel, data.len(), event.is_reserved()) {
+                    return self.refuse(id, code, None);
+                }
+                let effect = Effect::Publish {
+                    request: id,
+                    channel: channel.clone(),
+                    event,
+                    data,
+                    key,
+                };
+                self.start_on(
+                    &channel,
+                    Task::Reply {
+                        request: id,
+                        channel: channel.clone(),
+                    },
+                    effect,
+                );
+            }
+            Command::Presence { channel } => {
+                if !self.terms.rules.has_presence(&channel) {
+                    return self.refuse(id, Code::NO_PRESENCE, None);
+                }
+                self.read(id, channel, |request, channel| Effect::ReadPresence {
+                    request,
+                    channel,
+                });
+            }
+            Command::History {
+                channel,
+                since,
+                limit,
+            } => {
+                if !self.terms.rules.retention(&channel).is_positioned {
+                    return self.refuse(id, Code::NO_HISTORY, None);
+                }
+                self.read(id, channel, |request, channel| Effect::ReadHistory {
+                    request,
+                    channel,
+                    since,
+                    limit,
+                });
+            }
+            Command::Emit { .. } => self.refuse(id, Code::NO_EVENT_BUS, None),
+            _ => self.refuse(id, Code::UNKNOWN_TYPE, None),
+        }
+    }
+
+    fn may_publish(
+        &self,
+        channel: &ChannelName,
+        bytes: usize,
+        is_reserved: bool,
+    ) -> Result<(), Code> {
+        if !self.is_live(channel) {
+            return Err(Code::NOT_SUBSCRIBED);
+        }
+        if !self.terms.rules.of(channel).client_publish || channel.kind() == ChannelKind::Personal {
+            return Err(Code::PUBLISH_NOT_ALLOWED);
+        }
+        if is_reserved {
+            return Err(Code::BAD_EVENT);
+        }
+        if bytes > self.terms.limits.payload_bytes_max {
+            return Err(Code::PAYLOAD_TOO_LARGE);
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        id: Option<u64>,
+        channel: ChannelName,
+        effect: impl FnOnce(u64, ChannelName) -> Effect,
+    ) {
+        if !self.is_live(&channel) {
+            return self.refuse(id, Code::NOT_SUBSCRIBED, None);
+        }
+        let Some(request) = id else {
+            let text = "this command needs an `id` for its reply".to_owned();
+            return self.refuse(None, Code::BAD_MESSAGE, Some(text));
+        };
+        let task = Task::Reply {
+            request: id,
+            channel: channel.clone(),
+        };
+        self.start_on(&channel, task, effect(request, channel.clone()));
+    }
+
+    fn queue(&mut self, request: Request) {
+        let bytes = cost_bytes(&request);
+        if self.line.len() >= LINE_MAX
+            || self.line_bytes + bytes > self.terms.limits.message_bytes_max()
+        {
+            return self.refuse_command(&request, Code::BUSY);
+        }
+        self.line_bytes += bytes;
+        self.line.push_back(Queued::Command(request));
+    }
+
+    fn refuse_command(&mut self, request: &Request, code: Code) {
+        match &request.command {
+            Command::Subscribe(subscribe) => {
+                self.refuse_subscription(request.id, &subscribe.channel, code, None)
+            }
+            _ => self.refuse(request.id, code, None),
+        }
+    }
+}
+
+impl Queued {
+    fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Command(request) => channel_of(&request.command),
+            Self::Control(Control::Subscribe(channel) | Control::Unsubscribe(channel)) => {
+                Some(channel)
+            }
+            Self::Control(Control::Disconnect { .. }) => None,
+        }
+    }
+}
+
+fn channel_of(command: &Command) -> Option<&ChannelName> {
+    match command {
+        Command::Subscribe(subscribe) => Some(&subscribe.channel),
+        Command::Unsubscribe { channel }
+        | Command::Publish { channel, .. }
+        | Command::Presence { channel }
+        | Command::History { channel, .. } => Some(channel),
+        _ => None,
+    }
+}
+
+fn cost_bytes(request: &Request) -> usize {
+    let payload = match &request.command {
+        Command::Publish { data, .. } => data.len(),
+        Command::Subscribe(subscribe) => {
+            let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+            text(&subscribe.auth)
+                + text(&subscribe.channel_data)
+                + subscribe
+                    .data
+                    .as_ref()
+                    .map_or(0, fanfare_protocol::RawJson::len)
+        }
+        _ => 0,
+    };
+    payload + 64
+}
+
+/// 256: commands that may wait for the ones before them.
+const LINE_MAX: usize = 256;

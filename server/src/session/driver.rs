@@ -1,0 +1,347 @@
+//! The one owner of a session: reads, writes, runs effects, keeps deadlines.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::io::Interest;
+use tokio::time::{Instant, Sleep};
+
+use super::effects::{self, Done, Setting};
+use super::io::{Effect, Input, OpId, Output};
+use super::{NORMAL_CLOSURE, Session};
+use crate::clock::{self, Moment};
+use crate::frame;
+use crate::hub::prepared;
+use crate::hub::{Membership, Offer, Outbox};
+use crate::services::Services;
+use crate::sessions::SessionHandle;
+use crate::transport::reader::{FrameError, FrameReader, Incoming};
+
+type Effects = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
+
+/// A session and everything it owns.
+pub(crate) struct Driver {
+    services: Arc<Services>,
+    handle: Arc<SessionHandle>,
+    outbox: Arc<Outbox>,
+    session: Session,
+    reader: FrameReader,
+    memberships: Vec<Membership>,
+    /// Allocated only while something is under way.
+    effects: Option<Box<Effects>>,
+    request: Option<Arc<http::request::Parts>>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The last words are queued; the peer may answer until the deadline.
+    Closing {
+        until: Instant,
+    },
+    Closed,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        services: Arc<Services>,
+        outbox: Arc<Outbox>,
+        session: Session,
+        request: Option<Arc<http::request::Parts>>,
+    ) -> Self {
+        let limits = &services.terms.limits;
+        let reader = FrameReader::new(limits.message_bytes_max(), limits.fragments_max);
+        let handle = Arc::new(SessionHandle::new(Arc::clone(&outbox)));
+        let memberships = Vec::new();
+        Self {
+            services,
+            handle,
+            outbox,
+            session,
+            reader,
+            memberships,
+            effects: None,
+            request,
+            state: State::Open,
+        }
+    }
+
+    /// Runs the connection to its end and cleans up after it.
+    pub(crate) async fn run(mut self) {
+        self.services.sessions.add(Arc::clone(&self.handle));
+        if self.services.is_stopping() {
+            self.handle.ask(self.services.farewell());
+        }
+        let timer = tokio::time::sleep_until(self.deadline());
+        tokio::pin!(timer);
+        self.drain(clock::moment());
+        while self.state != State::Closed {
+            let deadline = self.deadline();
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            self.turn(timer.as_mut()).await;
+        }
+        self.finish();
+    }
+
+    /// Waits for the next thing to happen and deals with it.
+    async fn turn(&mut self, timer: Pin<&mut Sleep>) {
+        let interest = if self.outbox.is_empty() {
+            Interest::READABLE
+        } else {
+            Interest::READABLE.add(Interest::WRITABLE)
+        };
+        tokio::select! {
+            biased;
+            () = self.outbox.woken() => self.look_around(),
+            Some(done) = next_done(&mut self.effects) => self.done(done),
+            ready = self.outbox.ready(interest) => match ready {
+                Ok(ready) => {
+                    if ready.is_writable() {
+                        self.flush();
+                    }
+                    if ready.is_readable() || ready.is_read_closed() {
+                        self.read();
+                    }
+                }
+                Err(_) => self.state = State::Closed,
+            },
+            () = timer => self.timed_out(),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let own = match self.state {
+            State::Closing { until } => return until,
+            State::Open | State::Closed => self.session.next_timeout(),
+        };
+        self.reader.started_at().map_or(own, |started| {
+            own.min(started + self.services.terms.limits.message_deadline)
+        })
+    }
+
+    /// Something other than the socket wants attention: the outbox or the letter box.
+    fn look_around(&mut self) {
+        let now = clock::moment();
+        if self.outbox.is_broken() {
+            self.state = State::Closed;
+            return;
+        }
+        if self.outbox.is_slow() && self.state == State::Open {
+            self.input(Input::Slow, now);
+        }
+        while let Some(control) = self.handle.next() {
+            self.input(Input::Control(control), now);
+        }
+        self.flush();
+    }
+
+    fn timed_out(&mut self) {
+        let now = clock::moment();
+        if let State::Closing { .. } = self.state {
+            self.state = State::Closed;
+            return;
+        }
+        let message_deadline = self.services.terms.limits.message_deadline;
+        if self
+            .reader
+            .started_at()
+            .is_some_and(|started| now.instant >= started + message_deadline)
+        {
+            return self.fail(&FrameError::TooSlow);
+        }
+        if !self.session.is_waiting_for_credentials() {
+            // The handshake no longer matters; its headers need not be kept.
+            self.request = None;
+        }
+        self.input(Input::TimedOut, now);
+    }
+
+    fn read(&mut self) {
+        let mut buffer = [0; READ_BYTES];
+        for _ in 0..READS_MAX {
+            match self.outbox.try_read(&mut buffer) {
+                Ok(0) => return self.state = State::Closed,
+                Ok(count) => {
+                    self.take_in(&buffer[..count]);
+                    if count < buffer.len() || self.state == State::Closed {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.state = State::Closed,
+            }
+        }
+    }
+
+    /// Takes bytes in. While closing, only the peer's close still matters.
+    pub(crate) fn take_in(&mut self, bytes: &[u8]) {
+        let now = clock::moment();
+        self.reader.push(bytes, now.instant);
+        if self.state == State::Open {
+            self.session.handle(Input::Heard, now);
+        }
+        loop {
+            match self.reader.next() {
+                Ok(None) => break,
+                Ok(Some(Incoming::Close(code))) => return self.peer_closed(code),
+                Ok(Some(_)) if self.state != State::Open => {}
+                Ok(Some(Incoming::Text(text))) => {
+                    let input = match self.outbox.dialect().decode(&text) {
+                        Ok(request) => Input::Command(request),
+                        Err(error) => Input::Undecodable(error),
+                    };
+                    self.input(input, now);
+                }
+                Ok(Some(Incoming::Ping(payload))) => self.offer(&frame::pong(&payload)),
+                Ok(Some(Incoming::Pong)) => {}
+                Ok(Some(Incoming::Binary)) => self.input(Input::Binary, now),
+                Err(error) => return self.fail(&error),
+            }
+        }
+        self.drain(now);
+    }
+
+    fn input(&mut self, input: Input, now: Moment) {
+        self.session.handle(input, now);
+        self.drain(now);
+    }
+
+    fn done(&mut self, done: Done) {
+        if self
+            .effects
+            .as_ref()
+            .is_some_and(|effects| effects.is_empty())
+        {
+            self.effects = None;
+        }
+        self.memberships.extend(done.membership);
+        self.input(Input::Done(done.op, done.outcome), clock::moment());
+    }
+
+    /// Carries out what the session wants.
+    fn drain(&mut self, now: Moment) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Send(message) => {
+                    self.offer(&prepared::message(self.outbox.dialect(), &message))
+                }
+                Output::Ping => self.offer(&frame::ping()),
+                Output::Do(op, effect) => self.start(op, effect),
+                Output::Leave { channel, farewell } => {
+                    let at = self
+                        .memberships
+                        .iter()
+                        .position(|membership| *membership.channel() == channel);
+                    let membership = at.map(|at| self.memberships.swap_remove(at));
+                    if let (Some(membership), Some(farewell)) = (membership, farewell) {
+                        membership.leave_with(&farewell);
+                    }
+                }
+                Output::Identified(user) => {
+                    self.services.sessions.identify(self.outbox.socket(), &user);
+                    self.request = None;
+                }
+                Output::Close { code, reason } => {
+                    self.close(frame::close(code, &reason), now.instant)
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, op: OpId, effect: Effect) {
+        let setting = Setting {
+            services: Arc::clone(&self.services),
+            outbox: Arc::clone(&self.outbox),
+            caller: self.session.caller(),
+            request: self.request.clone(),
+        };
+        self.effects
+            .get_or_insert_default()
+            .push(Box::pin(effects::run(setting, op, effect)));
+    }
+
+    fn offer(&mut self, frames: &Bytes) {
+        if !frames.is_empty() && self.outbox.offer(frames) == Offer::Full {
+            self.outbox.mark_slow();
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.outbox.flush().is_err() {
+            self.state = State::Closed;
+        }
+    }
+
+    /// The last words, then a little time for the peer's.
+    fn close(&mut self, last_words: Bytes, now: Instant) {
+        if self.state == State::Open {
+            self.outbox.close_with(&last_words);
+            self.state = State::Closing {
+                until: now + self.services.terms.limits.close_deadline,
+            };
+        }
+    }
+
+    fn fail(&mut self, error: &FrameError) {
+        tracing::debug!(session = %self.outbox.socket(), %error, "closing on a bad frame");
+        self.close(
+            frame::close(error.close_code(), &error.to_string()),
+            Instant::now(),
+        );
+        self.reader.stop();
+    }
+
+    fn peer_closed(&mut self, code: Option<u16>) {
+        if code == Some(NORMAL_CLOSURE) {
+            self.session.said_goodbye();
+        }
+        if self.state == State::Open {
+            let answer = code.map_or_else(frame::close_without_code, |code| frame::close(code, ""));
+            self.outbox.close_with(&answer);
+        }
+        // Both closes are said: what the socket took is all there is to do.
+        self.flush();
+        self.state = State::Closed;
+    }
+
+    fn finish(mut self) {
+        let socket = self.outbox.socket();
+        self.services.sessions.remove(socket, self.session.user());
+        self.memberships.clear();
+        self.effects = None;
+        let channels = self.session.presence_channels();
+        if channels.is_empty() {
+            return;
+        }
+        let departure = self.session.departure();
+        let services = Arc::clone(&self.services);
+        self.services.connections.spawn(async move {
+            for channel in channels {
+                let leave = services.engine.presence.leave(&channel, socket, departure);
+                let left = tokio::time::timeout(services.terms.limits.engine_deadline, leave).await;
+                if !matches!(left, Ok(Ok(()))) {
+                    tracing::warn!(session = %socket, %channel, "leaving a presence channel failed; its lease will end it");
+                }
+            }
+        });
+    }
+}
+
+async fn next_done(effects: &mut Option<Box<Effects>>) -> Option<Done> {
+    match effects {
+        Some(effects) => effects.next().await,
+        None => None,
+    }
+}
+
+/// 4 KiB on the stack: an idle connection owns no buffer.
+const READ_BYTES: usize = 4 << 10;
+
+/// 16: a flood of one connection must not starve the others.
+const READS_MAX: usize = 16;

@@ -1,0 +1,149 @@
+//! Everything that can go into a session, and everything that can come out.
+
+use fanfare_protocol::json::DecodeError;
+use fanfare_protocol::{
+    ChannelName, Code, EventName, IdempotencyKey, Position, RawJson, Reply, Request, ServerMessage,
+    Subscribe, UserId,
+};
+use tokio::time::Instant;
+
+use crate::auth::{Identity, Token};
+use crate::delivery::Departure;
+use crate::sessions::Control;
+
+/// Names one effect that is under way.
+pub(crate) type OpId = u64;
+
+/// What goes into a session.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A command arrived.
+    Command(Request),
+    /// A message arrived that is not a command.
+    Undecodable(DecodeError),
+    /// A binary message arrived.
+    Binary,
+    /// Anything at all arrived.
+    Heard,
+    /// The rest of the server asks for something.
+    Control(Control),
+    /// An effect has ended.
+    Done(OpId, Outcome),
+    /// The outbox overflowed.
+    Slow,
+    /// A deadline has passed.
+    TimedOut,
+}
+
+/// What comes out of a session.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Send a message.
+    Send(ServerMessage),
+    /// Send a WebSocket ping.
+    Ping,
+    /// Start an effect; exactly one [`Input::Done`] answers it.
+    Do(OpId, Effect),
+    /// Give up a channel's membership, with a last message.
+    Leave {
+        /// The channel.
+        channel: ChannelName,
+        /// What the client is told, where it is told anything.
+        farewell: Option<ServerMessage>,
+    },
+    /// The connection belongs to somebody now.
+    Identified(UserId),
+    /// Close the connection.
+    Close {
+        /// The WebSocket close code.
+        code: u16,
+        /// A sentence for the client.
+        reason: String,
+    },
+}
+
+/// What a session wants done by the world outside.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Judge a token. Answered by [`Outcome::Authenticated`] or [`Outcome::Refused`].
+    Authenticate(Token),
+    /// Authorize, join, read, go live. Answered by [`Outcome::Subscribed`] or [`Outcome::Refused`].
+    Subscribe(Box<Joining>),
+    /// Tell a presence channel that this connection left. Answered by [`Outcome::Accepted`].
+    LeavePresence {
+        /// The channel.
+        channel: ChannelName,
+        /// How.
+        departure: Departure,
+    },
+    /// Publish a client event. Answered by [`Outcome::Replied`] or [`Outcome::Refused`].
+    Publish {
+        /// The command's id.
+        request: Option<u64>,
+        /// Where to.
+        channel: ChannelName,
+        /// The event's name.
+        event: EventName,
+        /// The payload.
+        data: RawJson,
+        /// Makes a repetition harmless.
+        key: Option<IdempotencyKey>,
+    },
+    /// Read a presence channel's members. Answered as `Publish`.
+    ReadPresence {
+        /// The command's id.
+        request: u64,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Read past events. Answered as `Publish`.
+    ReadHistory {
+        /// The command's id.
+        request: u64,
+        /// The channel.
+        channel: ChannelName,
+        /// Only what came after.
+        since: Option<Position>,
+        /// At most so many.
+        limit: Option<u32>,
+    },
+}
+
+/// A subscription that is asked for.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    /// The command's id.
+    pub(crate) request: Option<u64>,
+    /// The command.
+    pub(crate) subscribe: Subscribe,
+    /// Whether the server itself wants it, so that nobody needs to be asked.
+    pub(crate) is_granted: bool,
+}
+
+/// How an effect ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A token was accepted.
+    Authenticated {
+        /// Who it speaks of.
+        identity: Identity,
+        /// When it ends, on this process's clock.
+        ends_at: Option<Instant>,
+    },
+    /// The subscription is live and its reply is out.
+    Subscribed {
+        /// When the permission ends.
+        expires_at: Option<Instant>,
+    },
+    /// A reply is ready.
+    Replied(Box<Reply>),
+    /// It is done, and nobody asked for a reply.
+    Accepted,
+    /// It was refused, or failed.
+    Refused {
+        /// Why.
+        code: Code,
+        /// A sentence for the client, in place of the code's own.
+        text: Option<String>,
+    },
+}

@@ -1,0 +1,466 @@
+//! One connection's protocol state, without I/O: [`Session::handle`], then [`Session::poll_output`] until it is empty, then
+//! wait for [`Session::next_timeout`].
+//!
+//! A session has exactly one owner, its [driver]. That is why subscribing, leaving and closing cannot race: what happens to
+//! one channel happens one step after the other, and commands for a channel whose step is still under way wait in line.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fanfare_protocol::{
+    ChannelName, Code, Connected, Disconnect, ErrorMessage, PROTOCOL_VERSION, Reply, Request,
+    ServerMessage, SocketId, SubscriptionError, UserId,
+};
+use tokio::time::Instant;
+
+use self::budget::Budget;
+use self::io::{Effect, Input, OpId, Outcome, Output};
+use self::subscription::Subscription;
+use crate::auth::{Caller, Identity, Token};
+use crate::clock::{self, Moment};
+use crate::config::Limits;
+use crate::delivery::Departure;
+use crate::rules::ChannelRules;
+use crate::sessions::Control;
+
+mod budget;
+mod commands;
+pub(crate) mod driver;
+mod effects;
+pub(crate) mod io;
+mod subscription;
+
+/// Who may do what on a connection.
+#[derive(Debug)]
+pub(crate) enum Access {
+    /// Nobody yet: only `authenticate`, `ping` and `disconnect` are taken, until a deadline.
+    Waiting {
+        /// Whether the handshake showed something that was refused.
+        was_refused: bool,
+    },
+    /// Nobody in particular.
+    Anonymous,
+    /// A user.
+    Identified {
+        /// Who.
+        identity: Identity,
+        /// When the identity ends.
+        ends_at: Option<Instant>,
+    },
+}
+
+/// What every session of a server shares.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) limits: Limits,
+    pub(crate) rules: Arc<ChannelRules>,
+}
+
+/// One connection's protocol state.
+#[derive(Debug)]
+pub(crate) struct Session {
+    id: SocketId,
+    terms: Arc<Terms>,
+    access: Access,
+    subscriptions: Vec<Subscription>,
+    tasks: Vec<(OpId, Task)>,
+    next_op: OpId,
+    /// Commands for channels whose step is still under way.
+    line: VecDeque<Queued>,
+    line_bytes: usize,
+    budget: Budget,
+    strikes: u32,
+    opened_at: Instant,
+    heard_at: Instant,
+    is_pinged: bool,
+    is_closing: bool,
+    departure: Departure,
+    outputs: VecDeque<Output>,
+}
+
+/// What an effect under way is for.
+#[derive(Debug)]
+enum Task {
+    Authenticate {
+        request: Option<u64>,
+    },
+    Subscribe {
+        request: Option<u64>,
+        channel: ChannelName,
+    },
+    Leave {
+        channel: ChannelName,
+    },
+    Reply {
+        request: Option<u64>,
+        channel: ChannelName,
+    },
+}
+
+/// What waits for its turn on a channel.
+#[derive(Debug)]
+enum Queued {
+    Command(Request),
+    Control(Control),
+}
+
+impl Session {
+    /// A session that says `connected` first.
+    pub(crate) fn new(id: SocketId, terms: Arc<Terms>, access: Access, now: Moment) -> Self {
+        let budget = Budget::full(terms.limits.commands_burst, now.instant);
+        let mut session = Self {
+            id,
+            terms,
+            access,
+            subscriptions: Vec::new(),
+            tasks: Vec::new(),
+            next_op: 1,
+            line: VecDeque::new(),
+            line_bytes: 0,
+            budget,
+            strikes: 0,
+            opened_at: now.instant,
+            heard_at: now.instant,
+            is_pinged: false,
+            is_closing: false,
+            departure: Departure::Lost,
+            outputs: VecDeque::new(),
+        };
+        session.send(ServerMessage::Connected(session.greeting(now)));
+        if let Some(user) = session.user().cloned() {
+            session.identified(user);
+        }
+        session
+    }
+
+    /// Takes one input. Afterwards drain [`Session::poll_output`].
+    pub(crate) fn handle(&mut self, input: Input, now: Moment) {
+        if self.is_closing {
+            return;
+        }
+        match input {
+            Input::Heard => self.heard(now),
+            Input::Command(request) => self.command(request, now),
+            Input::Undecodable(error) => {
+                if self.may_command(error.id, now) {
+                    self.send(ServerMessage::Error(error.to_message()));
+                }
+            }
+            Input::Binary => {
+                if self.may_command(None, now) {
+                    let text = "messages are text frames, this one was binary".to_owned();
+                    self.refuse(None, Code::BAD_MESSAGE, Some(text));
+                }
+            }
+            Input::Control(control) => self.control(control),
+            Input::Done(op, outcome) => self.done(op, outcome, now),
+            Input::Slow => self.close(Code::SLOW_CONSUMER, Code::SLOW_CONSUMER.text(), 0),
+            Input::TimedOut => self.timed_out(now),
+        }
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        let output = self.outputs.pop_front();
+        if self.outputs.is_empty() && self.outputs.capacity() > OUTPUTS_KEPT {
+            self.outputs = VecDeque::new();
+        }
+        output
+    }
+
+    /// When to call with [`Input::TimedOut`].
+    #[must_use]
+    pub(crate) fn next_timeout(&self) -> Instant {
+        let limits = &self.terms.limits;
+        let liveness = if self.is_pinged {
+            limits.stale_after
+        } else {
+            limits.ping_interval
+        };
+        let mut next = self.heard_at + liveness;
+        match &self.access {
+            Access::Waiting { .. } => {
+                next = next.min(self.opened_at + limits.authentication_deadline)
+            }
+            Access::Identified {
+                ends_at: Some(ends_at),
+                ..
+            } => next = next.min(*ends_at),
+            Access::Anonymous | Access::Identified { .. } => {}
+        }
+        self.subscriptions
+            .iter()
+            .filter_map(|subscription| subscription.expires_at)
+            .fold(next, Instant::min)
+    }
+
+    /// Who the connection belongs to.
+    pub(crate) fn user(&self) -> Option<&UserId> {
+        match &self.access {
+            Access::Identified { identity, .. } => Some(&identity.user),
+            Access::Waiting { .. } | Access::Anonymous => None,
+        }
+    }
+
+    /// The connection as an authorizer sees it.
+    pub(crate) fn caller(&self) -> Caller {
+        let identity = match &self.access {
+            Access::Identified { identity, .. } => Some(identity.clone()),
+            Access::Waiting { .. } | Access::Anonymous => None,
+        };
+        Caller::new(self.id, identity)
+    }
+
+    /// Whether the connection still has to say who it is.
+    pub(crate) fn is_waiting_for_credentials(&self) -> bool {
+        matches!(self.access, Access::Waiting { .. })
+    }
+
+    /// How the connection would leave its presence channels if it ended now.
+    pub(crate) fn departure(&self) -> Departure {
+        self.departure
+    }
+
+    /// The client said goodbye with the WebSocket's own close.
+    pub(crate) fn said_goodbye(&mut self) {
+        self.departure = Departure::Goodbye;
+    }
+
+    fn greeting(&self, now: Moment) -> Connected {
+        let limits = &self.terms.limits;
+        Connected {
+            socket_id: self.id,
+            user_id: self.user().cloned(),
+            protocol: PROTOCOL_VERSION,
+            ping_interval: u64::try_from(limits.ping_interval.as_millis()).unwrap_or(u64::MAX),
+            max_payload_size: limits.payload_bytes_max as u64,
+            server_time: now.unix_ms,
+        }
+    }
+
+    fn heard(&mut self, now: Moment) {
+        self.heard_at = now.instant;
+        self.is_pinged = false;
+    }
+
+    /// Takes a command from the connection's budget; answers whether it may be carried out.
+    fn may_command(&mut self, request: Option<u64>, now: Moment) -> bool {
+        let limits = &self.terms.limits;
+        match self.budget.take(
+            limits.commands_per_second,
+            limits.commands_burst,
+            now.instant,
+        ) {
+            Ok(()) => {
+                self.strikes = 0;
+                true
+            }
+            Err(wait) => {
+                self.strikes += 1;
+                if self.strikes > limits.commands_burst.saturating_mul(STRIKES_PER_BURST) {
+                    self.close(Code::FLOODING, Code::FLOODING.text(), 0);
+                    return false;
+                }
+                let retry_after = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
+                let message = ErrorMessage {
+                    retry_after,
+                    ..ErrorMessage::new(request, Code::RATE_LIMITED)
+                };
+                self.send(ServerMessage::Error(message));
+                false
+            }
+        }
+    }
+
+    fn done(&mut self, op: OpId, outcome: Outcome, now: Moment) {
+        let Some(at) = self.tasks.iter().position(|(other, _)| *other == op) else {
+            return;
+        };
+        let (_, task) = self.tasks.swap_remove(at);
+        match task {
+            Task::Authenticate { request } => self.authenticated(request, outcome),
+            Task::Subscribe { request, channel } => {
+                self.subscribed(request, &channel, outcome);
+                self.next_in_line(&channel, now);
+            }
+            Task::Leave { channel } => {
+                self.forget(&channel);
+                self.next_in_line(&channel, now);
+            }
+            Task::Reply { request, channel } => {
+                match outcome {
+                    Outcome::Replied(reply) => self.send(ServerMessage::Ok(*reply)),
+                    Outcome::Refused { code, text } => self.refuse(request, code, text),
+                    Outcome::Accepted
+                    | Outcome::Authenticated { .. }
+                    | Outcome::Subscribed { .. } => {}
+                }
+                self.release(&channel);
+                self.next_in_line(&channel, now);
+            }
+        }
+    }
+
+    fn authenticated(&mut self, request: Option<u64>, outcome: Outcome) {
+        match outcome {
+            Outcome::Authenticated { identity, ends_at } => {
+                if self.user().is_some_and(|user| *user != identity.user) {
+                    let text = "a connection cannot change its user".to_owned();
+                    return self.refuse(request, Code::TOKEN_REFUSED, Some(text));
+                }
+                let is_new = self.user().is_none();
+                let user = identity.user.clone();
+                if let Some(id) = request {
+                    let expires_at = identity.expires_at.map(clock::as_unix_ms);
+                    self.send(ServerMessage::Ok(Reply {
+                        user_id: Some(user.clone()),
+                        expires_at,
+                        ..Reply::new(id)
+                    }));
+                }
+                self.access = Access::Identified { identity, ends_at };
+                if is_new {
+                    self.identified(user);
+                }
+            }
+            Outcome::Refused {
+                code: Code::CREDENTIALS_REFUSED,
+                text,
+            } => {
+                if self.user().is_some() {
+                    return self.refuse(request, Code::TOKEN_REFUSED, text);
+                }
+                let reason = text.unwrap_or_else(|| Code::CREDENTIALS_REFUSED.text().to_owned());
+                self.refuse(request, Code::CREDENTIALS_REFUSED, Some(reason.clone()));
+                self.close(Code::CREDENTIALS_REFUSED, &reason, 0);
+            }
+            Outcome::Refused { code, text } => self.refuse(request, code, text),
+            Outcome::Subscribed { .. } | Outcome::Replied(_) | Outcome::Accepted => {}
+        }
+    }
+
+    fn identified(&mut self, user: UserId) {
+        let channel = ChannelName::user(&user);
+        self.outputs.push_back(Output::Identified(user));
+        self.control(Control::Subscribe(channel));
+    }
+
+    fn timed_out(&mut self, now: Moment) {
+        let limits = &self.terms.limits;
+        let silent = now.instant.duration_since(self.heard_at);
+        if silent >= limits.stale_after {
+            return self.close(Code::STALE, Code::STALE.text(), 0);
+        }
+        match &self.access {
+            Access::Waiting { was_refused }
+                if now.instant >= self.opened_at + limits.authentication_deadline =>
+            {
+                let code = if *was_refused {
+                    Code::CREDENTIALS_REFUSED
+                } else {
+                    Code::AUTHENTICATION_TIMEOUT
+                };
+                return self.close(code, code.text(), 0);
+            }
+            Access::Identified {
+                ends_at: Some(ends_at),
+                ..
+            } if now.instant >= *ends_at => {
+                return self.close(Code::TOKEN_EXPIRED, Code::TOKEN_EXPIRED.text(), 0);
+            }
+            Access::Waiting { .. } | Access::Anonymous | Access::Identified { .. } => {}
+        }
+        if silent >= limits.ping_interval && !self.is_pinged {
+            self.is_pinged = true;
+            self.outputs.push_back(Output::Ping);
+        }
+        self.end_expired(now);
+    }
+
+    fn start(&mut self, task: Task, effect: Effect) -> OpId {
+        let op = self.next_op;
+        self.next_op += 1;
+        self.tasks.push((op, task));
+        self.outputs.push_back(Output::Do(op, effect));
+        op
+    }
+
+    fn send(&mut self, message: ServerMessage) {
+        self.outputs.push_back(Output::Send(message));
+    }
+
+    fn refuse(&mut self, request: Option<u64>, code: Code, text: Option<String>) {
+        let mut message = ErrorMessage::new(request, code);
+        if let Some(text) = text {
+            message.error = text;
+        }
+        self.send(ServerMessage::Error(message));
+    }
+
+    fn refuse_subscription(
+        &mut self,
+        id: Option<u64>,
+        channel: &ChannelName,
+        code: Code,
+        text: Option<String>,
+    ) {
+        let error = text.unwrap_or_else(|| code.text().to_owned());
+        let refusal = SubscriptionError {
+            id,
+            channel: channel.clone(),
+            code: code.number(),
+            error,
+            retry: code.may_retry(),
+        };
+        self.send(ServerMessage::SubscriptionError(refusal));
+    }
+
+    fn close(&mut self, code: Code, reason: &str, after: u64) {
+        let reconnect = code.disposition() != fanfare_protocol::Disposition::Stop;
+        let message = Disconnect {
+            code: code.number(),
+            reason: reason.to_owned(),
+            reconnect,
+            after,
+        };
+        self.send(ServerMessage::Disconnect(message));
+        self.outputs.push_back(Output::Close {
+            code: code.number(),
+            reason: reason.to_owned(),
+        });
+        self.is_closing = true;
+    }
+
+    fn authenticate(&mut self, request: Option<u64>, token: Token) {
+        if self
+            .tasks
+            .iter()
+            .any(|(_, task)| matches!(task, Task::Authenticate { .. }))
+        {
+            return self.refuse(request, Code::BUSY, None);
+        }
+        self.start(Task::Authenticate { request }, Effect::Authenticate(token));
+    }
+
+    fn goodbye(&mut self) {
+        self.departure = Departure::Goodbye;
+        self.outputs.push_back(Output::Close {
+            code: NORMAL_CLOSURE,
+            reason: "goodbye".to_owned(),
+        });
+        self.is_closing = true;
+    }
+}
+
+/// RFC 6455, 7.4.1.
+pub(crate) const NORMAL_CLOSURE: u16 = 1000;
+
+/// 8: a queue of outputs that grew larger than this is given back when it is empty.
+const OUTPUTS_KEPT: usize = 8;
+
+/// 5: so many bursts above the limit, without a pause, are no accident.
+const STRIKES_PER_BURST: u32 = 5;
+
+#[cfg(test)]
+mod tests;

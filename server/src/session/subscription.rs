@@ -1,0 +1,240 @@
+//! A session's view of its channels.
+
+use fanfare_protocol::{ChannelKind, ChannelName, Code, ServerMessage, Subscribe, Unsubscribed};
+use tokio::time::Instant;
+
+use super::io::{Effect, Joining, Outcome, Output};
+use super::{NORMAL_CLOSURE, OpId, Session, Task};
+use crate::clock::Moment;
+use crate::delivery::Departure;
+
+/// One channel of a session.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    channel: ChannelName,
+    is_live: bool,
+    /// The step that is under way; the channel's next command waits for it.
+    step: Option<OpId>,
+    /// When the permission ends.
+    pub(super) expires_at: Option<Instant>,
+}
+
+impl Session {
+    pub(super) fn subscribe(&mut self, request: Option<u64>, subscribe: Subscribe) {
+        let channel = subscribe.channel.clone();
+        let is_personal = channel.kind() == ChannelKind::Personal;
+        if is_personal {
+            if self
+                .user()
+                .is_none_or(|user| ChannelName::user(user) != channel)
+            {
+                let text = "a personal channel belongs to its user".to_owned();
+                return self.refuse_subscription(request, &channel, Code::FORBIDDEN, Some(text));
+            }
+            // The server joined it already; whoever has a position asks to continue from there.
+            self.leave(&channel, Departure::Goodbye, None);
+        }
+        if self.is_live(&channel) {
+            return self.refuse_subscription(request, &channel, Code::ALREADY_SUBSCRIBED, None);
+        }
+        if !is_personal && self.counted() >= self.terms.limits.channels_max {
+            return self.refuse_subscription(request, &channel, Code::TOO_MANY_CHANNELS, None);
+        }
+        self.join(request, subscribe, is_personal);
+    }
+
+    /// Joins on the server's word. Limits do not apply: it is the application that asks.
+    pub(super) fn subscribe_granted(&mut self, channel: ChannelName) {
+        if !self.is_live(&channel) {
+            self.join(None, Subscribe::new(channel), true);
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, request: Option<u64>, channel: &ChannelName) {
+        if !self.is_live(channel) {
+            return self.refuse(request, Code::NOT_SUBSCRIBED, None);
+        }
+        let reason = "unsubscribed".to_owned();
+        let farewell = Unsubscribed {
+            id: request,
+            channel: channel.clone(),
+            code: NORMAL_CLOSURE,
+            reason,
+        };
+        self.leave(
+            channel,
+            Departure::Goodbye,
+            Some(ServerMessage::Unsubscribed(farewell)),
+        );
+    }
+
+    /// Ends a subscription on the server's word.
+    pub(super) fn remove(&mut self, channel: &ChannelName, code: Code) {
+        let reason = code.text().to_owned();
+        let farewell = Unsubscribed {
+            id: None,
+            channel: channel.clone(),
+            code: code.number(),
+            reason,
+        };
+        self.leave(
+            channel,
+            Departure::Removed,
+            Some(ServerMessage::Unsubscribed(farewell)),
+        );
+    }
+
+    pub(super) fn subscribed(
+        &mut self,
+        request: Option<u64>,
+        channel: &ChannelName,
+        outcome: Outcome,
+    ) {
+        match outcome {
+            Outcome::Subscribed { expires_at } => {
+                if let Some(subscription) = self.find(channel) {
+                    subscription.is_live = true;
+                    subscription.step = None;
+                    subscription.expires_at = expires_at;
+                }
+            }
+            Outcome::Refused { code, text } => {
+                self.forget(channel);
+                self.refuse_subscription(request, channel, code, text);
+            }
+            Outcome::Authenticated { .. } | Outcome::Replied(_) | Outcome::Accepted => {}
+        }
+    }
+
+    /// Ends the subscriptions whose permission has ended.
+    pub(super) fn end_expired(&mut self, now: Moment) {
+        let has_ended = |subscription: &&Subscription| {
+            subscription.step.is_none()
+                && subscription.expires_at.is_some_and(|at| at <= now.instant)
+        };
+        let ended: Vec<_> = self
+            .subscriptions
+            .iter()
+            .filter(has_ended)
+            .map(|ended| ended.channel.clone())
+            .collect();
+        for channel in ended {
+            self.remove(&channel, Code::INVALID_AUTH);
+        }
+    }
+
+    /// Starts a step on a channel that is live.
+    pub(super) fn start_on(&mut self, channel: &ChannelName, task: Task, effect: Effect) {
+        let op = self.start(task, effect);
+        if let Some(subscription) = self.find(channel) {
+            subscription.step = Some(op);
+        }
+    }
+
+    /// The step on a channel has ended.
+    pub(super) fn release(&mut self, channel: &ChannelName) {
+        if let Some(subscription) = self.find(channel) {
+            subscription.step = None;
+        }
+    }
+
+    pub(super) fn is_live(&self, channel: &ChannelName) -> bool {
+        self.subscriptions
+            .iter()
+            .any(|subscription| subscription.channel == *channel && subscription.is_live)
+    }
+
+    pub(super) fn is_busy(&self, channel: &ChannelName) -> bool {
+        self.subscriptions
+            .iter()
+            .any(|subscription| subscription.channel == *channel && subscription.step.is_some())
+    }
+
+    fn join(&mut self, request: Option<u64>, subscribe: Subscribe, is_granted: bool) {
+        let channel = subscribe.channel.clone();
+        let joining = Joining {
+            request,
+            subscribe,
+            is_granted,
+        };
+        let task = Task::Subscribe {
+            request,
+            channel: channel.clone(),
+        };
+        let op = self.start(task, Effect::Subscribe(Box::new(joining)));
+        self.subscriptions.push(Subscription {
+            channel,
+            is_live: false,
+            step: Some(op),
+            expires_at: None,
+        });
+    }
+
+    fn leave(
+        &mut self,
+        channel: &ChannelName,
+        departure: Departure,
+        farewell: Option<ServerMessage>,
+    ) {
+        if !self.is_live(channel) {
+            return;
+        }
+        if !self.terms.rules.has_presence(channel) {
+            self.forget(channel);
+            self.outputs.push_back(Output::Leave {
+                channel: channel.clone(),
+                farewell,
+            });
+            return;
+        }
+        // The members must see this end before they can see a new beginning: the channel stays busy until they do.
+        let effect = Effect::LeavePresence {
+            channel: channel.clone(),
+            departure,
+        };
+        self.outputs.push_back(Output::Leave {
+            channel: channel.clone(),
+            farewell,
+        });
+        self.start_on(
+            channel,
+            Task::Leave {
+                channel: channel.clone(),
+            },
+            effect,
+        );
+        if let Some(subscription) = self.find(channel) {
+            subscription.is_live = false;
+        }
+    }
+
+    /// The channels whose members may know of this connection, also those it is only just joining.
+    pub(crate) fn presence_channels(&self) -> Vec<ChannelName> {
+        let channels = self
+            .subscriptions
+            .iter()
+            .map(|subscription| &subscription.channel);
+        channels
+            .filter(|channel| self.terms.rules.has_presence(channel))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn forget(&mut self, channel: &ChannelName) {
+        self.subscriptions
+            .retain(|subscription| subscription.channel != *channel);
+    }
+
+    fn find(&mut self, channel: &ChannelName) -> Option<&mut Subscription> {
+        self.subscriptions
+            .iter_mut()
+            .find(|subscription| subscription.channel == *channel)
+    }
+
+    fn counted(&self) -> usize {
+        self.subscriptions
+            .iter()
+            .filter(|subscription| subscription.channel.kind() != ChannelKind::Personal)
+            .count()
+    }
+}

@@ -1,0 +1,526 @@
+use std::time::Duration;
+
+use fanfare_protocol::{Command, RawJson, Subscribe};
+
+use super::*;
+use crate::rules::ChannelRule;
+
+struct Bench {
+    session: Session,
+    now: Moment,
+}
+
+impl Bench {
+    fn new(access: Access) -> Self {
+        let rules = ChannelRules::new().with("open-", ChannelRule::default().with_client_publish());
+        let terms = Arc::new(Terms {
+            limits: Limits::default(),
+            rules: Arc::new(rules),
+        });
+        let now = Moment {
+            instant: Instant::now(),
+            unix_ms: 1_000,
+        };
+        Self {
+            session: Session::new(SocketId::from_bits(1), terms, access, now),
+            now,
+        }
+    }
+
+    fn anonymous() -> Self {
+        let mut bench = Self::new(Access::Anonymous);
+        assert!(matches!(
+            bench.messages()[..],
+            [ServerMessage::Connected(_)]
+        ));
+        bench
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now.instant += by;
+        self.session.handle(Input::TimedOut, self.now);
+    }
+
+    fn command(&mut self, id: u64, command: Command) {
+        self.session.handle(
+            Input::Command(Request {
+                id: Some(id),
+                command,
+            }),
+            self.now,
+        );
+    }
+
+    fn done(&mut self, op: OpId, outcome: Outcome) {
+        self.session.handle(Input::Done(op, outcome), self.now);
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.session.poll_output()).collect()
+    }
+
+    /// The messages among the outputs; anything else is dropped.
+    fn messages(&mut self) -> Vec<ServerMessage> {
+        let send = |output| match output {
+            Output::Send(message) => Some(message),
+            _ => None,
+        };
+        self.outputs().into_iter().filter_map(send).collect()
+    }
+
+    /// The one effect that was started.
+    #[track_caller]
+    fn effect(&mut self) -> OpId {
+        let outputs = self.outputs();
+        match &outputs[..] {
+            [Output::Do(op, _)] => *op,
+            other => panic!("expected one effect, got {other:?}"),
+        }
+    }
+
+    fn subscribe(&mut self, name: &str) {
+        self.command(1, subscribe(name));
+        let op = self.effect();
+        self.done(op, Outcome::Subscribed { expires_at: None });
+        assert!(
+            self.outputs().is_empty(),
+            "the hub sends the reply, not the session"
+        );
+    }
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::new(name).unwrap()
+}
+
+fn subscribe(name: &str) -> Command {
+    Command::Subscribe(Subscribe::new(channel(name)))
+}
+
+fn publish(name: &str) -> Command {
+    Command::Publish {
+        channel: channel(name),
+        event: "e".parse().unwrap(),
+        data: RawJson::null(),
+        key: None,
+    }
+}
+
+fn identity(user: &str) -> Identity {
+    Identity::new(UserId::new(user).unwrap())
+}
+
+#[track_caller]
+fn assert_error(messages: &[ServerMessage], code: Code) {
+    match messages {
+        [ServerMessage::Error(error)] => assert_eq!(error.code, code.number(), "{}", error.error),
+        [ServerMessage::SubscriptionError(error)] => {
+            assert_eq!(error.code, code.number(), "{}", error.error)
+        }
+        other => panic!("expected error {}, got {other:?}", code.name()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_subscribe_to_a_live_channel_is_an_error() {
+    let mut bench = Bench::anonymous();
+    bench.subscribe("orders");
+    bench.command(2, subscribe("orders"));
+    assert_error(&bench.messages(), Code::ALREADY_SUBSCRIBED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsubscribe_before_the_subscribe_reply_waits_for_it() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, subscribe("orders"));
+    let op = bench.effect();
+    bench.command(
+        2,
+        Command::Unsubscribe {
+            channel: channel("orders"),
+        },
+    );
+    assert!(bench.outputs().is_empty(), "the unsubscribe stands in line");
+    bench.done(op, Outcome::Subscribed { expires_at: None });
+    match &bench.outputs()[..] {
+        [
+            Output::Leave {
+                channel,
+                farewell: Some(ServerMessage::Unsubscribed(bye)),
+            },
+        ] => {
+            assert_eq!(
+                (channel.as_str(), bye.id, bye.code),
+                ("orders", Some(2), NORMAL_CLOSURE)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscribe_unsubscribe_subscribe_in_one_go_keeps_its_order() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, subscribe("orders"));
+    let first = bench.effect();
+    bench.command(
+        2,
+        Command::Unsubscribe {
+            channel: channel("orders"),
+        },
+    );
+    bench.command(3, subscribe("orders"));
+    bench.done(first, Outcome::Subscribed { expires_at: None });
+    let outputs = bench.outputs();
+    assert!(
+        matches!(&outputs[..], [Output::Leave { .. }, Output::Do(second, Effect::Subscribe(_))] if *second != first),
+        "{outputs:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_subscription_frees_the_channel() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, subscribe("private-x"));
+    let op = bench.effect();
+    bench.done(
+        op,
+        Outcome::Refused {
+            code: Code::FORBIDDEN,
+            text: None,
+        },
+    );
+    assert_error(&bench.messages(), Code::FORBIDDEN);
+    bench.command(2, subscribe("private-x"));
+    bench.effect();
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_a_presence_channel_keeps_it_busy_until_the_members_know() {
+    let mut bench = Bench::new(Access::Identified {
+        identity: identity("ann"),
+        ends_at: None,
+    });
+    let outputs = bench.outputs();
+    assert!(matches!(
+        outputs[..],
+        [
+            Output::Send(_),
+            Output::Identified(_),
+            Output::Do(_, Effect::Subscribe(_))
+        ]
+    ));
+    bench.subscribe("presence-room");
+    bench.command(
+        2,
+        Command::Unsubscribe {
+            channel: channel("presence-room"),
+        },
+    );
+    let outputs = bench.outputs();
+    let [
+        Output::Leave { .. },
+        Output::Do(
+            op,
+            Effect::LeavePresence {
+                departure: Departure::Goodbye,
+                ..
+            },
+        ),
+    ] = outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    bench.command(3, subscribe("presence-room"));
+    assert!(bench.outputs().is_empty());
+    assert!(
+        bench
+            .session
+            .presence_channels()
+            .contains(&channel("presence-room"))
+    );
+    bench.done(op, Outcome::Accepted);
+    bench.effect();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_publishes_only_where_it_may_and_is() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, publish("open-chat"));
+    assert_error(&bench.messages(), Code::NOT_SUBSCRIBED);
+    bench.subscribe("closed");
+    bench.command(2, publish("closed"));
+    assert_error(&bench.messages(), Code::PUBLISH_NOT_ALLOWED);
+    bench.subscribe("open-chat");
+    bench.command(3, publish("open-chat"));
+    let op = bench.effect();
+    bench.command(4, publish("open-chat"));
+    assert!(
+        bench.outputs().is_empty(),
+        "publishes of one channel go one after the other"
+    );
+    bench.done(op, Outcome::Replied(Box::new(Reply::new(3))));
+    let outputs = bench.outputs();
+    assert!(
+        matches!(
+            &outputs[..],
+            [Output::Send(ServerMessage::Ok(_)), Output::Do(..)]
+        ),
+        "{outputs:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_credentials_only_talk_about_credentials() {
+    let mut bench = Bench::new(Access::Waiting { was_refused: false });
+    assert!(matches!(
+        bench.messages()[..],
+        [ServerMessage::Connected(_)]
+    ));
+    bench.command(1, subscribe("orders"));
+    assert_error(&bench.messages(), Code::NOT_AUTHENTICATED);
+    bench.command(2, Command::Ping);
+    assert!(matches!(
+        bench.messages()[..],
+        [ServerMessage::Pong { timestamp: 1_000 }]
+    ));
+    bench.command(
+        3,
+        Command::Authenticate {
+            token: "t".to_owned(),
+        },
+    );
+    let op = bench.effect();
+    bench.done(
+        op,
+        Outcome::Authenticated {
+            identity: identity("ann"),
+            ends_at: None,
+        },
+    );
+    let outputs = bench.outputs();
+    let [
+        Output::Send(ServerMessage::Ok(reply)),
+        Output::Identified(_),
+        Output::Do(_, Effect::Subscribe(personal)),
+    ] = &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(reply.user_id.as_ref().map(UserId::as_str), Some("ann"));
+    assert_eq!(personal.subscribe.channel.as_str(), "user:ann");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_end_a_connection_that_has_none() {
+    let mut bench = Bench::new(Access::Waiting { was_refused: false });
+    bench.outputs();
+    bench.command(
+        1,
+        Command::Authenticate {
+            token: "t".to_owned(),
+        },
+    );
+    let op = bench.effect();
+    bench.done(
+        op,
+        Outcome::Refused {
+            code: Code::CREDENTIALS_REFUSED,
+            text: Some("bad token".to_owned()),
+        },
+    );
+    let outputs = bench.outputs();
+    assert!(matches!(
+        &outputs[..],
+        [Output::Send(ServerMessage::Error(_)), Output::Send(ServerMessage::Disconnect(bye)), Output::Close { code: 4003, .. }]
+            if !bye.reconnect
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_cannot_change_its_user_and_survives_the_attempt() {
+    let mut bench = Bench::new(Access::Identified {
+        identity: identity("ann"),
+        ends_at: None,
+    });
+    bench.outputs();
+    for outcome in [
+        Outcome::Authenticated {
+            identity: identity("bob"),
+            ends_at: None,
+        },
+        Outcome::Refused {
+            code: Code::CREDENTIALS_REFUSED,
+            text: None,
+        },
+    ] {
+        bench.command(
+            1,
+            Command::Authenticate {
+                token: "t".to_owned(),
+            },
+        );
+        let op = bench.effect();
+        bench.done(op, outcome);
+        assert_error(&bench.messages(), Code::TOKEN_REFUSED);
+        assert_eq!(bench.session.user().map(UserId::as_str), Some("ann"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadlines_close_with_their_codes() {
+    #[track_caller]
+    fn check(access: Access, after: Duration, expect: Option<Code>) {
+        let mut bench = Bench::new(access);
+        bench.outputs();
+        bench.advance(after);
+        let closed = bench.outputs().into_iter().find_map(|output| match output {
+            Output::Close { code, .. } => Some(code),
+            _ => None,
+        });
+        assert_eq!(closed, expect.map(Code::number), "{after:?}");
+    }
+    let seconds = Duration::from_secs;
+    let expiring = || Access::Identified {
+        identity: identity("ann"),
+        ends_at: Some(Instant::now() + seconds(20)),
+    };
+    check(Access::Waiting { was_refused: false }, seconds(9), None);
+    check(
+        Access::Waiting { was_refused: false },
+        seconds(10),
+        Some(Code::AUTHENTICATION_TIMEOUT),
+    );
+    check(
+        Access::Waiting { was_refused: true },
+        seconds(10),
+        Some(Code::CREDENTIALS_REFUSED),
+    );
+    check(expiring(), seconds(19), None);
+    check(expiring(), seconds(20), Some(Code::TOKEN_EXPIRED));
+    check(Access::Anonymous, seconds(59), None);
+    check(Access::Anonymous, seconds(60), Some(Code::STALE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_brings_one_ping_and_any_word_counts_as_life() {
+    let mut bench = Bench::anonymous();
+    bench.advance(Duration::from_secs(30));
+    assert!(matches!(bench.outputs()[..], [Output::Ping]));
+    bench.advance(Duration::from_secs(5));
+    assert!(bench.outputs().is_empty());
+    bench.session.handle(Input::Heard, bench.now);
+    bench.advance(Duration::from_secs(29));
+    assert!(bench.outputs().is_empty());
+    bench.advance(Duration::from_secs(1));
+    assert!(matches!(bench.outputs()[..], [Output::Ping]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_channels_does_not_count_the_personal_one() {
+    let mut bench = Bench::new(Access::Identified {
+        identity: identity("ann"),
+        ends_at: None,
+    });
+    bench.outputs();
+    for number in 0..100 {
+        bench.subscribe(&format!("channel-{number}"));
+        bench.now.instant += Duration::from_secs(1);
+    }
+    bench.command(2, subscribe("one-more"));
+    assert_error(&bench.messages(), Code::TOO_MANY_CHANNELS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_commands_are_refused_and_a_flood_is_closed() {
+    let mut bench = Bench::anonymous();
+    for id in 0..200 {
+        bench.command(id, Command::Ping);
+    }
+    assert_eq!(bench.messages().len(), 200);
+    bench.command(200, Command::Ping);
+    let messages = bench.messages();
+    assert_error(&messages, Code::RATE_LIMITED);
+    assert!(
+        matches!(&messages[..], [ServerMessage::Error(error)] if error.retry && error.retry_after == Some(20))
+    );
+    for id in 201..1_201 {
+        bench.command(id, Command::Ping);
+    }
+    let closed = bench
+        .outputs()
+        .into_iter()
+        .any(|output| matches!(output, Output::Close { code: 4106, .. }));
+    assert!(closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_personal_channel_belongs_to_its_user() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, subscribe("user:ann"));
+    assert_error(&bench.messages(), Code::FORBIDDEN);
+    let mut bench = Bench::new(Access::Identified {
+        identity: identity("ann"),
+        ends_at: None,
+    });
+    let outputs = bench.outputs();
+    let Some(Output::Do(op, _)) = outputs.last() else {
+        panic!("{outputs:?}")
+    };
+    bench.done(*op, Outcome::Subscribed { expires_at: None });
+    bench.command(1, subscribe("user:ann"));
+    let outputs = bench.outputs();
+    assert!(matches!(
+        &outputs[..],
+        [
+            Output::Leave { farewell: None, .. },
+            Output::Do(_, Effect::Subscribe(_))
+        ]
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_permission_ends_its_subscription_alone() {
+    let mut bench = Bench::anonymous();
+    bench.subscribe("stays");
+    bench.command(1, subscribe("goes"));
+    let op = bench.effect();
+    let expires_at = Some(bench.now.instant + Duration::from_secs(5));
+    bench.done(op, Outcome::Subscribed { expires_at });
+    assert_eq!(
+        bench.session.next_timeout(),
+        bench.now.instant + Duration::from_secs(5)
+    );
+    bench.advance(Duration::from_secs(5));
+    match &bench.outputs()[..] {
+        [
+            Output::Leave {
+                channel,
+                farewell: Some(ServerMessage::Unsubscribed(bye)),
+            },
+        ] => {
+            assert_eq!(
+                (channel.as_str(), bye.code),
+                ("goes", Code::INVALID_AUTH.number())
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_close_nothing_comes_out() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, Command::Disconnect);
+    assert!(matches!(
+        bench.outputs()[..],
+        [Output::Close {
+            code: NORMAL_CLOSURE,
+            ..
+        }]
+    ));
+    assert_eq!(bench.session.departure(), Departure::Goodbye);
+    bench.command(2, Command::Ping);
+    bench.advance(Duration::from_secs(100));
+    assert!(bench.outputs().is_empty());
+}
