@@ -31,6 +31,9 @@ pub(crate) enum TaskError {
         #[source]
         source: io::Error,
     },
+    /// Checks or tests failed, and the report has said which.
+    #[error("checks or tests failed")]
+    Reported,
     /// Something is not as this task needs it.
     #[error("{0}")]
     Unexpected(String),

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::demo::DemoOptions;
-use crate::error::Result;
+use crate::error::{Result, TaskError};
 use crate::test::TestOptions;
 use crate::workspace::Workspace;
 
@@ -54,6 +54,8 @@ fn main() -> ExitCode {
     let workspace = Workspace::locate();
     match run(&workspace, options.command) {
         Ok(()) => ExitCode::SUCCESS,
+        // The report's plain line stays the last one.
+        Err(TaskError::Reported) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", error.sentence());
             ExitCode::FAILURE

@@ -100,7 +100,7 @@ impl Report {
         println!("{total}");
         match total.failed {
             0 => Ok(()),
-            _ => Err(TaskError::Unexpected("see what failed above".to_owned())),
+            _ => Err(TaskError::Reported),
         }
     }
 
