@@ -1,9 +1,9 @@
 //! From fields to a [`ServerMessage`].
 
-use crate::json::error::{DecodeError, DecodeProblem, Place};
+use crate::json::error::{DecodeError, DecodeProblem};
 use crate::json::field::Field;
 use crate::json::value::{
-    Object, Reader, Value, epoch, flag, items, name, number, number_u16, number_u32, object,
+    Object, Reader, Value, epoch, flag, item, items, name, number, number_u16, number_u32, object,
     position, tag, text,
 };
 use crate::message::{
@@ -99,7 +99,7 @@ fn events<V: Value, P>(
     payload: fn(V) -> P,
 ) -> Result<Vec<Event<P>>, DecodeProblem> {
     let read = |value: &V| {
-        let fields = object(value, top(Field::Events))?;
+        let fields = item(value, Field::Events)?;
         event(
             &Reader::within(&fields, Field::Events),
             channel.clone(),
@@ -111,7 +111,7 @@ fn events<V: Value, P>(
 
 fn members<V: Value, P>(list: &[V], payload: fn(V) -> P) -> Result<Vec<Member<P>>, DecodeProblem> {
     let read = |value: &V| {
-        let object = object(value, top(Field::Members))?;
+        let object = item(value, Field::Members)?;
         let fields = Reader::within(&object, Field::Members);
         Ok(Member {
             id: fields.required(Field::Id, name)?,
@@ -259,11 +259,4 @@ fn disconnect<O: Object>(fields: &Reader<'_, O>) -> Result<Disconnect, DecodePro
         reconnect: fields.required(Field::Reconnect, flag)?,
         after: fields.required(Field::After, number)?,
     })
-}
-
-const fn top(field: Field) -> Place {
-    Place {
-        within: None,
-        field,
-    }
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::command::Request;
 use crate::json::error::{DecodeError, DecodeProblem};
 use crate::json::field::Field;
-use crate::json::message::{read_message, read_messages};
+use crate::json::message::read_message;
 use crate::json::request::read_request;
 use crate::json::value::{Object, Value};
 use crate::message::ServerMessage;
@@ -33,12 +33,16 @@ pub fn decode_request(text: &str) -> Result<Request, DecodeError> {
 #[must_use]
 pub fn decode_messages(text: &str) -> Vec<Result<ServerMessage, DecodeError>> {
     if text.trim_start().starts_with('[') {
-        return match serde_json::from_str::<&RawValue>(text) {
-            Ok(raw) => read_messages(Text(raw.get()), payload),
+        return match serde_json::from_str::<Vec<&RawValue>>(text) {
+            Ok(messages) => messages.iter().map(|raw| message(raw.get())).collect(),
             Err(error) => vec![Err(not_json(&error).into())],
         };
     }
-    vec![root(text).and_then(|object| read_message(&object, payload))]
+    vec![message(text)]
+}
+
+fn message(text: &str) -> Result<ServerMessage, DecodeError> {
+    read_message(&root(text)?, payload)
 }
 
 /// The object that a text holds.

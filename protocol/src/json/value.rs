@@ -191,6 +191,17 @@ pub(crate) fn object<V: Value>(value: &V, at: Place) -> Result<V::Object, Decode
     })
 }
 
+/// An object that stands in a list.
+pub(crate) fn item<V: Value>(value: &V, list: Field) -> Result<V::Object, DecodeProblem> {
+    value.object().ok_or(DecodeProblem::WrongType {
+        at: Place {
+            within: None,
+            field: list,
+        },
+        expected: "a list of objects",
+    })
+}
+
 pub(crate) fn items<V: Value>(value: &V, at: Place) -> Result<Vec<V>, DecodeProblem> {
     value.items().ok_or(DecodeProblem::WrongType {
         at,

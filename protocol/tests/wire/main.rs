@@ -7,4 +7,5 @@ mod errors;
 mod golden;
 mod names;
 mod properties;
+mod reader;
 mod strategies;

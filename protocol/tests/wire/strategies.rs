@@ -43,7 +43,7 @@ pub(crate) fn payload() -> BoxedStrategy<RawJson> {
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(serde_json::Value::from),
         any::<i64>().prop_map(serde_json::Value::from),
-        any::<f64>().prop_map(serde_json::Value::from),
+        any::<i32>().prop_map(|eighths| serde_json::Value::from(f64::from(eighths) / 8.0)),
         any_text().prop_map(serde_json::Value::from),
     ];
     let value = leaf.prop_recursive(3, 12, 4, |inner| {
