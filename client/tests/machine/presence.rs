@@ -1,0 +1,206 @@
+//! Members: a snapshot, then comings and goings.
+
+use fanfare_client::Options;
+use fanfare_protocol::{Member, Position, Reply, ServerMessage, SubscriptionSucceeded};
+
+use crate::pair::Pair;
+use crate::say::{
+    Data, Said, at, came, gap, member, members, name, reset, succeeded, unsubscribed, user, went,
+};
+
+const ROOM: &str = "presence-room";
+
+fn joined(
+    id: u64,
+    position: Option<Position>,
+    recovered: bool,
+    events: Vec<fanfare_protocol::Event<Data>>,
+    ids: &[&str],
+) -> Said {
+    ServerMessage::SubscriptionSucceeded(SubscriptionSucceeded {
+        position,
+        recovered,
+        events,
+        presence: Some(members(ids)),
+        ..succeeded(id, ROOM)
+    })
+}
+
+fn in_room(position: Option<Position>, ids: &[&str]) -> Pair {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe(ROOM);
+    let id = pair.id("subscribe");
+    pair.say(joined(id, position, false, vec![], ids));
+    pair.take();
+    pair
+}
+
+#[track_caller]
+fn check_members(pair: &Pair, ids: &[&str]) {
+    let found: Vec<Member<Data>> = pair.client.members(&name(ROOM)).to_vec();
+    let expected: Vec<Member<Data>> = ids.iter().map(|id| member(id)).collect();
+    assert_eq!(found, expected);
+}
+
+fn snapshot(id: u64, position: Option<Position>, ids: &[&str]) -> Said {
+    ServerMessage::Ok(Reply {
+        presence: Some(members(ids)),
+        position,
+        ..Reply::new(id)
+    })
+}
+
+#[test]
+fn the_snapshot_comes_with_the_subscription_and_changes_follow() {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe(ROOM);
+    let id = pair.id("subscribe");
+    pair.take();
+    pair.say(joined(id, Some(at(1, 5)), false, vec![], &["bob", "ann"]));
+    pair.expect(&["presence-room subscribed", "presence-room sync 2 ann,bob"]);
+    pair.say(ServerMessage::Event(came(ROOM, "cid", Some(at(1, 6)))));
+    pair.say(ServerMessage::Event(went(ROOM, "ann", Some(at(1, 7)))));
+    pair.expect(&["presence-room joined cid", "presence-room left ann"]);
+    check_members(&pair, &["bob", "cid"]);
+}
+
+#[test]
+fn a_repeated_change_counts_once() {
+    let mut pair = in_room(Some(at(1, 5)), &["ann"]);
+    for _ in 0..2 {
+        pair.say(ServerMessage::Event(came(ROOM, "bob", Some(at(1, 6)))));
+    }
+    pair.expect(&["presence-room joined bob"]);
+    for _ in 0..2 {
+        pair.say(ServerMessage::Event(went(ROOM, "ann", Some(at(1, 7)))));
+    }
+    pair.expect(&["presence-room left ann"]);
+}
+
+#[test]
+fn a_member_unknown_to_a_capped_list_may_leave() {
+    let mut pair = in_room(None, &["ann"]);
+    pair.say(ServerMessage::Event(went(ROOM, "zoe", None)));
+    pair.expect(&["presence-room left zoe unknown"]);
+    check_members(&pair, &["ann"]);
+}
+
+#[test]
+fn members_are_kept_while_away_and_missed_changes_come_before_the_new_snapshot() {
+    let mut pair = in_room(Some(at(1, 5)), &["ann", "bob"]);
+    pair.close(1006);
+    check_members(&pair, &["ann", "bob"]);
+    pair.advance_to_timer();
+    pair.greet();
+    pair.take();
+    let id = pair.id("subscribe");
+    let missed = vec![
+        went(ROOM, "bob", Some(at(1, 6))),
+        came(ROOM, "cid", Some(at(1, 7))),
+    ];
+    pair.say(joined(id, Some(at(1, 7)), true, missed, &["ann", "cid"]));
+    pair.expect(&[
+        "presence-room subscribed recovered",
+        "presence-room left bob recovered",
+        "presence-room joined cid recovered",
+        "presence-room sync 2 ann,cid",
+    ]);
+}
+
+#[test]
+fn a_first_subscription_does_not_replay_old_comings() {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe(ROOM);
+    let id = pair.id("subscribe");
+    pair.take();
+    let rewound = vec![came(ROOM, "ann", Some(at(1, 1)))];
+    pair.say(joined(id, Some(at(1, 1)), false, rewound, &["ann"]));
+    pair.expect(&["presence-room subscribed", "presence-room sync 1 ann"]);
+}
+
+#[test]
+fn after_a_gap_or_a_reset_the_members_are_asked_for() {
+    for lost in [gap(ROOM, None), reset(ROOM, at(2, 0))] {
+        let mut pair = in_room(Some(at(1, 5)), &["ann", "bob"]);
+        pair.say(lost);
+        let trace = pair.take();
+        assert_eq!(trace[1..], ["> presence presence-room"]);
+        let id = pair.id("presence");
+        pair.say(snapshot(id, None, &["bob", "cid"]));
+        pair.expect(&["presence-room sync 2 bob,cid"]);
+        check_members(&pair, &["bob", "cid"]);
+    }
+}
+
+#[test]
+fn changes_and_a_snapshot_compose_in_either_order() {
+    let mut pair = in_room(Some(at(1, 5)), &["ann"]);
+    pair.say(reset(ROOM, at(2, 0)));
+    let id = pair.id("presence");
+    // The snapshot is of 2/2: two changes came before its reply, of which it has one, and one it has comes after it.
+    pair.say(ServerMessage::Event(came(ROOM, "bob", Some(at(2, 1)))));
+    pair.take();
+    pair.say(snapshot(id, Some(at(2, 2)), &["ann", "bob", "cid"]));
+    pair.say(ServerMessage::Event(came(ROOM, "cid", Some(at(2, 2)))));
+    pair.say(ServerMessage::Event(went(ROOM, "bob", Some(at(2, 3)))));
+    pair.expect(&["presence-room sync 3 ann,bob,cid", "presence-room left bob"]);
+
+    pair.say(gap(ROOM, None));
+    let id = pair.id("presence");
+    pair.say(ServerMessage::Event(went(ROOM, "ann", Some(at(2, 4)))));
+    pair.take();
+    pair.say(snapshot(id, Some(at(2, 3)), &["ann", "cid"]));
+    pair.expect(&["presence-room sync 1 cid"]);
+}
+
+#[test]
+fn more_changes_than_a_snapshot_can_wait_for_ask_for_another() {
+    let mut pair = in_room(Some(at(1, 0)), &["ann"]);
+    pair.say(gap(ROOM, None));
+    let id = pair.id("presence");
+    for offset in 1..=300 {
+        let member = format!("u{offset}");
+        pair.say(ServerMessage::Event(came(
+            ROOM,
+            &member,
+            Some(at(1, offset)),
+        )));
+    }
+    pair.take();
+    pair.say(snapshot(id, Some(at(1, 1)), &["ann"]));
+    pair.expect(&["> presence presence-room"]);
+}
+
+#[test]
+fn a_snapshot_that_does_not_come_is_given_up() {
+    let mut pair = in_room(Some(at(1, 5)), &["ann"]);
+    pair.say(gap(ROOM, None));
+    let id = pair.id("presence");
+    pair.take();
+    pair.advance(10_000);
+    pair.say(snapshot(id, None, &["zoe"]));
+    pair.expect(&[]);
+    check_members(&pair, &["ann"]);
+}
+
+#[test]
+fn members_go_with_the_subscription() {
+    let mut pair = in_room(Some(at(1, 5)), &["ann"]);
+    pair.unsubscribe(ROOM);
+    check_members(&pair, &[]);
+    let id = pair.id("unsubscribe");
+    pair.say(unsubscribed(id, ROOM, 1000));
+    pair.subscribe(ROOM);
+    check_members(&pair, &[]);
+}
+
+#[test]
+fn a_change_that_cannot_be_read_is_told_and_moves_the_position() {
+    let mut pair = in_room(Some(at(1, 5)), &["ann"]);
+    let mut strange = came(ROOM, "bob", Some(at(1, 6)));
+    strange.data = Data::Text("?");
+    pair.say(ServerMessage::Event(strange));
+    pair.say(ServerMessage::Event(came(ROOM, "cid", Some(at(1, 7)))));
+    pair.expect(&["error: protocol", "presence-room joined cid"]);
+    assert!(pair.client.user_id() != Some(&user("bob")));
+}

@@ -1,0 +1,343 @@
+//! Requests: queued, sent, answered, repeated, given up.
+
+use fanfare_client::{Input, Options, QueueLimits, RequestId};
+use fanfare_protocol::{Code, ErrorMessage, EventName, RawJson, ServerMessage};
+
+use crate::pair::Pair;
+use crate::say::{at, connected, error, name, ok, recovered, succeeded};
+
+fn small_queue(messages_max: usize, in_flight_max: usize) -> Options {
+    let limits = QueueLimits {
+        messages_max,
+        in_flight_max,
+        ..QueueLimits::default()
+    };
+    Options::default().with_queue(limits)
+}
+
+#[test]
+fn a_publish_has_one_answer() {
+    let mut pair = Pair::connected(Options::default());
+    pair.publish(1, "orders");
+    pair.expect(&["> publish orders typing"]);
+    let id = pair.id("publish");
+    pair.say(ok(id));
+    pair.expect(&["done 1"]);
+    pair.say(ok(id));
+    pair.say(error(id, Code::FORBIDDEN));
+    pair.expect(&[]);
+}
+
+#[test]
+fn every_kind_of_request_is_answered() {
+    let mut pair = Pair::connected(Options::default());
+    pair.input(Input::Emit {
+        request: RequestId(1),
+        event: EventName::new("order.paid").unwrap(),
+        data: RawJson::null(),
+        key: None,
+    });
+    pair.input(Input::Presence {
+        request: RequestId(2),
+        channel: name("presence-a"),
+    });
+    pair.input(Input::History {
+        request: RequestId(3),
+        channel: name("orders"),
+        since: Some(at(1, 5)),
+        limit: Some(10),
+    });
+    pair.expect(&[
+        "> emit order.paid",
+        "> presence presence-a",
+        "> history orders",
+    ]);
+    for command in ["history", "presence", "emit"] {
+        let id = pair.id(command);
+        pair.say(ok(id));
+    }
+    pair.expect(&["done 3", "done 2", "done 1"]);
+}
+
+#[test]
+fn a_refusal_reaches_its_request() {
+    let mut pair = Pair::connected(Options::default());
+    pair.publish(1, "orders");
+    let id = pair.id("publish");
+    pair.take();
+    pair.say(error(id, Code::PUBLISH_NOT_ALLOWED));
+    pair.expect(&["done 1: 4311"]);
+}
+
+#[test]
+fn an_error_without_an_id_is_told() {
+    let mut pair = Pair::connected(Options::default());
+    pair.say(ServerMessage::Error(ErrorMessage::new(
+        None,
+        Code::UNKNOWN_TYPE,
+    )));
+    pair.expect(&["error: 4001"]);
+}
+
+#[test]
+fn requests_wait_for_the_connection_in_order() {
+    let mut pair = Pair::new(Options::default());
+    pair.publish(1, "a");
+    pair.publish(2, "b");
+    pair.input(Input::Connect);
+    pair.take();
+    pair.greet();
+    pair.expect(&[
+        "connection connected",
+        "> publish a typing",
+        "> publish b typing",
+    ]);
+}
+
+#[test]
+fn a_publish_waits_for_the_subscription_of_its_channel() {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe("orders");
+    pair.publish(1, "orders");
+    pair.publish(2, "other");
+    pair.expect(&[
+        "> subscribe orders",
+        "orders subscribing",
+        "> publish other typing",
+    ]);
+    let id = pair.id("subscribe");
+    pair.say(ServerMessage::SubscriptionSucceeded(succeeded(
+        id, "orders",
+    )));
+    pair.expect(&["orders subscribed", "> publish orders typing"]);
+}
+
+#[test]
+fn a_publish_to_a_refused_or_unwanted_channel_is_for_the_server_to_judge() {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe("orders");
+    pair.publish(1, "orders");
+    let id = pair.id("subscribe");
+    pair.take();
+    pair.say(crate::say::refused(id, "orders", Code::FORBIDDEN));
+    pair.expect(&["orders failed: 4302", "> publish orders typing"]);
+    pair.subscribe("alerts");
+    pair.publish(2, "alerts");
+    pair.take();
+    pair.unsubscribe("alerts");
+    pair.expect(&[
+        "> unsubscribe alerts",
+        "alerts closed",
+        "> publish alerts typing",
+    ]);
+}
+
+#[test]
+fn an_unanswered_publish_is_repeated_with_its_key_on_the_next_connection() {
+    let mut pair = Pair::connected(Options::default());
+    let before = frames(&mut pair, |pair, input| pair.client.handle(input, pair.now));
+    pair.close(1006);
+    pair.advance_to_timer();
+    pair.take();
+    pair.client.handle(Input::Opened, pair.now);
+    pair.client.handle(Input::Message(connected()), pair.now);
+    let mut after = Vec::new();
+    while let Some(output) = pair.client.poll_output() {
+        if let fanfare_client::Output::Send(text) = output {
+            after.push(text);
+        }
+    }
+    assert_eq!(before, after);
+    assert!(before[0].contains("\"key\":"), "{before:?}");
+}
+
+/// The frames that a publish makes.
+fn frames(pair: &mut Pair, handle: impl Fn(&mut Pair, Input<crate::say::Data>)) -> Vec<String> {
+    let publish = Input::Publish {
+        request: RequestId(1),
+        channel: name("orders"),
+        event: EventName::new("typing").unwrap(),
+        data: RawJson::null(),
+        key: None,
+    };
+    handle(pair, publish);
+    let mut frames = Vec::new();
+    while let Some(output) = pair.client.poll_output() {
+        if let fanfare_client::Output::Send(text) = output {
+            frames.push(text);
+        }
+    }
+    frames
+}
+
+#[test]
+fn a_repeated_publish_goes_out_after_its_channel_has_recovered() {
+    let mut pair = Pair::subscribed("orders", at(1, 5));
+    pair.publish(1, "orders");
+    pair.close(1006);
+    pair.advance_to_timer();
+    pair.take();
+    pair.greet();
+    pair.expect(&[
+        "connection connected resumed",
+        "> subscribe orders since 1/5",
+        "orders subscribing",
+    ]);
+    let id = pair.id("subscribe");
+    pair.say(recovered(id, "orders", at(1, 5), vec![]));
+    pair.expect(&["orders subscribed recovered", "> publish orders typing"]);
+}
+
+#[test]
+fn an_unknown_outcome_is_repeated_and_other_errors_are_not() {
+    let mut pair = Pair::connected(Options::default());
+    pair.publish(1, "orders");
+    let id = pair.id("publish");
+    pair.take();
+    pair.say(error(id, Code::UNKNOWN_OUTCOME));
+    pair.expect(&[]);
+    pair.advance_to_timer();
+    pair.expect(&["> publish orders typing"]);
+    assert_eq!(pair.id("publish"), id);
+    pair.say(error(id, Code::RATE_LIMITED));
+    pair.expect(&["done 1: 4307"]);
+}
+
+#[test]
+fn a_request_without_an_answer_ends_after_ten_seconds() {
+    let mut pair = Pair::connected(Options::default());
+    pair.publish(1, "orders");
+    pair.take();
+    pair.advance(9_999);
+    pair.expect(&[]);
+    pair.advance(1);
+    pair.expect(&["done 1: ack-timeout"]);
+    let id = pair.id("publish");
+    pair.say(ok(id));
+    pair.expect(&[]);
+}
+
+#[test]
+fn a_request_that_finds_no_connection_ends_after_half_a_minute() {
+    let mut pair = Pair::new(Options::default());
+    pair.publish(1, "orders");
+    pair.advance(29_999);
+    pair.expect(&[]);
+    pair.advance(1);
+    pair.expect(&["done 1: expired"]);
+}
+
+#[test]
+fn a_repeated_request_keeps_its_first_deadline() {
+    let mut pair = Pair::connected(Options::default());
+    pair.publish(1, "orders");
+    pair.input(Input::Offline);
+    pair.close(1006);
+    pair.take();
+    pair.advance(30_000);
+    pair.expect(&["done 1: ack-timeout"]);
+}
+
+#[test]
+fn a_full_queue_refuses_at_once() {
+    let mut pair = Pair::new(small_queue(2, 128));
+    for request in 1..=3 {
+        pair.publish(request, "orders");
+    }
+    pair.expect(&["done 3: queue-full"]);
+
+    let limits = QueueLimits {
+        bytes_max: 200,
+        ..QueueLimits::default()
+    };
+    let mut pair = Pair::new(Options::default().with_queue(limits));
+    for request in 1..=3 {
+        pair.publish(request, "orders");
+    }
+    assert_eq!(pair.take().last().unwrap(), "done 3: queue-full");
+}
+
+#[test]
+fn too_many_requests_in_flight_wait_for_a_reply() {
+    let mut pair = Pair::connected(small_queue(1, 2));
+    for request in 1..=4 {
+        pair.publish(request, "orders");
+    }
+    pair.expect(&[
+        "> publish orders typing",
+        "> publish orders typing",
+        "done 4: queue-full",
+    ]);
+    let id = pair.id("publish");
+    pair.say(ok(id));
+    pair.expect(&["done 2", "> publish orders typing"]);
+}
+
+#[test]
+fn a_payload_above_the_limit_of_the_server_is_not_sent() {
+    let mut pair = Pair::connected(Options::default());
+    pair.input(Input::Publish {
+        request: RequestId(1),
+        channel: name("orders"),
+        event: EventName::new("e").unwrap(),
+        data: RawJson::trusted(format!("\"{}\"", "x".repeat(1024 * 1024))),
+        key: None,
+    });
+    pair.expect(&["done 1: payload-too-large"]);
+}
+
+#[test]
+fn an_aborted_request_is_answered_once() {
+    let mut pair = Pair::connected(Options::default());
+    pair.publish(1, "orders");
+    let id = pair.id("publish");
+    pair.take();
+    pair.input(Input::Abort {
+        request: RequestId(1),
+    });
+    pair.expect(&["done 1: aborted"]);
+    pair.say(ok(id));
+    pair.input(Input::Abort {
+        request: RequestId(1),
+    });
+    pair.expect(&[]);
+}
+
+#[test]
+fn a_disconnect_answers_everything_and_takes_nothing_more() {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe("orders");
+    pair.publish(1, "orders");
+    pair.publish(2, "other");
+    pair.take();
+    pair.input(Input::Disconnect);
+    pair.expect(&[
+        "close 1000",
+        "connection disconnected",
+        "orders suspended",
+        "done 1: closed",
+        "done 2: closed",
+    ]);
+    pair.publish(3, "other");
+    pair.expect(&["done 3: closed"]);
+    assert_eq!(pair.client.next_timeout(), None);
+}
+
+#[test]
+fn keys_differ_between_publishes_and_between_clients() {
+    let mut keys = Vec::new();
+    for seed in [1, 2] {
+        let mut pair = Pair::connected(Options::default());
+        pair.client = fanfare_client::Client::new(Options::default(), seed);
+        pair.input(Input::Connect);
+        pair.greet();
+        for _ in 0..2 {
+            let sent = frames(&mut pair, |pair, input| pair.client.handle(input, pair.now));
+            let key = sent[0].split("\"key\":").nth(1).unwrap().to_owned();
+            keys.push(key);
+        }
+    }
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 4, "{keys:?}");
+}
