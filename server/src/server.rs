@@ -65,7 +65,7 @@ impl Server {
     /// Serves only the server's own routes; see [`Server::serve_app`].
     ///
     /// # Errors
-    /// When the listener does not work at all.
+    /// When the listener does not listen.
     pub async fn serve(
         &self,
         listener: TcpListener,
@@ -80,7 +80,7 @@ impl Server {
     /// Resolves when `shutdown` has, or [`Handle::shutdown`] was called, and everything has ended.
     ///
     /// # Errors
-    /// When the listener does not work at all.
+    /// When the listener does not listen.
     pub async fn serve_app(
         &self,
         listener: TcpListener,
@@ -91,15 +91,28 @@ impl Server {
         let asked = self.services.stopping.clone();
         let begin = self.services.stopping.child_token();
         let on_shutdown = begin.clone();
-        let waiting = self.services.tasks.spawn(async move {
+        self.services.tasks.spawn(async move {
             tokio::select! {
                 () = shutdown => on_shutdown.cancel(),
                 () = asked.cancelled() => {}
             }
         });
-        accept::run(listener, app, self.accept_limits.clone(), begin).await?;
-        handle.shutdown().await;
-        waiting.abort();
+        let drain_deadline = self.services.terms.limits.shutdown_deadline;
+        let limits = &self.accept_limits;
+        // Ends by itself when the listener turns out to be none, and then everything else has to end as well.
+        let accepting = async {
+            let accepted = accept::run(listener, app, limits, drain_deadline, begin.clone()).await;
+            begin.cancel();
+            accepted
+        };
+        let ending = async {
+            begin.cancelled().await;
+            handle.shutdown().await;
+        };
+        // Both at once: requests that take their time do not keep the sessions from their farewell, nor the other way round.
+        let (accepted, ()) = tokio::join!(accepting, ending);
+        let report = accepted?;
+        tracing::info!(?report, "stopped accepting");
         Ok(())
     }
 }

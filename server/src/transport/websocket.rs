@@ -26,6 +26,7 @@ use crate::hub::{Outbox, Stream};
 use crate::services::Services;
 use crate::session::driver::Driver;
 use crate::session::{Access, Session};
+use crate::transport::accept::ConnectionPermit;
 use crate::transport::error_body;
 
 /// `GET {path}`: upgrades, or says why not.
@@ -124,6 +125,8 @@ async fn run(
     dialect: Dialect,
     access: Access,
 ) {
+    // Held as long as the socket: the connection counts against the caps until then.
+    let _permit = parts.extensions.get::<Arc<ConnectionPermit>>().cloned();
     let upgraded = match tokio::time::timeout(UPGRADE_DEADLINE, on_upgrade).await {
         Ok(Ok(upgraded)) => upgraded,
         Ok(Err(error)) => return tracing::debug!(%error, "the upgrade failed"),
