@@ -1,1 +1,28 @@
-//! Benchmarks.
+//! The fan-out benchmark: our server beside the physical limit and beside a plain axum server, in one run.
+//!
+//! `cargo run --release -p fanfare-benches --bin fanout` starts every server as a child process on one core and drives it from
+//! another one. What it measures, and how, is told in `docs/benchmarks.md`; the modules, in the order in which a message
+//! passes them:
+//!
+//! - [`payload`], [`frame`]: what is sent, and how it looks on the wire;
+//! - [`servers`]: who is measured;
+//! - [`generator`]: the load, and the check of every single delivery ([`sequence`]);
+//! - [`procfs`], [`histogram`], [`statistics`]: the numbers;
+//! - [`scenario`], [`child`], [`runner`], [`samples`]: one run;
+//! - [`report`], [`machine`]: what is told about it.
+
+pub mod child;
+pub mod dialect;
+pub mod frame;
+pub mod generator;
+pub mod histogram;
+pub mod machine;
+pub mod payload;
+pub mod procfs;
+pub mod report;
+pub mod runner;
+pub mod samples;
+pub mod scenario;
+pub mod sequence;
+pub mod servers;
+pub mod statistics;

@@ -1,0 +1,143 @@
+//! The fan-out benchmark: see `docs/benchmarks.md`.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use fanfare_benches::machine::Precedence;
+use fanfare_benches::runner::Plan;
+use fanfare_benches::scenario::Scenario;
+use fanfare_benches::servers::ServerKind;
+use fanfare_benches::{machine, report};
+
+/// Compares fan-out servers with the physical limit, each on one core.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Is one of the servers, until it is killed.
+    #[command(hide = true)]
+    Serve {
+        /// Which one.
+        server: ServerKind,
+        /// On which core.
+        #[arg(long)]
+        cpu: usize,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// A first impression with 1,000 connections within a minute; one round unless told otherwise.
+    #[arg(long)]
+    quick: bool,
+    /// Measure only these servers.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<ServerKind>,
+    /// Run only these scenarios: w1-1k, w16-1k, rate-1k, the same with 10k, idle-10k, churn, channels-10k.
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// How often everything is measured; 3 by default.
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// The core of the servers.
+    #[arg(long, default_value_t = 0)]
+    server_cpu: usize,
+    /// The core of the load.
+    #[arg(long, default_value_t = 1)]
+    generator_cpu: usize,
+    /// Put the report into this document, between its markers.
+    #[arg(long)]
+    write: Option<PathBuf>,
+}
+
+fn main() -> io::Result<()> {
+    let arguments = Arguments::parse();
+    machine::raise_file_limit()?;
+    match arguments.role {
+        Some(Role::Serve { server, cpu }) => {
+            machine::end_with_parent()?;
+            machine::begin_session()?;
+            machine::pin_to(cpu)?;
+            let _precedence = Precedence::take();
+            server.serve()
+        }
+        None => arguments.run.execute(),
+    }
+}
+
+impl Run {
+    fn execute(self) -> io::Result<()> {
+        machine::pin_to(self.generator_cpu)?;
+        let _precedence = Precedence::take();
+        let rounds = self.rounds.unwrap_or(if self.quick { 1 } else { 3 });
+        let plan = Plan {
+            program: std::env::current_exe()?,
+            servers: self.servers(),
+            scenarios: self.scenarios()?,
+            rounds,
+            server_core: self.server_cpu,
+        };
+        let outcome = plan.run()?;
+        let report = report::render(&outcome, &machine::describe(), &self.command_line(), rounds);
+        print!("{report}");
+        match &self.write {
+            Some(path) => report::write_into(path, &report),
+            None => Ok(()),
+        }
+    }
+
+    fn servers(&self) -> Vec<ServerKind> {
+        let is_wanted = |kind: &ServerKind| self.only.is_empty() || self.only.contains(kind);
+        ServerKind::ALL.into_iter().filter(is_wanted).collect()
+    }
+
+    fn scenarios(&self) -> io::Result<Vec<Scenario>> {
+        let mut known = if self.quick {
+            Scenario::quick()
+        } else {
+            Scenario::all()
+        };
+        if let Some(unknown) = self
+            .scenarios
+            .iter()
+            .find(|name| !known.iter().any(|scenario| scenario.name == **name))
+        {
+            let names: Vec<&str> = known.iter().map(|scenario| scenario.name).collect();
+            return Err(io::Error::other(format!(
+                "no scenario {unknown}; there are {}",
+                names.join(", ")
+            )));
+        }
+        known.retain(|scenario| {
+            self.scenarios.is_empty() || self.scenarios.iter().any(|name| name == scenario.name)
+        });
+        Ok(known)
+    }
+
+    /// What brings the same figures again.
+    fn command_line(&self) -> String {
+        let mut command = "cargo run --release -p fanfare-benches --bin fanout --".to_owned();
+        if self.quick {
+            command.push_str(" --quick");
+        }
+        if !self.only.is_empty() {
+            let names: Vec<String> = self.only.iter().map(ServerKind::to_string).collect();
+            command.push_str(&format!(" --only {}", names.join(",")));
+        }
+        if !self.scenarios.is_empty() {
+            command.push_str(&format!(" --scenarios {}", self.scenarios.join(",")));
+        }
+        if let Some(rounds) = self.rounds {
+            command.push_str(&format!(" --rounds {rounds}"));
+        }
+        command.trim_end_matches(" --").to_owned()
+    }
+}

@@ -1,0 +1,152 @@
+//! Opening and closing connections. Plain blocking calls with deadlines, many connections in one step.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::dialect::{ACCEPT, Dialect, Reply, channel_name};
+use crate::frame::{self, CLOSE};
+
+/// Where a server can be reached, and how it is spoken to.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Subscribers connect here.
+    pub subscribers: SocketAddr,
+    /// The publisher connects here and sends lines of `<channel> <payload>`.
+    pub publisher: SocketAddr,
+    /// What subscribers speak.
+    pub dialect: Dialect,
+}
+
+/// A connection that has subscribed.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// The connection.
+    pub stream: TcpStream,
+    /// What arrived behind the confirmation.
+    pub rest: Vec<u8>,
+}
+
+/// Connects a subscriber for each channel number and waits until all of them are confirmed.
+///
+/// # Errors
+/// When a connection fails, is refused or is not confirmed in ten seconds.
+pub fn subscribe_all(target: &Target, channels: &[u64]) -> io::Result<Vec<Subscribed>> {
+    let mut connections = Vec::with_capacity(channels.len());
+    let host = target.subscribers.to_string();
+    for (index, &channel) in channels.iter().enumerate() {
+        let mut stream = connect(target.subscribers, index)?;
+        let request = target.dialect.request(&host, &channel_name(channel));
+        stream.write_all(request.as_bytes())?;
+        connections.push(Subscribed {
+            stream,
+            rest: Vec::new(),
+        });
+    }
+    for connection in &mut connections {
+        connection.await_upgrade()?;
+    }
+    for (connection, &channel) in connections.iter_mut().zip(channels) {
+        if let Some(command) = target.dialect.subscribe(&channel_name(channel)) {
+            connection.stream.write_all(&command)?;
+        }
+    }
+    if target.dialect != Dialect::Bare {
+        for connection in &mut connections {
+            connection.await_confirmation(target.dialect)?;
+        }
+    }
+    Ok(connections)
+}
+
+/// Says goodbye on every connection and waits until the server has said so too.
+///
+/// # Errors
+/// When a server does not answer in ten seconds.
+pub fn close_all(connections: Vec<Subscribed>) -> io::Result<()> {
+    let goodbye = frame::masked(CLOSE, &NORMAL_CLOSURE);
+    for connection in &connections {
+        (&connection.stream).write_all(&goodbye)?;
+    }
+    for mut connection in connections {
+        loop {
+            match frame::parse(&connection.rest)? {
+                Some(frame) if frame.opcode == CLOSE => break,
+                Some(frame) => {
+                    let length = frame.length;
+                    connection.rest.drain(..length);
+                }
+                None => connection.read_more()?,
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Subscribed {
+    fn await_upgrade(&mut self) -> io::Result<()> {
+        let end = loop {
+            if let Some(end) = memchr::memmem::find(&self.rest, b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.read_more()?;
+        };
+        let head = String::from_utf8_lossy(&self.rest[..end]);
+        if !head.starts_with("HTTP/1.1 101") || !head.contains(ACCEPT) {
+            return Err(io::Error::other(format!("the upgrade was refused: {head}")));
+        }
+        self.rest.drain(..end);
+        Ok(())
+    }
+
+    fn await_confirmation(&mut self, dialect: Dialect) -> io::Result<()> {
+        loop {
+            let Some(frame) = frame::parse(&self.rest)? else {
+                self.read_more()?;
+                continue;
+            };
+            let reply = dialect.reply(frame.payload);
+            if reply == Reply::Refused || frame.opcode == CLOSE {
+                let text = String::from_utf8_lossy(frame.payload).into_owned();
+                return Err(io::Error::other(format!(
+                    "the subscription was refused: {text}"
+                )));
+            }
+            let length = frame.length;
+            self.rest.drain(..length);
+            if reply == Reply::Subscribed {
+                return Ok(());
+            }
+        }
+    }
+
+    fn read_more(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        let length = self.stream.read(&mut buffer)?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.rest.extend_from_slice(&buffer[..length]);
+        Ok(())
+    }
+}
+
+/// Connects from one of several loopback addresses, so that there are ports enough.
+fn connect(to: SocketAddr, index: usize) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    let source = Ipv4Addr::new(127, 0, 0, 2 + (index % SOURCE_ADDRESSES) as u8);
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.set_write_timeout(Some(DEADLINE))?;
+    socket.connect_timeout(&to.into(), DEADLINE)?;
+    Ok(socket.into())
+}
+
+/// Time enough for a server to answer hundreds of connections that come at once.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// 8 addresses with 28,000 ports each.
+const SOURCE_ADDRESSES: usize = 8;
+/// 1000 in network order.
+const NORMAL_CLOSURE: [u8; 2] = [0x03, 0xe8];

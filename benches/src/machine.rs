@@ -1,0 +1,154 @@
+//! The machine: how processes are placed on it, and what it is.
+
+use std::fs;
+use std::io;
+use std::process::Command;
+
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setpriority_process,
+    setrlimit, setsid,
+};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::procfs;
+
+/// Ties this process to one core, before it starts any threads.
+///
+/// # Errors
+/// When there is no such core.
+pub fn pin_to(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).map_err(|errno| {
+        io::Error::other(format!(
+            "cannot run on core {core} (two are needed): {errno}"
+        ))
+    })
+}
+
+/// Makes the kernel end this process when its parent ends, however that happens.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn end_with_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// Makes this process the first of a session of its own, which the scheduler treats as a group of its own.
+///
+/// # Errors
+/// When it leads a process group already.
+pub fn begin_session() -> io::Result<()> {
+    setsid()?;
+    Ok(())
+}
+
+/// Precedence over whatever else runs, for as long as this value lives; without the right to it, nothing changes.
+///
+/// Where sessions are scheduled as groups, the niceness of a process counts only within its session, so the session's own
+/// is lowered too.
+#[derive(Debug)]
+pub struct Precedence {
+    session_before: Option<String>,
+}
+
+impl Precedence {
+    /// Takes it.
+    #[must_use]
+    pub fn take() -> Self {
+        let _ = setpriority_process(None, NICENESS);
+        let session = fs::read_to_string(SESSION_NICENESS).unwrap_or_default();
+        let before = session
+            .rsplit_once("nice ")
+            .map(|(_, niceness)| niceness.trim().to_owned());
+        let is_lowered = fs::write(SESSION_NICENESS, NICENESS.to_string()).is_ok();
+        Self {
+            session_before: before.filter(|_| is_lowered),
+        }
+    }
+}
+
+impl Drop for Precedence {
+    fn drop(&mut self) {
+        if let Some(niceness) = &self.session_before {
+            let _ = fs::write(SESSION_NICENESS, niceness);
+        }
+    }
+}
+
+/// Raises the number of files that may be open as far as it goes.
+///
+/// # Errors
+/// When the limit cannot be changed.
+pub fn raise_file_limit() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    Ok(setrlimit(Resource::Nofile, raised)?)
+}
+
+/// A sentence about processor, memory, kernel, compiler and the versions of what is compared.
+#[must_use]
+pub fn describe() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let processors = read("/proc/cpuinfo");
+    let model = processors
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown processor", |(_, name)| name);
+    let cores = processors
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    let memory = procfs::kibibytes(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) >> 20;
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let versions: Vec<String> = ["axum", "tokio", "tokio-tungstenite"]
+        .iter()
+        .map(|name| {
+            format!(
+                "{name} {}",
+                locked_version(LOCKFILE, name).unwrap_or("unknown")
+            )
+        })
+        .collect();
+    format!(
+        "{model}, {cores} cores, {memory} GiB, Linux {}; {}; {}.",
+        kernel.trim(),
+        compiler(),
+        versions.join(", ")
+    )
+}
+
+fn compiler() -> String {
+    let version = Command::new("rustc").arg("--version").output();
+    let text = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_else(|_| "unknown compiler".to_owned())
+}
+
+/// The newest version of a crate in the lock file.
+fn locked_version<'a>(lockfile: &'a str, name: &str) -> Option<&'a str> {
+    let entry = format!("name = \"{name}\"\nversion = \"");
+    let (_, rest) = lockfile.rsplit_once(&entry)?;
+    rest.split('"').next()
+}
+
+const LOCKFILE: &str = include_str!("../../Cargo.lock");
+/// What a scheduler honours well before it hurts the rest of the machine.
+const NICENESS: i32 = -15;
+/// `sched(7)`, "The autogroup feature".
+const SESSION_NICENESS: &str = "/proc/self/autogroup";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_is_found_in_the_lock_file() {
+        let lockfile = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n\n[[package]]\nname = \"a\"\nversion = \"2.1.0\"\n";
+        assert_eq!(locked_version(lockfile, "a"), Some("2.1.0"));
+        assert_eq!(locked_version(lockfile, "b"), None);
+        assert!(locked_version(LOCKFILE, "axum").is_some());
+    }
+}

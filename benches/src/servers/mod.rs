@@ -1,0 +1,110 @@
+//! Who is measured. Each server runs in a process of its own and tells on its standard output where it listens.
+
+pub mod axum;
+pub mod limit;
+mod lines;
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use clap::ValueEnum;
+
+use crate::dialect::Dialect;
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
+pub enum ServerKind {
+    /// The physical limit: a bare epoll loop, one `send` per delivery.
+    Limit,
+    /// The physical limit with coalescing: the frames of one read in one `send`.
+    LimitJoined,
+    /// axum's `ws` and tokio's broadcast channel, defaults.
+    Axum,
+}
+
+impl ServerKind {
+    /// Every row, in the order of the table and of a round.
+    pub const ALL: [Self; 3] = [Self::Limit, Self::LimitJoined, Self::Axum];
+
+    /// What its subscribers speak.
+    #[must_use]
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Limit | Self::LimitJoined | Self::Axum => Dialect::Bare,
+        }
+    }
+
+    /// Its name in tables.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Limit => "limit 0a: bare epoll, one `send` per delivery",
+            Self::LimitJoined => "limit 0b: bare epoll, frames of one read joined",
+            Self::Axum => "axum `ws` + tokio broadcast, defaults",
+        }
+    }
+
+    /// Serves until the process is killed.
+    ///
+    /// # Errors
+    /// When it cannot listen, or its loop fails.
+    pub fn serve(self) -> io::Result<()> {
+        let listeners = Listeners::bind()?;
+        match self {
+            Self::Limit => limit::serve(listeners, limit::Sends::Single),
+            Self::LimitJoined => limit::serve(listeners, limit::Sends::Joined),
+            Self::Axum => axum::serve(listeners),
+        }
+    }
+}
+
+impl fmt::Display for ServerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// The two sockets of a server.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For WebSocket subscribers.
+    pub subscribers: TcpListener,
+    /// For the publisher and its lines.
+    pub publisher: TcpListener,
+}
+
+impl Listeners {
+    /// Listens on two free loopback ports.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn bind() -> io::Result<Self> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listeners = Self {
+            subscribers: TcpListener::bind(any)?,
+            publisher: TcpListener::bind(any)?,
+        };
+        // The standard library asks for a backlog of 128; a second call raises it.
+        rustix::net::listen(&listeners.subscribers, BACKLOG)?;
+        listeners.subscribers.set_nonblocking(true)?;
+        listeners.publisher.set_nonblocking(true)?;
+        Ok(listeners)
+    }
+
+    /// Tells the parent process where to connect.
+    ///
+    /// # Errors
+    /// When nobody listens to that.
+    pub fn announce(&self) -> io::Result<()> {
+        let (subscribers, publisher) =
+            (self.subscribers.local_addr()?, self.publisher.local_addr()?);
+        let mut out = io::stdout().lock();
+        writeln!(out, "{subscribers} {publisher}")?;
+        out.flush()
+    }
+}
+
+/// 1,024, which is what tokio asks for.
+const BACKLOG: i32 = 1_024;
