@@ -9,12 +9,13 @@
 //! - [`generator`]: the load, and the check of every single delivery ([`sequence`]);
 //! - [`procfs`], [`histogram`], [`statistics`]: the numbers;
 //! - [`scenario`], [`child`], [`runner`], [`samples`]: one run;
-//! - [`report`], [`machine`]: what is told about it.
+//! - [`goals`], [`report`], [`machine`]: what is told about it.
 
 pub mod child;
 pub mod dialect;
 pub mod frame;
 pub mod generator;
+pub mod goals;
 pub mod histogram;
 pub mod machine;
 pub mod payload;

@@ -5,11 +5,12 @@ use std::io;
 use std::path::Path;
 use std::{fs, iter};
 
+use crate::goals;
 use crate::runner::Outcome;
 use crate::samples::{Measured, Metric, Samples};
 use crate::servers::ServerKind;
 
-/// The whole report: tables, and whatever a reader must know to judge them.
+/// The whole report: tables, goals, and whatever a reader must know to judge them.
 #[must_use]
 pub fn render(outcome: &Outcome, machine: &str, command: &str, rounds: u32) -> String {
     let samples = &outcome.samples;
@@ -59,6 +60,7 @@ pub fn render(outcome: &Outcome, machine: &str, command: &str, rounds: u32) -> S
         plain_table(&mut out, samples, title, "channels-10k", &columns);
     }
     faults_and_noise(&mut out, outcome);
+    goals_list(&mut out, samples);
     out
 }
 
@@ -160,6 +162,13 @@ fn faults_and_noise(out: &mut String, outcome: &Outcome) {
     );
     for failure in &outcome.failures {
         let _ = writeln!(out, "- Failed: {failure}");
+    }
+}
+
+fn goals_list(out: &mut String, samples: &Samples) {
+    out.push_str("\n### Goals\n\n");
+    for goal in goals::judge(samples) {
+        let _ = writeln!(out, "- {goal}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who is measured. Each server runs in a process of its own and tells on its standard output where it listens.
 
 pub mod axum;
+pub mod fanfare;
 pub mod limit;
 mod lines;
 
@@ -19,19 +20,31 @@ pub enum ServerKind {
     Limit,
     /// The physical limit with coalescing: the frames of one read in one `send`.
     LimitJoined,
+    /// Our server.
+    Fanfare,
+    /// Our server, to subscribers that take several messages in one frame.
+    FanfareBatch,
     /// axum's `ws` and tokio's broadcast channel, defaults.
     Axum,
 }
 
 impl ServerKind {
     /// Every row, in the order of the table and of a round.
-    pub const ALL: [Self; 3] = [Self::Limit, Self::LimitJoined, Self::Axum];
+    pub const ALL: [Self; 5] = [
+        Self::Limit,
+        Self::LimitJoined,
+        Self::Fanfare,
+        Self::FanfareBatch,
+        Self::Axum,
+    ];
 
     /// What its subscribers speak.
     #[must_use]
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Limit | Self::LimitJoined | Self::Axum => Dialect::Bare,
+            Self::Fanfare => Dialect::Fanfare,
+            Self::FanfareBatch => Dialect::FanfareBatch,
         }
     }
 
@@ -41,6 +54,8 @@ impl ServerKind {
         match self {
             Self::Limit => "limit 0a: bare epoll, one `send` per delivery",
             Self::LimitJoined => "limit 0b: bare epoll, frames of one read joined",
+            Self::Fanfare => "Fanfare, `fanfare.v1`",
+            Self::FanfareBatch => "Fanfare, `fanfare.v1.batch`",
             Self::Axum => "axum `ws` + tokio broadcast, defaults",
         }
     }
@@ -54,6 +69,7 @@ impl ServerKind {
         match self {
             Self::Limit => limit::serve(listeners, limit::Sends::Single),
             Self::LimitJoined => limit::serve(listeners, limit::Sends::Joined),
+            Self::Fanfare | Self::FanfareBatch => fanfare::serve(listeners),
             Self::Axum => axum::serve(listeners),
         }
     }

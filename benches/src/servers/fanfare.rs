@@ -1,0 +1,35 @@
+//! Our own server, embedded as an application embeds it: a public live-only channel, published to through the handle.
+
+use std::io;
+
+use fanfare_server::Server;
+use tokio::net::TcpListener;
+
+use super::{Listeners, lines};
+
+/// Serves on a default multi-thread runtime; pinned to one core that is one worker.
+///
+/// # Errors
+/// When the runtime, the server or the listeners fail.
+pub fn serve(listeners: Listeners) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let server = Server::builder().build().await.map_err(io::Error::other)?;
+        listeners.announce()?;
+        let subscribers = TcpListener::from_std(listeners.subscribers)?;
+        let publisher = TcpListener::from_std(listeners.publisher)?;
+        let handle = server.handle();
+        let serving =
+            tokio::spawn(async move { server.serve(subscribers, std::future::pending()).await });
+        lines::receive(publisher, async |channel, payload| {
+            // A message that is not accepted is missed by every subscriber, and counted there.
+            if let Err(error) = handle.broadcast(channel, "tick", payload).await {
+                eprintln!("not published: {error}");
+            }
+        })
+        .await?;
+        serving.await.map_err(io::Error::other)?
+    })
+}
