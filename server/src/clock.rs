@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
+/// A moment on the monotonic clock: plain data to everything inside, and paused in tests with the runtime's clock.
+pub(crate) use tokio::time::Instant;
 
 /// The wall clock.
 pub(crate) fn now() -> SystemTime {

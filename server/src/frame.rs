@@ -1,5 +1,7 @@
 //! WebSocket frames from server to client (RFC 6455, 5.2): unmasked, so the identical bytes serve everybody.
 
+pub(crate) mod reader;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The most bytes a frame's header takes from server to client.

@@ -14,11 +14,11 @@ use super::io::{Effect, Input, OpId, Output};
 use super::{NORMAL_CLOSURE, Session};
 use crate::clock::{self, Moment};
 use crate::frame;
+use crate::frame::reader::{FrameError, FrameReader, Incoming};
 use crate::hub::prepared;
 use crate::hub::{Membership, Offer, Outbox};
 use crate::services::Services;
 use crate::sessions::SessionHandle;
-use crate::transport::reader::{FrameError, FrameReader, Incoming};
 
 type Effects = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
 

@@ -5,9 +5,9 @@ use fanfare_protocol::{
     ChannelName, Code, EventName, IdempotencyKey, Position, RawJson, Reply, Request, ServerMessage,
     Subscribe, UserId,
 };
-use tokio::time::Instant;
 
 use crate::auth::{Identity, Token};
+use crate::clock::Instant;
 use crate::delivery::Departure;
 use crate::sessions::Control;
 

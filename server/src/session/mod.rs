@@ -11,13 +11,12 @@ use fanfare_protocol::{
     ChannelName, Code, Connected, Disconnect, ErrorMessage, PROTOCOL_VERSION, Reply, Request,
     ServerMessage, SocketId, SubscriptionError, UserId,
 };
-use tokio::time::Instant;
 
 use self::budget::Budget;
 use self::io::{Effect, Input, OpId, Outcome, Output};
 use self::subscription::Subscription;
 use crate::auth::{Caller, Identity, Token};
-use crate::clock::{self, Moment};
+use crate::clock::{self, Instant, Moment};
 use crate::config::Limits;
 use crate::delivery::Departure;
 use crate::rules::ChannelRules;

@@ -1,11 +1,10 @@
 //! A session's view of its channels.
 
 use fanfare_protocol::{ChannelKind, ChannelName, Code, ServerMessage, Subscribe, Unsubscribed};
-use tokio::time::Instant;
 
 use super::io::{Effect, Joining, Outcome, Output};
 use super::{NORMAL_CLOSURE, OpId, Session, Task};
-use crate::clock::Moment;
+use crate::clock::{Instant, Moment};
 use crate::delivery::Departure;
 
 /// One channel of a session.

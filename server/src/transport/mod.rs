@@ -6,7 +6,6 @@ use fanfare_protocol::Code;
 use http::StatusCode;
 
 pub(crate) mod accept;
-pub(crate) mod reader;
 pub(crate) mod websocket;
 
 /// An HTTP answer that says no: `{"error","code"}`.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::frame::CONTROL_PAYLOAD_BYTES_MAX;
+use super::CONTROL_PAYLOAD_BYTES_MAX;
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
