@@ -18,7 +18,8 @@ impl Background {
     /// Starts a program and waits for the first line it writes to standard output.
     pub(crate) fn start(command: &mut Command, limit: Duration) -> Result<(Self, String)> {
         let mut child = command
-            .stdin(Stdio::null())
+            // Held open as long as this lives: a program may take its end as a sign.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|source| TaskError::NotStarted {

@@ -159,7 +159,10 @@ fn suite_server(workspace: &Workspace) -> Result<(Background, String)> {
     step("building the server of the wasm suite", || {
         process::run(&mut arguments("build"))
     })?;
-    let (server, line) = Background::start(&mut arguments("run"), Duration::from_secs(60))?;
+    let mut run = arguments("run");
+    // Whatever ends this program ends the server, too.
+    run.args(["--", "--until-stdin-closes"]);
+    let (server, line) = Background::start(&mut run, Duration::from_secs(60))?;
     let address = line.strip_prefix("listening on ").ok_or_else(|| {
         TaskError::Unexpected(format!(
             "wasm-suite-server said `{line}` where `listening on <address>` was due"

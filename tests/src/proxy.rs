@@ -1,0 +1,228 @@
+//! A TCP proxy that can cut and stall what runs through it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A TCP proxy in front of a server. Ends when it is dropped, and cuts everything then.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: Mutex<SocketAddr>,
+    links: Mutex<Links>,
+    is_stalled: watch::Sender<bool>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Links {
+    next: u64,
+    open: HashMap<u64, Link>,
+}
+
+/// One connection through the proxy.
+#[derive(Debug)]
+struct Link {
+    cut: CancellationToken,
+    /// What the server calls the connection, once it has said so.
+    socket_id: Option<String>,
+}
+
+impl Proxy {
+    /// Listens on a port of its own and passes everything on to `target`.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(target: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Self::start_on(listener, target)
+    }
+
+    /// Takes connections from `listener` and passes everything on to `target`.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn start_on(listener: TcpListener, target: SocketAddr) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            target: Mutex::new(target),
+            links: Mutex::default(),
+            is_stalled: watch::Sender::new(false),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared })
+    }
+
+    /// Where clients connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends the connections to come to another server.
+    pub fn retarget(&self, target: SocketAddr) {
+        *lock(&self.shared.target) = target;
+    }
+
+    /// Cuts every WebSocket connection, as a failing network does: no close frame, no FIN. Answers how many there were.
+    pub fn cut_all(&self) -> usize {
+        self.cut_where(|_| true)
+    }
+
+    /// Cuts the WebSocket connections with these ids. Answers how many there were.
+    pub fn cut<T: AsRef<str>>(&self, socket_ids: &[T]) -> usize {
+        self.cut_where(|id| socket_ids.iter().any(|other| other.as_ref() == id))
+    }
+
+    /// Holds back, or lets go on, what runs in both directions.
+    pub fn stall(&self, is_stalled: bool) {
+        self.shared.is_stalled.send_replace(is_stalled);
+    }
+
+    fn cut_where(&self, is_meant: impl Fn(&str) -> bool) -> usize {
+        let mut links = lock(&self.shared.links);
+        let mut count = 0;
+        links.open.retain(|_, link| {
+            let is_cut = link.socket_id.as_deref().is_some_and(&is_meant);
+            if is_cut {
+                link.cut.cancel();
+                count += 1;
+            }
+            !is_cut
+        });
+        count
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let stop = shared.stop.clone();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        if let Ok((near, _)) = accepted {
+            shared.tasks.spawn(run(near, Arc::clone(&shared)));
+        }
+    }
+}
+
+async fn run(mut near: TcpStream, shared: Arc<Shared>) {
+    let target = *lock(&shared.target);
+    let Ok(mut far) = TcpStream::connect(target).await else {
+        let _ = near.set_zero_linger();
+        return;
+    };
+    // Failing to switch delays off only makes a test slower.
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    let cut = shared.stop.child_token();
+    let id = shared.open(cut.clone());
+    {
+        let (near_read, near_write) = near.split();
+        let (far_read, far_write) = far.split();
+        let up = copy(near_read, far_write, &shared, None);
+        let down = copy(far_read, near_write, &shared, Some(id));
+        tokio::select! {
+            () = cut.cancelled() => {}
+            _ = async { tokio::join!(up, down) } => {}
+        }
+    }
+    if cut.is_cancelled() {
+        // A reset in both directions: neither side learns more than that the other one is gone.
+        let _ = (near.set_zero_linger(), far.set_zero_linger());
+    }
+    lock(&shared.links).open.remove(&id);
+}
+
+/// Copies one direction to its end and passes the end on; `link` has the server's side read for the connection's id.
+async fn copy(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    shared: &Shared,
+    mut link: Option<u64>,
+) -> io::Result<()> {
+    let mut is_stalled = shared.is_stalled.subscribe();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut head = Vec::new();
+    loop {
+        // The sender lives in `shared`: the wait cannot fail.
+        let _ = is_stalled.wait_for(|is_stalled| !is_stalled).await;
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        if let Some(id) = link {
+            head.extend_from_slice(&buffer[..count]);
+            if let Some(socket_id) = socket_id_in(&head) {
+                shared.name(id, socket_id);
+                link = None;
+            } else if head.len() > HEAD_BYTES_MAX {
+                link = None;
+            }
+        }
+        let _ = is_stalled.wait_for(|is_stalled| !is_stalled).await;
+        to.write_all(&buffer[..count]).await?;
+    }
+}
+
+impl Shared {
+    fn open(&self, cut: CancellationToken) -> u64 {
+        let mut links = lock(&self.links);
+        let id = links.next;
+        links.next += 1;
+        let link = Link {
+            cut,
+            socket_id: None,
+        };
+        links.open.insert(id, link);
+        id
+    }
+
+    fn name(&self, id: u64, socket_id: String) {
+        if let Some(link) = lock(&self.links).open.get_mut(&id) {
+            link.socket_id = Some(socket_id);
+        }
+    }
+}
+
+/// The id in a `connected` message: servers do not mask their frames, so it can be read in passing.
+fn socket_id_in(head: &[u8]) -> Option<String> {
+    let begin = head.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
+    let id = head.get(begin..begin + ID_BYTES)?;
+    String::from_utf8(id.to_vec()).ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How the id begins in a `connected` message.
+const MARK: &[u8] = br#""socket_id":""#;
+/// A socket id is 32 hexadecimal digits.
+const ID_BYTES: usize = 32;
+/// 16 KiB: the response head and the `connected` message are under 1 KiB.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// 16 KiB: small enough that a stalled proxy holds little back by itself.
+const BUFFER_BYTES: usize = 16 << 10;
