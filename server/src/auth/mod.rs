@@ -84,7 +84,7 @@ pub trait Authorizer: Send + Sync {
 #[non_exhaustive]
 pub struct Credentials<'a> {
     /// The head of the HTTP request that opened the connection, or that asked the auth endpoint. Absent once the connection
-    /// is identified: a token that refreshes it is judged alone.
+    /// is identified or anonymous: a token that it shows later is judged alone.
     pub request: Option<&'a http::request::Parts>,
     /// The bearer token, from an `authenticate` message or the `Authorization` header.
     pub token: Option<&'a Token>,

@@ -1,6 +1,9 @@
 //! What each command asks of the session.
 
-use fanfare_protocol::{ChannelKind, ChannelName, Code, Command, Request, ServerMessage};
+use fanfare_protocol::{
+    ChannelKind, ChannelName, Code, Command, EventName, IdempotencyKey, RawJson, Request,
+    ServerMessage,
+};
 
 use super::io::Effect;
 use super::{Queued, Session, Task};
@@ -56,26 +59,19 @@ impl Session {
     }
 
     fn dispatch(&mut self, request: Request, now: Moment) {
-        match request.command {
-            Command::Ping => {
-                return self.send(ServerMessage::Pong {
-                    timestamp: now.unix_ms,
-                });
-            }
-            Command::Disconnect => return self.goodbye(),
-            Command::Authenticate { token } => {
-                return self.authenticate(request.id, Token::new(token));
-            }
-            _ => {}
-        }
-        if self.is_waiting_for_credentials() {
-            return self.refuse_command(&request, Code::NOT_AUTHENTICATED);
-        }
-        if channel_of(&request.command).is_some_and(|channel| self.is_busy(channel)) {
-            return self.queue(request);
-        }
         let id = request.id;
         match request.command {
+            Command::Ping => self.send(ServerMessage::Pong {
+                timestamp: now.unix_ms,
+            }),
+            Command::Disconnect => self.goodbye(),
+            Command::Authenticate { token } => self.authenticate(id, Token::new(token)),
+            _ if self.is_waiting_for_credentials() => {
+                self.refuse_command(&request, Code::NOT_AUTHENTICATED);
+            }
+            _ if channel_of(&request.command).is_some_and(|channel| self.is_busy(channel)) => {
+                self.queue(request);
+            }
             Command::Subscribe(subscribe) => self.subscribe(id, subscribe),
             Command::Unsubscribe { channel } => self.unsubscribe(id, &channel),
             Command::Publish {
@@ -83,26 +79,7 @@ impl Session {
                 event,
                 data,
                 key,
-            } => {
-                if let Err(code) = self.may_publish(&channel, data.len(), event.is_reserved()) {
-                    return self.refuse(id, code, None);
-                }
-                let effect = Effect::Publish {
-                    request: id,
-                    channel: channel.clone(),
-                    event,
-                    data,
-                    key,
-                };
-                self.start_on(
-                    &channel,
-                    Task::Reply {
-                        request: id,
-                        channel: channel.clone(),
-                    },
-                    effect,
-                );
-            }
+            } => self.publish(id, channel, event, data, key),
             Command::Presence { channel } => {
                 if !self.terms.rules.has_presence(&channel) {
                     return self.refuse(id, Code::NO_PRESENCE, None);
@@ -130,6 +107,31 @@ impl Session {
             Command::Emit { .. } => self.refuse(id, Code::NO_EVENT_BUS, None),
             _ => self.refuse(id, Code::UNKNOWN_TYPE, None),
         }
+    }
+
+    fn publish(
+        &mut self,
+        id: Option<u64>,
+        channel: ChannelName,
+        event: EventName,
+        data: RawJson,
+        key: Option<IdempotencyKey>,
+    ) {
+        if let Err(code) = self.may_publish(&channel, data.len(), event.is_reserved()) {
+            return self.refuse(id, code, None);
+        }
+        let task = Task::Reply {
+            request: id,
+            channel: channel.clone(),
+        };
+        let effect = Effect::Publish {
+            request: id,
+            channel: channel.clone(),
+            event,
+            data,
+            key,
+        };
+        self.start_on(&channel, task, effect);
     }
 
     fn may_publish(
@@ -224,10 +226,7 @@ fn cost_bytes(request: &Request) -> usize {
             let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
             text(&subscribe.auth)
                 + text(&subscribe.channel_data)
-                + subscribe
-                    .data
-                    .as_ref()
-                    .map_or(0, fanfare_protocol::RawJson::len)
+                + subscribe.data.as_ref().map_or(0, RawJson::len)
         }
         _ => 0,
     };

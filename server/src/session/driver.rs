@@ -71,7 +71,7 @@ impl Driver {
     }
 
     /// Runs the connection to its end and cleans up after it.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         self.services.sessions.add(Arc::clone(&self.handle));
         if self.services.is_stopping() {
             self.handle.ask(self.services.farewell());
@@ -154,10 +154,6 @@ impl Driver {
             .is_some_and(|started| now.instant >= started + message_deadline)
         {
             return self.fail(&FrameError::TooSlow);
-        }
-        if !self.session.is_waiting_for_credentials() {
-            // The handshake no longer matters; its headers need not be kept.
-            self.request = None;
         }
         self.input(Input::TimedOut, now);
     }
@@ -310,7 +306,7 @@ impl Driver {
         self.state = State::Closed;
     }
 
-    fn finish(mut self) {
+    fn finish(mut self: Box<Self>) {
         let socket = self.outbox.socket();
         self.services.sessions.remove(socket, self.session.user());
         self.memberships.clear();

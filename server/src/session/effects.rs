@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use fanfare_protocol::{Code, Member, Presence, Reply};
+use fanfare_protocol::{ChannelName, Code, Member, Position, Presence, Reply};
 
 use super::io::{Effect, Joining, OpId, Outcome};
 use crate::auth::{Caller, Credentials, Denied, Grant, Token, member};
 use crate::clock;
-use crate::delivery::{Departure, HistoryRange, Publication};
+use crate::delivery::{Delivery, Departure, HistoryRange, Publication};
 use crate::engine::EngineError;
 use crate::hub::{Activated, Activation, Membership, Outbox, Wish};
 use crate::publish::PublishError;
@@ -54,12 +54,8 @@ pub(super) async fn run(setting: Setting, op: OpId, effect: Effect) -> Done {
             Err(refusal) => Err(refusal),
         },
         Effect::LeavePresence { channel, departure } => {
-            let presence = &setting.services.engine.presence;
-            let left = setting
-                .within_engine(presence.leave(&channel, setting.outbox.socket(), departure))
-                .await;
-            // The store forgets a connection that is not refreshed; there is nobody to tell.
-            Ok(left.map_or(Outcome::Accepted, |()| Outcome::Accepted))
+            setting.leave_presence(&channel, departure).await;
+            Ok(Outcome::Accepted)
         }
         Effect::Publish {
             request,
@@ -72,53 +68,13 @@ pub(super) async fn run(setting: Setting, op: OpId, effect: Effect) -> Done {
             publication.key = key;
             setting.publish(request, publication).await
         }
-        Effect::ReadPresence { request, channel } => setting
-            .within_engine(setting.services.engine.presence.members(&channel))
-            .await
-            .map(|members| {
-                let presence = Presence {
-                    count: members.count,
-                    members: members.members,
-                };
-                reply(Reply {
-                    presence: Some(presence),
-                    position: Some(members.position),
-                    ..Reply::new(request)
-                })
-            }),
+        Effect::ReadPresence { request, channel } => setting.read_presence(request, &channel).await,
         Effect::ReadHistory {
             request,
             channel,
             since,
             limit,
-        } => {
-            let limit = limit
-                .unwrap_or(u32::MAX)
-                .min(setting.services.terms.limits.recovery_events_max);
-            let range = match since {
-                Some(since) => HistoryRange::After {
-                    offset: since.offset,
-                    limit,
-                },
-                None => HistoryRange::Last { limit },
-            };
-            let broker = &setting.services.engine.broker;
-            setting
-                .within_engine(broker.history(&channel, range))
-                .await
-                .map(|history| {
-                    let events = history
-                        .entries
-                        .iter()
-                        .map(crate::delivery::Delivery::to_event)
-                        .collect();
-                    reply(Reply {
-                        events: Some(events),
-                        position: Some(history.top),
-                        ..Reply::new(request)
-                    })
-                })
-        }
+        } => setting.read_history(request, &channel, since, limit).await,
     };
     let outcome = outcome.unwrap_or_else(|Refusal { code, text }| Outcome::Refused { code, text });
     Done {
@@ -171,6 +127,57 @@ impl Setting {
         }))
     }
 
+    async fn read_presence(&self, request: u64, channel: &ChannelName) -> Result<Outcome, Refusal> {
+        let members = self
+            .within_engine(self.services.engine.presence.members(channel))
+            .await?;
+        let position = Some(members.position);
+        let presence = Some(Presence {
+            count: members.count,
+            members: members.members,
+        });
+        Ok(reply(Reply {
+            presence,
+            position,
+            ..Reply::new(request)
+        }))
+    }
+
+    async fn read_history(
+        &self,
+        request: u64,
+        channel: &ChannelName,
+        since: Option<Position>,
+        limit: Option<u32>,
+    ) -> Result<Outcome, Refusal> {
+        let most = self.services.terms.limits.recovery_events_max;
+        let limit = limit.map_or(most, |limit| limit.min(most));
+        let range = match since {
+            Some(since) => HistoryRange::After {
+                offset: since.offset,
+                limit,
+            },
+            None => HistoryRange::Last { limit },
+        };
+        let history = self
+            .within_engine(self.services.engine.broker.history(channel, range))
+            .await?;
+        let events = history.entries.iter().map(Delivery::to_event).collect();
+        Ok(reply(Reply {
+            events: Some(events),
+            position: Some(history.top),
+            ..Reply::new(request)
+        }))
+    }
+
+    /// Failing here is covered like a crash: the store forgets what is not refreshed, and there is nobody to tell.
+    async fn leave_presence(&self, channel: &ChannelName, departure: Departure) {
+        let presence = &self.services.engine.presence;
+        let _ = self
+            .within_engine(presence.leave(channel, self.outbox.socket(), departure))
+            .await;
+    }
+
     /// Authorize, join the hub, read the history, go live: in this order, which is what makes a subscription gap-free.
     async fn subscribe(&self, joining: Joining) -> Result<(Membership, Outcome), Refusal> {
         let channel = joining.subscribe.channel.clone();
@@ -204,10 +211,7 @@ impl Setting {
             }
             Err(refusal) => {
                 if is_present {
-                    let presence = &self.services.engine.presence;
-                    let leave = presence.leave(&channel, self.outbox.socket(), Departure::Removed);
-                    // Failing here is covered like a crash: the store forgets what is not refreshed.
-                    let _ = self.within_engine(leave).await;
+                    self.leave_presence(&channel, Departure::Removed).await;
                 }
                 Err(refusal)
             }

@@ -162,8 +162,12 @@ impl Session {
     #[must_use]
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        if self.outputs.is_empty() && self.outputs.capacity() > OUTPUTS_KEPT {
+        if output.is_none() {
+            // An idle session owns no queues.
             self.outputs = VecDeque::new();
+            if self.tasks.is_empty() {
+                self.tasks = Vec::new();
+            }
         }
         output
     }
@@ -454,9 +458,6 @@ impl Session {
 
 /// RFC 6455, 7.4.1.
 pub(crate) const NORMAL_CLOSURE: u16 = 1000;
-
-/// 8: a queue of outputs that grew larger than this is given back when it is empty.
-const OUTPUTS_KEPT: usize = 8;
 
 /// 5: so many bursts above the limit, without a pause, are no accident.
 const STRIKES_PER_BURST: u32 = 5;

@@ -9,8 +9,8 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use fanfare_protocol::{Code, SocketId};
 use http::header::{
-    CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
@@ -38,7 +38,7 @@ pub(crate) async fn upgrade(
     let (parts, _) = request.into_parts();
     match Handshake::check(&services, parts, on_upgrade).await {
         Ok(handshake) => handshake.accept(services),
-        Err(response) => response,
+        Err(refusal) => refusal.into_response(),
     }
 }
 
@@ -56,14 +56,11 @@ impl Handshake {
         services: &Services,
         parts: Parts,
         on_upgrade: Option<OnUpgrade>,
-    ) -> Result<Self, Response> {
+    ) -> Result<Self, Refusal> {
         if services.is_stopping() {
-            let response = error_body(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Code::SHUTTING_DOWN,
-                Code::SHUTTING_DOWN.text(),
-            );
-            return Err(([("retry-after", "1")], response).into_response());
+            let text = Code::SHUTTING_DOWN.text();
+            let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::SHUTTING_DOWN, text);
+            return Err(refusal.with(RETRY_AFTER, "1"));
         }
         let accept_key = accept_key(&parts)?;
         let Some(on_upgrade) = on_upgrade else {
@@ -76,11 +73,8 @@ impl Handshake {
         let reads_cookies = services.authorizer.reads_cookies();
         if let Err(refused) = services.origins.check(&parts.headers, reads_cookies) {
             tracing::debug!(error = %refused, "handshake refused");
-            return Err(error_body(
-                StatusCode::FORBIDDEN,
-                Code::FORBIDDEN,
-                &refused.to_string(),
-            ));
+            let text = refused.to_string();
+            return Err(Refusal::new(StatusCode::FORBIDDEN, Code::FORBIDDEN, text));
         }
         let access = judge(services, &parts).await?;
         Ok(Self {
@@ -111,47 +105,76 @@ impl Handshake {
             let name = HeaderValue::from_static(negotiated.dialect.subprotocol());
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
         }
+        // Only who still has to show credentials is judged by the handshake again.
+        let is_waiting = matches!(access, Access::Waiting { .. });
+        let request = is_waiting.then(|| Arc::new(detached(&parts)));
+        let permit = parts.extensions.get::<Arc<ConnectionPermit>>().cloned();
+        let dialect = negotiated.dialect;
+        let upgrading = Upgrading {
+            on_upgrade,
+            request,
+            dialect,
+            access,
+        };
         let connections = services.connections.clone();
-        connections.spawn(run(services, on_upgrade, parts, negotiated.dialect, access));
+        connections.spawn(async move {
+            // Held as long as the socket: the connection counts against the caps until then.
+            let _permit = permit;
+            if let Some(driver) = upgrading.driver(services).await {
+                driver.run().await;
+            }
+        });
         response
     }
 }
 
-/// Waits for the socket, then hands it to a session.
-async fn run(
-    services: Arc<Services>,
+/// A connection whose 101 response is on its way.
+struct Upgrading {
     on_upgrade: OnUpgrade,
-    parts: Parts,
+    request: Option<Arc<Parts>>,
     dialect: Dialect,
     access: Access,
-) {
-    // Held as long as the socket: the connection counts against the caps until then.
-    let _permit = parts.extensions.get::<Arc<ConnectionPermit>>().cloned();
-    let upgraded = match tokio::time::timeout(UPGRADE_DEADLINE, on_upgrade).await {
-        Ok(Ok(upgraded)) => upgraded,
-        Ok(Err(error)) => return tracing::debug!(%error, "the upgrade failed"),
-        Err(_) => return tracing::debug!("the upgrade took too long"),
-    };
-    let socket = SocketId::from_bits(rand::random());
-    let (stream, early) = match raw(upgraded, &services) {
-        Ok(raw) => raw,
-        Err(error) => return tracing::warn!(%error, "the socket cannot be used"),
-    };
-    let limits = &services.terms.limits;
-    let outbox = Arc::new(Outbox::new(
-        socket,
-        dialect,
-        limits.outbox_bytes_max,
-        stream,
-    ));
-    let keeps_request = !matches!(access, Access::Identified { .. });
-    let session = Session::new(socket, Arc::clone(&services.terms), access, clock::moment());
-    let request = keeps_request.then(|| Arc::new(parts));
-    let mut driver = Box::new(Driver::new(services, outbox, session, request));
-    if !early.is_empty() {
-        driver.take_in(&early);
+}
+
+impl Upgrading {
+    /// Waits for the socket and makes it a session's.
+    async fn driver(self, services: Arc<Services>) -> Option<Box<Driver>> {
+        let upgraded = tokio::time::timeout(UPGRADE_DEADLINE, self.on_upgrade).await;
+        let Ok(Ok(upgraded)) = upgraded else {
+            tracing::debug!("the peer did not take the upgrade");
+            return None;
+        };
+        let (stream, early) = raw(upgraded, &services)
+            .inspect_err(|error| tracing::warn!(%error, "the socket cannot be used"))
+            .ok()?;
+        let socket = SocketId::from_bits(rand::random());
+        let outbox_bytes_max = services.terms.limits.outbox_bytes_max;
+        let outbox = Arc::new(Outbox::new(socket, self.dialect, outbox_bytes_max, stream));
+        let terms = Arc::clone(&services.terms);
+        let session = Session::new(socket, terms, self.access, clock::moment());
+        let mut driver = Box::new(Driver::new(services, outbox, session, self.request));
+        if !early.is_empty() {
+            driver.take_in(&early);
+        }
+        Some(driver)
     }
-    driver.run().await;
+}
+
+/// A copy that shares no memory with the connection's read buffer: header values are slices of it, and would keep all of it.
+fn detached(parts: &Parts) -> Parts {
+    let mut request = http::Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.version_mut() = parts.version;
+    if let Ok(uri) = parts.uri.to_string().parse() {
+        *request.uri_mut() = uri;
+    }
+    for (name, value) in &parts.headers {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            request.headers_mut().append(name.clone(), value);
+        }
+    }
+    *request.extensions_mut() = parts.extensions.clone();
+    request.into_parts().0
 }
 
 /// Takes the TCP socket back from the HTTP machinery, with what was read ahead. What is not TCP (TLS and the like) gets a
@@ -194,7 +217,7 @@ fn foreign(_: Upgraded, _: &Services) -> std::io::Result<(Stream, bytes::Bytes)>
 }
 
 /// Who the handshake shows.
-async fn judge(services: &Services, parts: &Parts) -> Result<Access, Response> {
+async fn judge(services: &Services, parts: &Parts) -> Result<Access, Refusal> {
     let token = Token::of_headers(&parts.headers);
     let remote = parts
         .extensions
@@ -208,12 +231,12 @@ async fn judge(services: &Services, parts: &Parts) -> Result<Access, Response> {
         }
         // A token that was shown on purpose and is wrong is worth an answer at once. A cookie comes along by itself: a stale
         // one does not keep anybody from showing a token next, or from being anonymous.
-        Err(Denied::Refused { reason }) if token.is_some() => Err(error_body(
+        Err(Denied::Refused { reason }) if token.is_some() => Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
             Code::CREDENTIALS_REFUSED,
-            &reason,
+            reason,
         )),
-        Err(Denied::Unavailable { .. }) => Err(error_body(
+        Err(Denied::Unavailable { .. }) => Err(Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             Code::UNAVAILABLE,
             Code::UNAVAILABLE.text(),
@@ -227,8 +250,8 @@ async fn judge(services: &Services, parts: &Parts) -> Result<Access, Response> {
     }
 }
 
-fn accept_key(parts: &Parts) -> Result<String, Response> {
-    let has = |name: http::HeaderName, word: &str| {
+fn accept_key(parts: &Parts) -> Result<String, Refusal> {
+    let has = |name: HeaderName, word: &str| {
         let values = parts.headers.get_all(name);
         values
             .iter()
@@ -239,21 +262,15 @@ fn accept_key(parts: &Parts) -> Result<String, Response> {
                     .any(|part| part.trim().eq_ignore_ascii_case(word))
             })
     };
+    let upgrade_required =
+        |text| Refusal::new(StatusCode::UPGRADE_REQUIRED, Code::PROTOCOL_ERROR, text);
     if parts.method != Method::GET || !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {
-        let response = error_body(
-            StatusCode::UPGRADE_REQUIRED,
-            Code::PROTOCOL_ERROR,
-            "this address speaks WebSocket",
-        );
-        return Err(([(UPGRADE, "websocket")], response).into_response());
+        let refusal = upgrade_required("this address speaks WebSocket");
+        return Err(refusal.with(UPGRADE, "websocket"));
     }
     if !has(SEC_WEBSOCKET_VERSION, "13") {
-        let response = error_body(
-            StatusCode::UPGRADE_REQUIRED,
-            Code::PROTOCOL_ERROR,
-            "WebSocket version 13 is spoken here",
-        );
-        return Err(([(SEC_WEBSOCKET_VERSION, "13")], response).into_response());
+        let refusal = upgrade_required("WebSocket version 13 is spoken here");
+        return Err(refusal.with(SEC_WEBSOCKET_VERSION, "13"));
     }
     let key = parts
         .headers
@@ -276,8 +293,44 @@ fn offered_subprotocols(headers: &HeaderMap) -> Vec<&str> {
         .collect()
 }
 
-fn bad_request(text: &str) -> Response {
-    error_body(StatusCode::BAD_REQUEST, Code::PROTOCOL_ERROR, text)
+fn bad_request(text: &'static str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, Code::PROTOCOL_ERROR, text)
+}
+
+/// Why a handshake may not go on.
+struct Refusal {
+    status: StatusCode,
+    code: Code,
+    text: String,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: Code, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            text: text.into(),
+            header: None,
+        }
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = error_body(self.status, self.code, &self.text);
+        if let Some((name, value)) = self.header {
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
 }
 
 /// 10 s: the peer only has to take the 101 response.
