@@ -112,6 +112,7 @@ impl Presence {
         while let Some((until, connection)) = self.lost.first().copied()
             && until <= now
         {
+            self.lost.pop_first();
             changes.extend(self.remove(connection, Departure::Lost));
         }
         changes

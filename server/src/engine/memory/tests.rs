@@ -206,6 +206,25 @@ async fn a_wanted_channel_keeps_its_position_however_quiet_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quiet_channel_keeps_its_members() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    let name = channel("presence-c");
+    let ann = engine.join(&name, SocketId::from_bits(1), member("ann"), KEPT);
+    ann.await.unwrap();
+    pass(KEPT.ttl * 100).await;
+    assert_eq!(held(&engine), (1, 0));
+    assert_eq!(engine.members(&name).await.unwrap().count, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_history_gives_its_bytes_back() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    engine.publish(publication("c", 100), KEPT).await.unwrap();
+    engine.forget(&channel("c")).await.unwrap();
+    assert_eq!(held(&engine), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_oldest_idempotency_keys_are_forgotten_when_there_are_too_many() {
     let options = MemoryOptions::default().with_keys_max(SHARDS * 10);
     let (engine, delivered) = started(options).await;
@@ -288,6 +307,31 @@ async fn nothing_works_before_start_or_after_close() {
     assert!(engine.tasks.is_empty());
     let refused = engine.members(&name).await.unwrap_err();
     assert!(matches!(refused, EngineError::Unavailable { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_waits_for_the_delivery_that_is_under_way() {
+    let engine = Arc::new(MemoryEngine::new(MemoryOptions::default()));
+    let (stop, begun) = (engine.stores.stop.clone(), Arc::new(Notify::new()));
+    let (log, begin) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&begun));
+    let delivered = Arc::clone(&log);
+    let deliver: Deliver = Arc::new(move |_| {
+        begin.notify_one();
+        while !stop.is_cancelled() {
+            std::thread::yield_now();
+        }
+        // Time enough for a close that does not wait.
+        (0..10_000).for_each(|_| std::thread::yield_now());
+        lock(&delivered).push("delivered");
+    });
+    engine.start(deliver).await.unwrap();
+    let publisher = Arc::clone(&engine);
+    let published = tokio::spawn(async move { publisher.publish(publication("c", 1), KEPT).await });
+    begun.notified().await;
+    engine.close().await;
+    lock(&log).push("closed");
+    published.await.unwrap().unwrap();
+    assert_eq!(*lock(&log), ["delivered", "closed"]);
 }
 
 #[tokio::test(start_paused = true)]
