@@ -436,6 +436,8 @@ pub enum GapReason {
     Diverged,
     /// The server's answer left messages out.
     Sequence,
+    /// The host could not hold what nobody received.
+    Overflow,
     /// The server said so, in its words.
     Server(String),
 }

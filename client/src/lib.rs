@@ -1,10 +1,77 @@
 //! The Fanfare client as a state machine: no I/O, no clock, no runtime.
 //!
-//! **The one rule: handle one input, drain the outputs to `None`, arm one timer.**
+//! [`Client`] decides everything a client has to decide: when to connect and when to come back, which token to ask for, what was
+//! missed and what is lost, which publish to send again. It does nothing itself. A host (the browser binding, the tokio client
+//! behind the feature `native`, a test) tells it what has happened and does what it says:
+//!
+//! **Handle one input, drain the outputs to `None`, arm one timer.**
+//!
+//! ```
+//! use fanfare_client::{Client, Event, Input, Millis, Options, Output, Payload, SubscribeOptions};
+//! use fanfare_protocol as protocol;
+//! # fn now() -> Millis { Millis(0) }
+//!
+//! /// What a payload is, the host decides: a JavaScript value, JSON text, here a number.
+//! #[derive(Clone)]
+//! struct Number(u32);
+//!
+//! impl Payload for Number {
+//!     fn member_added(&self) -> Option<protocol::Member<Self>> {
+//!         None
+//!     }
+//!     fn member_removed(&self) -> Option<(protocol::UserId, Option<String>)> {
+//!         None
+//!     }
+//! }
+//!
+//! fn drive(client: &mut Client<Number>, input: Input<Number>) -> Vec<String> {
+//!     let mut done = Vec::new();
+//!     client.handle(input, now());
+//!     while let Some(output) = client.poll_output() {
+//!         match output {
+//!             Output::Open { .. } => done.push("open a socket".to_owned()),
+//!             Output::Send(text) => done.push(text),
+//!             Output::Event(Event::Message(message)) => done.push(message.data.0.to_string()),
+//!             _ => {}
+//!         }
+//!     }
+//!     // Arm the one timer for `client.next_timeout()` here; when it fires, pass `Input::TimedOut`.
+//!     done
+//! }
+//!
+//! let mut client = Client::new(Options::default(), 7);
+//! assert_eq!(drive(&mut client, Input::Connect), ["open a socket"]);
+//! drive(&mut client, Input::Opened);
+//! drive(
+//!     &mut client,
+//!     Input::Message(protocol::ServerMessage::Connected(protocol::Connected {
+//!         socket_id: protocol::SocketId::from_bits(1),
+//!         user_id: None,
+//!         protocol: protocol::PROTOCOL_VERSION,
+//!         ping_interval: 25_000,
+//!         max_payload_size: 1024 * 1024,
+//!         server_time: 1_700_000_000_000,
+//!     })),
+//! );
+//! let channel = protocol::ChannelName::new("orders")?;
+//! let options = SubscribeOptions::default();
+//! let sent = drive(&mut client, Input::Subscribe { channel, options });
+//! assert_eq!(sent, [r#"{"type":"subscribe","id":1,"channel":"orders"}"#]);
+//! assert!(client.next_timeout().is_some(), "the reply has a deadline");
+//! # Ok::<(), protocol::NameError>(())
+//! ```
+//!
+//! What comes out is what the protocol promises: on a channel with history every message once and in order, over any number of
+//! connections, or an [`Event::Gap`] or [`Event::Reset`] in between. Everything that waits is bounded and has a deadline.
+//!
+//! Modules in reading order: [`io`] (everything that goes in and comes out), [`client`], [`options`], [`error`], [`time`], and
+//! with the feature `native` the tokio client.
 
 pub mod client;
 pub mod error;
 pub mod io;
+#[cfg(feature = "native")]
+pub mod native;
 pub mod options;
 pub mod time;
 

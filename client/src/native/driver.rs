@@ -1,0 +1,449 @@
+//! The task: one machine, one socket, one timer.
+
+use std::collections::HashMap;
+use std::future::{pending, poll_fn};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_protocol::json::{DecodeProblem, decode_messages};
+use fanfare_protocol::{ChannelName, RawJson, Reply, SocketId};
+use http::Request;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::io::{
+    AuthReason, ChannelAuthReply, ChannelState, ConnectionStatus, Event, Input, Output, RequestId,
+    TokenReason, TokenReply,
+};
+use crate::options::SubscribeOptions;
+use crate::time::Millis;
+
+use super::options::{ChannelAuthRequest, NativeOptions};
+use super::queue::{Listener, Queue, is_final};
+use super::socket::{Received, Socket};
+
+/// What a handle asks of the task.
+pub(super) enum Order {
+    Input(Input<RawJson>),
+    Ask {
+        input: Input<RawJson>,
+        reply: Answer,
+    },
+    Subscribe {
+        channel: ChannelName,
+        options: SubscribeOptions,
+        reply: oneshot::Sender<Listener>,
+    },
+    Close,
+}
+
+type Answer = oneshot::Sender<Result<Reply<RawJson>, ClientError>>;
+
+/// Work that goes on beside the socket, and what came of it.
+enum Done {
+    Opened(u64, Result<Box<Socket>, (u16, String)>),
+    Token(TokenReply),
+    ChannelAuth {
+        channel: ChannelName,
+        socket_id: SocketId,
+        reply: ChannelAuthReply,
+    },
+}
+
+/// What the task waits for.
+enum Turn {
+    Order(Option<Order>),
+    Received(Received),
+    /// `None` for a job that was aborted or has panicked: the machine's own deadlines cover it.
+    Done(Option<Done>),
+    ListenerGone,
+    TimedOut,
+}
+
+struct Driver {
+    machine: Client<RawJson>,
+    options: NativeOptions,
+    request: Request<()>,
+    start: Instant,
+    socket: Option<Box<Socket>>,
+    /// Counts the sockets asked for: one that comes too late is dropped.
+    socket_number: u64,
+    jobs: JoinSet<Done>,
+    opening: Option<AbortHandle>,
+    token_question: Option<AbortHandle>,
+    channel_questions: Vec<(ChannelName, AbortHandle)>,
+    /// Sockets that are saying goodbye.
+    closing: JoinSet<()>,
+    requests: HashMap<RequestId, Answer>,
+    next_request: u64,
+    queues: Vec<Arc<Queue>>,
+    /// Channels whose listeners have heard that it is over: the machine need not keep them.
+    failed: Vec<ChannelName>,
+    listener_gone: Arc<Notify>,
+    status: watch::Sender<ConnectionStatus>,
+}
+
+/// Starts the task.
+pub(super) fn start(
+    request: Request<()>,
+    options: NativeOptions,
+    orders: mpsc::Receiver<Order>,
+) -> (JoinHandle<()>, watch::Receiver<ConnectionStatus>) {
+    let machine = Client::new(options.machine_options(), seed());
+    let (status, watched) = watch::channel(machine.status().clone());
+    let driver = Driver {
+        machine,
+        options,
+        request,
+        start: Instant::now(),
+        socket: None,
+        socket_number: 0,
+        jobs: JoinSet::new(),
+        opening: None,
+        token_question: None,
+        channel_questions: Vec::new(),
+        closing: JoinSet::new(),
+        requests: HashMap::new(),
+        next_request: 0,
+        queues: Vec::new(),
+        failed: Vec::new(),
+        listener_gone: Arc::new(Notify::new()),
+        status,
+    };
+    (tokio::spawn(driver.run(orders)), watched)
+}
+
+impl Driver {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        if let Some(token) = self.options.token.take() {
+            self.input(Input::SetToken(Some(token)));
+        }
+        self.input(Input::Connect);
+        loop {
+            match self.next_turn(&mut orders).await {
+                Turn::Order(None | Some(Order::Close)) => break,
+                Turn::Order(Some(order)) => self.obey(order),
+                Turn::Received(received) => self.received(received),
+                Turn::Done(Some(done)) => self.done(done),
+                Turn::Done(None) => {}
+                Turn::ListenerGone => self.drop_abandoned(),
+                Turn::TimedOut => self.input(Input::TimedOut),
+            }
+        }
+        self.finish().await;
+    }
+
+    async fn next_turn(&mut self, orders: &mut mpsc::Receiver<Order>) -> Turn {
+        let timeout = self.machine.next_timeout();
+        let deadline = timeout.map(|at| self.start + Duration::from_millis(at.0));
+        let timer = async move {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => pending().await,
+            }
+        };
+        let socket = &mut self.socket;
+        let socket = poll_fn(|cx| match socket {
+            Some(socket) => socket.poll(cx),
+            None => std::task::Poll::Pending,
+        });
+        tokio::select! {
+            order = orders.recv() => Turn::Order(order),
+            received = socket => Turn::Received(received),
+            Some(done) = self.jobs.join_next() => Turn::Done(done.ok()),
+            Some(_) = self.closing.join_next() => Turn::Done(None),
+            () = self.listener_gone.notified() => Turn::ListenerGone,
+            () = timer => Turn::TimedOut,
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Input(input) => self.input(input),
+            Order::Ask { input, reply } => self.ask(input, reply),
+            Order::Subscribe {
+                channel,
+                options,
+                reply,
+            } => self.subscribe(channel, options, reply),
+            Order::Close => {}
+        }
+    }
+
+    fn ask(&mut self, mut input: Input<RawJson>, reply: Answer) {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        match &mut input {
+            Input::Publish { request, .. }
+            | Input::Emit { request, .. }
+            | Input::Presence { request, .. }
+            | Input::History { request, .. } => *request = id,
+            _ => return,
+        }
+        self.requests.insert(id, reply);
+        self.input(input);
+    }
+
+    fn subscribe(
+        &mut self,
+        channel: ChannelName,
+        options: SubscribeOptions,
+        reply: oneshot::Sender<Listener>,
+    ) {
+        let state = self.machine.channel_state(&channel);
+        let state = if is_final(state) {
+            ChannelState::Suspended
+        } else {
+            state
+        };
+        let events_max = self.options.subscription_events_max;
+        let queue = Arc::new(Queue::new(channel.clone(), events_max, state));
+        self.queues.push(Arc::clone(&queue));
+        let listener = Listener::new(queue, Arc::clone(&self.listener_gone));
+        self.input(Input::Subscribe { channel, options });
+        // A caller that has gone drops the listener, and that ends the subscription.
+        let _ = reply.send(listener);
+    }
+
+    /// Unsubscribes from channels that nobody listens to any more.
+    fn drop_abandoned(&mut self) {
+        let gone: Vec<Arc<Queue>> = (self.queues)
+            .extract_if(.., |queue| queue.is_abandoned())
+            .collect();
+        for queue in gone {
+            let channel = queue.channel();
+            if !self.queues.iter().any(|other| other.channel() == channel) {
+                let channel = channel.clone();
+                self.input(Input::Unsubscribe { channel });
+            }
+        }
+    }
+
+    fn received(&mut self, received: Received) {
+        match received {
+            Received::Text(text) => {
+                for message in decode_messages(&text) {
+                    match message {
+                        Ok(message) => self.input(Input::Message(message)),
+                        // A newer server may say more.
+                        Err(error) if error.problem == DecodeProblem::UnknownType => {}
+                        Err(_) => self.input(Input::Unreadable),
+                    }
+                }
+            }
+            Received::Binary => self.input(Input::Unreadable),
+            Received::Closed { code, reason } => {
+                self.socket = None;
+                self.input(Input::Closed { code, reason });
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Opened(number, _) if number != self.socket_number => {}
+            Done::Opened(_, Ok(socket)) => {
+                self.socket = Some(socket);
+                self.input(Input::Opened);
+            }
+            Done::Opened(_, Err((code, reason))) => self.input(Input::Closed { code, reason }),
+            Done::Token(reply) => self.input(Input::Token(reply)),
+            Done::ChannelAuth {
+                channel,
+                socket_id,
+                reply,
+            } => {
+                self.channel_questions.retain(|(of, _)| *of != channel);
+                self.input(Input::ChannelAuth {
+                    channel,
+                    socket_id,
+                    reply,
+                });
+            }
+        }
+    }
+
+    /// Handles once and drains to `None`; the timer is armed by the next turn.
+    fn input(&mut self, input: Input<RawJson>) {
+        let elapsed = self.start.elapsed().as_millis();
+        let now = Millis(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        self.machine.handle(input, now);
+        while let Some(output) = self.machine.poll_output() {
+            self.act(output);
+        }
+        if let Some(channel) = self.failed.pop() {
+            self.input(Input::Unsubscribe { channel });
+        }
+    }
+
+    fn act(&mut self, output: Output<RawJson>) {
+        match output {
+            Output::Open { .. } => self.open(),
+            Output::Send(text) => {
+                if let Some(socket) = &mut self.socket {
+                    socket.queue(text);
+                }
+            }
+            Output::Close { code, reason } => self.close_socket(code, reason),
+            Output::NeedToken { reason } => self.ask_for_token(reason),
+            Output::NeedChannelAuth {
+                channel,
+                socket_id,
+                reason,
+            } => self.ask_for_channel_token(channel, socket_id, reason),
+            Output::CancelChannelAuth { channel } => self.cancel_channel_token(&channel),
+            Output::Event(event) => self.tell(event),
+        }
+    }
+
+    fn open(&mut self) {
+        self.socket = None;
+        self.socket_number += 1;
+        let number = self.socket_number;
+        let request = self.request.clone();
+        let frame_bytes_max = self.options.frame_bytes_max;
+        let job = self.jobs.spawn(async move {
+            let socket = Socket::open(request, frame_bytes_max).await;
+            Done::Opened(number, socket.map(Box::new))
+        });
+        replace(&mut self.opening, Some(job));
+    }
+
+    fn close_socket(&mut self, code: u16, reason: &'static str) {
+        self.socket_number += 1;
+        replace(&mut self.opening, None);
+        if let Some(socket) = self.socket.take() {
+            self.closing.spawn(socket.close(code, reason));
+        }
+    }
+
+    fn ask_for_token(&mut self, reason: TokenReason) {
+        if let Some(provider) = self.options.token_provider.clone() {
+            let job = (self.jobs).spawn(async move { Done::Token(provider(reason).await) });
+            replace(&mut self.token_question, Some(job));
+        }
+    }
+
+    fn ask_for_channel_token(
+        &mut self,
+        channel: ChannelName,
+        socket_id: SocketId,
+        reason: AuthReason,
+    ) {
+        if let Some(provider) = self.options.channel_auth.clone() {
+            let request = ChannelAuthRequest {
+                channel: channel.clone(),
+                socket_id,
+                reason,
+            };
+            let of = channel.clone();
+            let job = self.jobs.spawn(async move {
+                Done::ChannelAuth {
+                    channel,
+                    socket_id,
+                    reply: provider(request).await,
+                }
+            });
+            self.channel_questions.push((of, job));
+        }
+    }
+
+    fn cancel_channel_token(&mut self, channel: &ChannelName) {
+        self.channel_questions.retain(|(of, job)| {
+            let is_other = of != channel;
+            if !is_other {
+                job.abort();
+            }
+            is_other
+        });
+    }
+
+    fn tell(&mut self, event: Event<RawJson>) {
+        let channel = match &event {
+            Event::Connection(status) => {
+                self.status.send_replace(status.clone());
+                return;
+            }
+            Event::RequestDone { request, .. } => {
+                let reply = self.requests.remove(request);
+                if let (Event::RequestDone { result, .. }, Some(reply)) = (event, reply) {
+                    // A caller that has gone does not want the answer.
+                    let _ = reply.send(result);
+                }
+                return;
+            }
+            Event::Error(error) => {
+                if let Some(on_error) = &self.options.on_error {
+                    on_error(error);
+                }
+                return;
+            }
+            Event::Channel(status) => {
+                let channel = status.channel.clone();
+                let state = status.state;
+                self.push(&channel, event);
+                if is_final(state) {
+                    self.end(&channel, state);
+                }
+                return;
+            }
+            Event::Message(message) => &message.channel,
+            Event::Gap(gap) => &gap.channel,
+            Event::Reset(reset) => &reset.channel,
+            Event::Sync { channel, .. }
+            | Event::Joined { channel, .. }
+            | Event::Left { channel, .. } => channel,
+        };
+        let channel = channel.clone();
+        self.push(&channel, event);
+    }
+
+    fn push(&self, channel: &ChannelName, event: Event<RawJson>) {
+        let mut queues = (self.queues.iter()).filter(|queue| queue.channel() == channel);
+        let Some(mut queue) = queues.next() else {
+            return;
+        };
+        for next in queues {
+            queue.push(event.clone());
+            queue = next;
+        }
+        queue.push(event);
+    }
+
+    fn end(&mut self, channel: &ChannelName, state: ChannelState) {
+        if state == ChannelState::Failed {
+            self.failed.push(channel.clone());
+        }
+        self.queues.retain(|queue| {
+            let is_other = queue.channel() != channel;
+            if !is_other {
+                queue.end();
+            }
+            is_other
+        });
+    }
+
+    async fn finish(mut self) {
+        self.input(Input::Disconnect);
+        for queue in self.queues.drain(..) {
+            queue.end();
+        }
+        self.jobs.shutdown().await;
+        while self.closing.join_next().await.is_some() {}
+    }
+}
+
+fn replace(job: &mut Option<AbortHandle>, next: Option<AbortHandle>) {
+    if let Some(earlier) = std::mem::replace(job, next) {
+        earlier.abort();
+    }
+}
+
+/// 64 bits that differ between clients; the keys of a hash map are drawn from the system's randomness.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
