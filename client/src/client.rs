@@ -32,6 +32,8 @@ pub struct Client<P> {
     pub(crate) was_connected: bool,
     /// What the host last said about the network.
     pub(crate) is_offline: bool,
+    /// This server refuses even public channels until it has taken the credentials.
+    pub(crate) needs_credentials: bool,
     pub(crate) clock: ServerClock,
     pub(crate) frame_bytes_max: Option<usize>,
     pub(crate) tokens: Tokens,
@@ -67,6 +69,7 @@ impl<P: Payload> Client<P> {
             attempt: 0,
             was_connected: false,
             is_offline: false,
+            needs_credentials: false,
             clock: ServerClock::default(),
             frame_bytes_max: None,
             channels: Vec::new(),

@@ -145,10 +145,8 @@ impl<P: Payload> Client<P> {
         };
         match self.channels[at].phase {
             Phase::Subscribing { id, .. } if reply.id == Some(id) => {}
-            Phase::Suspended
-            | Phase::Authorizing { .. }
-            | Phase::Subscribing { .. }
-            | Phase::Waiting { .. }
+            // While an own subscription is under way its reply counts: the server begins anew with it.
+            Phase::Suspended | Phase::Authorizing { .. } | Phase::Waiting { .. }
                 if reply.id.is_none() =>
             {
                 if !self.channels[at].stream.is_complete_at(reply.position) {
@@ -207,15 +205,21 @@ impl<P: Payload> Client<P> {
             Phase::Leaving { id, then, .. } if message.id == Some(id) => self.left(at, then, now),
             Phase::Subscribed { .. } if message.id.is_none() => {
                 let row = Code::from_number(message.code);
-                self.forget(
-                    at,
-                    Some(ClientError::Server {
-                        code: message.code,
-                        text: message.reason,
-                        retry: row.is_some_and(Code::may_retry),
-                        retry_after: None,
-                    }),
-                );
+                let retry = row.is_some_and(Code::may_retry);
+                let error = ClientError::Server {
+                    code: message.code,
+                    text: message.reason,
+                    retry,
+                    retry_after: None,
+                };
+                if row == Some(Code::INVALID_AUTH) {
+                    self.channels[at].auth_reason = AuthReason::Expired;
+                }
+                if retry {
+                    self.retry(at, error, None, now);
+                } else {
+                    self.forget(at, Some(error));
+                }
                 self.flush(now);
             }
             _ => {}
@@ -250,7 +254,8 @@ impl<P: Payload> Client<P> {
         let channel = &self.channels[at];
         let kind = channel.name.kind();
         let is_ready = match kind {
-            ChannelKind::Public => self.connection.session().is_some(),
+            ChannelKind::Public if !self.needs_credentials => self.connection.session().is_some(),
+            ChannelKind::Public => self.connection.is_open(),
             ChannelKind::Private | ChannelKind::Presence | ChannelKind::Personal => {
                 self.connection.is_open()
             }
@@ -342,6 +347,7 @@ impl<P: Payload> Client<P> {
             }
             // Sent before the server had taken the token: the authenticated connection tries again.
             Some(Code::NOT_AUTHENTICATED) if !self.connection.is_open() => {
+                self.needs_credentials = true;
                 self.enter(at, Phase::Suspended, None);
             }
             Some(Code::INVALID_AUTH) => self.enter(at, Phase::Failed, Some(error)),

@@ -89,6 +89,12 @@ fn a_public_channel_that_needed_the_credentials_is_asked_for_again() {
         "> subscribe orders",
         "orders subscribing",
     ]);
+    // It is not tried too early again.
+    pair.close(1006);
+    pair.advance_to_timer();
+    pair.take();
+    pair.greet();
+    pair.expect(&["> authenticate one"]);
 }
 
 #[test]

@@ -314,6 +314,25 @@ fn the_server_ends_a_subscription() {
 }
 
 #[test]
+fn a_permission_that_ends_is_asked_for_again() {
+    let mut pair = Pair::connected(Options::default().with_channel_auth());
+    pair.subscribe("private-a");
+    authorize(&mut pair, "private-a", granted());
+    let id = pair.id("subscribe");
+    pair.say(succeeded_at(id, "private-a", at(1, 5)));
+    pair.take();
+    pair.say(unsubscribed(None, "private-a", Code::INVALID_AUTH.number()));
+    pair.expect(&["private-a subscribing: 4303"]);
+    pair.advance_to_timer();
+    pair.expect(&["private-a authorizing", "need auth private-a Expired"]);
+    authorize(&mut pair, "private-a", granted());
+    pair.expect(&[
+        "> subscribe private-a since 1/5 auth signed channel_data member",
+        "private-a subscribing",
+    ]);
+}
+
+#[test]
 fn a_subscription_that_fails_later_is_retried_or_failed() {
     let mut pair = Pair::subscribed("orders", at(1, 5));
     pair.say(refused(None, "orders", Code::UNAVAILABLE));
@@ -515,18 +534,32 @@ fn the_personal_channel_of_another_user_is_closed() {
 }
 
 #[test]
-fn a_personal_channel_that_missed_nothing_is_taken_as_it_is() {
-    let mut pair = connected_as("ann");
-    pair.say(succeeded_at(None, "user:ann", at(1, 5)));
-    pair.close(1006);
-    pair.advance_to_timer();
-    greet_as(&mut pair, "ann");
+fn a_personal_channel_that_the_application_wants_is_taken_when_the_server_joins_it_first() {
+    let mut pair = Pair::new(Options::default());
+    pair.input(Input::SetToken(Some("mine".to_owned())));
+    pair.subscribe("user:ann");
+    pair.input(Input::Connect);
+    pair.greet();
     pair.take();
     pair.say(succeeded_at(None, "user:ann", at(1, 5)));
-    pair.expect(&["user:ann subscribed recovered"]);
-    let id = pair.id("subscribe");
-    pair.say(refused(id, "user:ann", Code::ALREADY_SUBSCRIBED));
+    pair.expect(&["user:ann subscribed"]);
+    let id = pair.id("authenticate");
+    pair.say(crate::say::authenticated(id, "ann", None));
+    pair.expect(&["connection connected"]);
+    // Joined first and authenticated later, but with something to catch up on.
+    pair.close(1006);
+    pair.advance_to_timer();
+    pair.greet();
+    pair.take();
+    pair.say(succeeded_at(None, "user:ann", at(1, 7)));
     pair.expect(&[]);
+    let id = pair.id("authenticate");
+    pair.say(crate::say::authenticated(id, "ann", None));
+    pair.expect(&[
+        "connection connected resumed",
+        "> subscribe user:ann since 1/5",
+        "user:ann subscribing",
+    ]);
 }
 
 #[test]

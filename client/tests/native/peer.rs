@@ -89,7 +89,7 @@ impl Peer {
     }
 
     /// The code that the client closes with, once the connection is down.
-    pub(crate) async fn closed(&mut self) -> Option<u16> {
+    pub(crate) async fn closed(mut self) -> Option<u16> {
         let mut code = None;
         while let Some(Ok(message)) = self.socket.next().await {
             if let Message::Close(frame) = message {
