@@ -198,6 +198,7 @@ impl Setting {
         self.within_engine(self.services.engine.broker.interested(&channel))
             .await?;
         let is_present = member.is_some();
+        let shown_as = member.as_ref().map(|member| member.id.clone());
         if let Some(member) = member {
             let retention = terms.rules.retention(&channel);
             let presence = &self.services.engine.presence;
@@ -207,7 +208,13 @@ impl Setting {
         match self.go_live(&membership, &joining, is_present).await {
             Ok(()) => {
                 let expires_at = grant.expires_at.map(clock::instant_of);
-                Ok((membership, Outcome::Subscribed { expires_at }))
+                Ok((
+                    membership,
+                    Outcome::Subscribed {
+                        expires_at,
+                        member: shown_as,
+                    },
+                ))
             }
             Err(refusal) => {
                 if is_present {

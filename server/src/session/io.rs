@@ -134,6 +134,8 @@ pub(crate) enum Outcome {
     Subscribed {
         /// When the permission ends.
         expires_at: Option<Instant>,
+        /// Who the members of a presence channel see.
+        member: Option<UserId>,
     },
     /// A reply is ready.
     Replied(Box<Reply>),

@@ -62,6 +62,8 @@ pub(crate) struct Session {
     terms: Arc<Terms>,
     access: Access,
     subscriptions: Vec<Subscription>,
+    /// Who the members of its presence channels see.
+    shown_as: Option<UserId>,
     tasks: Vec<(OpId, Task)>,
     next_op: OpId,
     /// Commands for channels whose step is still under way.
@@ -112,6 +114,7 @@ impl Session {
             terms,
             access,
             subscriptions: Vec::new(),
+            shown_as: None,
             tasks: Vec::new(),
             next_op: 1,
             line: VecDeque::new(),

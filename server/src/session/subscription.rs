@@ -90,11 +90,18 @@ impl Session {
         outcome: Outcome,
     ) {
         match outcome {
-            Outcome::Subscribed { expires_at } => {
+            Outcome::Subscribed { expires_at, member } => {
                 if let Some(subscription) = self.find(channel) {
                     subscription.is_live = true;
                     subscription.step = None;
                     subscription.expires_at = expires_at;
+                }
+                let is_somebody_else = member.is_some_and(|member| {
+                    *self.shown_as.get_or_insert_with(|| member.clone()) != member
+                });
+                if is_somebody_else {
+                    // One connection is one user, whatever tokens it was given.
+                    self.remove(channel, Code::INVALID_AUTH);
                 }
             }
             Outcome::Refused { code, text } => {

@@ -81,7 +81,7 @@ impl Bench {
     fn subscribe(&mut self, name: &str) {
         self.command(1, subscribe(name));
         let op = self.effect();
-        self.done(op, Outcome::Subscribed { expires_at: None });
+        self.done(op, live());
         assert!(
             self.outputs().is_empty(),
             "the hub sends the reply, not the session"
@@ -103,6 +103,13 @@ fn publish(name: &str) -> Command {
         event: "e".parse().unwrap(),
         data: RawJson::null(),
         key: None,
+    }
+}
+
+fn live() -> Outcome {
+    Outcome::Subscribed {
+        expires_at: None,
+        member: None,
     }
 }
 
@@ -141,7 +148,7 @@ async fn unsubscribe_before_the_subscribe_reply_waits_for_it() {
         },
     );
     assert!(bench.outputs().is_empty(), "the unsubscribe stands in line");
-    bench.done(op, Outcome::Subscribed { expires_at: None });
+    bench.done(op, live());
     match &bench.outputs()[..] {
         [
             Output::Leave {
@@ -170,7 +177,7 @@ async fn subscribe_unsubscribe_subscribe_in_one_go_keeps_its_order() {
         },
     );
     bench.command(3, subscribe("orders"));
-    bench.done(first, Outcome::Subscribed { expires_at: None });
+    bench.done(first, live());
     let outputs = bench.outputs();
     assert!(
         matches!(&outputs[..], [Output::Leave { .. }, Output::Do(second, Effect::Subscribe(_))] if *second != first),
@@ -467,7 +474,7 @@ async fn the_personal_channel_belongs_to_its_user() {
     let Some(Output::Do(op, _)) = outputs.last() else {
         panic!("{outputs:?}")
     };
-    bench.done(*op, Outcome::Subscribed { expires_at: None });
+    bench.done(*op, live());
     bench.command(1, subscribe("user:ann"));
     let outputs = bench.outputs();
     assert!(matches!(
@@ -486,7 +493,13 @@ async fn an_expired_permission_ends_its_subscription_alone() {
     bench.command(1, subscribe("goes"));
     let op = bench.effect();
     let expires_at = Some(bench.now.instant + Duration::from_secs(5));
-    bench.done(op, Outcome::Subscribed { expires_at });
+    bench.done(
+        op,
+        Outcome::Subscribed {
+            expires_at,
+            member: None,
+        },
+    );
     assert_eq!(
         bench.session.next_timeout(),
         bench.now.instant + Duration::from_secs(5)
@@ -523,4 +536,37 @@ async fn after_the_close_nothing_comes_out() {
     bench.command(2, Command::Ping);
     bench.advance(Duration::from_secs(100));
     assert!(bench.outputs().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_shown_as_one_user_whatever_tokens_it_has() {
+    let mut bench = Bench::anonymous();
+    for (name, user) in [
+        ("presence-a", "ann"),
+        ("presence-b", "ann"),
+        ("presence-c", "bob"),
+    ] {
+        bench.command(1, subscribe(name));
+        let op = bench.effect();
+        let member = Some(UserId::new(user).unwrap());
+        bench.done(
+            op,
+            Outcome::Subscribed {
+                expires_at: None,
+                member,
+            },
+        );
+    }
+    let outputs = bench.outputs();
+    let [
+        Output::Leave {
+            channel,
+            farewell: Some(_),
+        },
+        Output::Do(_, Effect::LeavePresence { .. }),
+    ] = &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(channel.as_str(), "presence-c");
 }
