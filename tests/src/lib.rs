@@ -52,3 +52,8 @@ pub fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) -> impl Futu
 
 /// 2 ms: often enough that a test does not wait for its own looking.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// The snippets of the README, compiled and, where they can, run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
