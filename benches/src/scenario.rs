@@ -33,22 +33,22 @@ pub enum Load {
 }
 
 impl Scenario {
-    /// Everything: what the goals need at 1,000 and 10,000 connections, then churn and many small channels.
+    /// Everything, rather often than long: what the goals need at 1,000 and 10,000 connections, then churn and many small channels.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let seconds = Duration::from_secs;
+        let millis = Duration::from_millis;
         vec![
-            Self::new("w1-1k", 1_000, Load::Window(1)).lasting(seconds(3)),
-            Self::new("w16-1k", 1_000, Load::Window(16)).lasting(seconds(3)),
-            Self::new("rate-1k", 1_000, Load::PerSecond(50)).lasting(seconds(5)),
-            Self::new("w1-10k", 10_000, Load::Window(1)).lasting(seconds(4)),
-            Self::new("w16-10k", 10_000, Load::Window(16)).lasting(seconds(4)),
-            Self::new("rate-10k", 10_000, Load::PerSecond(5)).lasting(seconds(6)),
+            Self::new("w1-1k", 1_000, Load::Window(1)).lasting(millis(1_500)),
+            Self::new("w16-1k", 1_000, Load::Window(16)).lasting(millis(1_500)),
+            Self::new("rate-1k", 1_000, Load::PerSecond(50)).lasting(millis(3_000)),
+            Self::new("w1-10k", 10_000, Load::Window(1)).lasting(millis(2_500)),
+            Self::new("w16-10k", 10_000, Load::Window(16)).lasting(millis(2_500)),
+            Self::new("rate-10k", 10_000, Load::PerSecond(5)).lasting(millis(5_000)),
             Self::new("idle-10k", 10_000, Load::Idle),
-            Self::new("churn", 64, Load::Churn).lasting(seconds(2)),
+            Self::new("churn", 64, Load::Churn).lasting(millis(1_500)),
             Self::new("channels-10k", 10_000, Load::Window(64))
                 .over(10_000)
-                .lasting(seconds(2)),
+                .lasting(millis(1_500)),
         ]
     }
 
@@ -70,7 +70,7 @@ impl Scenario {
             subscribers,
             channels: 1,
             load,
-            warm_up: Duration::from_millis(500),
+            warm_up: Duration::from_millis(300),
             duration: Duration::from_secs(1),
         }
     }

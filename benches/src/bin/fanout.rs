@@ -44,7 +44,7 @@ struct Run {
     /// Run only these scenarios: w1-1k, w16-1k, rate-1k, the same with 10k, idle-10k, churn, channels-10k.
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<String>,
-    /// How often everything is measured; 3 by default.
+    /// How often everything is measured; 5 by default.
     #[arg(long)]
     rounds: Option<u32>,
     /// The core of the servers.
@@ -77,7 +77,7 @@ impl Run {
     fn execute(self) -> io::Result<()> {
         machine::pin_to(self.generator_cpu)?;
         let _precedence = Precedence::take();
-        let rounds = self.rounds.unwrap_or(if self.quick { 1 } else { 3 });
+        let rounds = self.rounds.unwrap_or(if self.quick { 1 } else { 5 });
         let plan = Plan {
             program: std::env::current_exe()?,
             servers: self.servers(),

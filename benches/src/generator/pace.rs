@@ -40,15 +40,6 @@ impl Pace {
             }
         }
     }
-
-    /// When to look again if nothing arrives.
-    #[must_use]
-    pub fn wakes_at(&self) -> Option<Instant> {
-        match self {
-            Self::Window(_) => None,
-            Self::Every { next, .. } => *next,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -74,6 +65,5 @@ mod tests {
         assert_eq!(pace.next_due(late, 1_000), Some(start + interval));
         assert_eq!(pace.next_due(late, 1_000), Some(start + 2 * interval));
         assert_eq!(pace.next_due(late, 1_000), None);
-        assert_eq!(pace.wakes_at(), Some(start + 3 * interval));
     }
 }

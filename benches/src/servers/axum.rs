@@ -37,13 +37,15 @@ pub fn serve(listeners: Listeners) -> io::Result<()> {
         let router = Router::new()
             .route("/ws", get(upgrade))
             .with_state(channels.clone());
-        let serving = tokio::spawn(axum::serve(subscribers, router).into_future());
-        lines::receive(publisher, async |channel, payload| {
-            // Nobody subscribed is no failure.
-            let _ = channels.sender(channel).send(Utf8Bytes::from(payload));
-        })
-        .await?;
-        serving.await.map_err(io::Error::other)?
+        let receiving = tokio::spawn(lines::receive(publisher, move |line| {
+            if let Some((channel, payload)) = lines::split_text(&line) {
+                // Nobody subscribed is no failure.
+                let _ = channels.sender(channel).send(Utf8Bytes::from(payload));
+            }
+            std::future::ready(())
+        }));
+        axum::serve(subscribers, router).await?;
+        receiving.await.map_err(io::Error::other)?
     })
 }
 

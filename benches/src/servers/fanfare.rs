@@ -21,15 +21,19 @@ pub fn serve(listeners: Listeners) -> io::Result<()> {
         let subscribers = TcpListener::from_std(listeners.subscribers)?;
         let publisher = TcpListener::from_std(listeners.publisher)?;
         let handle = server.handle();
-        let serving =
-            tokio::spawn(async move { server.serve(subscribers, std::future::pending()).await });
-        lines::receive(publisher, async |channel, payload| {
-            // A message that is not accepted is missed by every subscriber, and counted there.
-            if let Err(error) = handle.broadcast(channel, "tick", payload).await {
-                eprintln!("not published: {error}");
+        let receiving = tokio::spawn(lines::receive(publisher, move |line| {
+            let handle = handle.clone();
+            async move {
+                let Some((channel, payload)) = lines::split_text(&line) else {
+                    return;
+                };
+                // A message that is not accepted is missed by every subscriber, and counted there.
+                if let Err(error) = handle.broadcast(channel, "tick", payload).await {
+                    eprintln!("not published: {error}");
+                }
             }
-        })
-        .await?;
-        serving.await.map_err(io::Error::other)?
+        }));
+        server.serve(subscribers, std::future::pending()).await?;
+        receiving.await.map_err(io::Error::other)?
     })
 }

@@ -11,18 +11,23 @@ pub(super) fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&line[..space], &line[space + 1..]))
 }
 
-/// Accepts one publisher after the other and hands on each message.
-pub(super) async fn receive(
+/// As [`split`], of text.
+pub(super) fn split_text(line: &str) -> Option<(&str, &str)> {
+    line.split_once(' ')
+}
+
+/// Accepts one publisher after the other and hands on each line.
+///
+/// Belongs into a task: on the thread that started the runtime, every message would cost a switch to a worker.
+pub(super) async fn receive<P: Future<Output = ()>>(
     listener: TcpListener,
-    mut publish: impl AsyncFnMut(&str, &str),
+    publish: impl Fn(String) -> P,
 ) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         let mut lines = BufReader::new(stream).lines();
         while let Some(line) = lines.next_line().await? {
-            if let Some((channel, payload)) = line.split_once(' ') {
-                publish(channel, payload).await;
-            }
+            publish(line).await;
         }
     }
 }
