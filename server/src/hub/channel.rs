@@ -8,16 +8,13 @@ use fanfare_protocol::{
     Tag,
 };
 
-use super::merge::{self, Joined, Wish};
+use super::merge::{self, Joined};
+use super::op::{Activated, Activation, Op, SubscriberId};
 use super::outbox::{Offer, Outbox};
 use super::prepared::{self, Joiner, Prepared};
-use super::shard::Op;
-use crate::delivery::{Delivery, History};
+use crate::delivery::Delivery;
 use crate::dialect::Dialect;
 use crate::rules::SlowReader;
-
-/// A subscriber's place in the hub, unique for the life of the process.
-pub(crate) type SubscriberId = u64;
 
 /// A live subscriber. Small: the sweep walks over thousands of them.
 #[derive(Debug)]
@@ -38,36 +35,6 @@ struct Buffering {
     buffered: Vec<Delivery>,
     bytes: usize,
     has_overflowed: bool,
-}
-
-/// What turns a joining subscription into a live one.
-#[derive(Debug)]
-pub(crate) struct Activation {
-    /// The command's id, for the reply.
-    pub(crate) request: Option<u64>,
-    /// What it asked for.
-    pub(crate) wish: Wish,
-    /// The history read after joining; none on channels without positions.
-    pub(crate) history: Option<History>,
-    /// The presence snapshot and its position.
-    pub(crate) presence: Option<(Presence, Position)>,
-    /// Whether a hole may be answered with another read, or must be settled now.
-    pub(crate) is_last_try: bool,
-    /// The most bytes of payload in the reply.
-    pub(crate) bytes_max: usize,
-}
-
-/// What became of an activation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activated {
-    /// The reply is out and the subscription is live.
-    Live,
-    /// History and buffer do not join: read again.
-    Hole,
-    /// The presence snapshot cannot be joined to the stream now.
-    Failed,
-    /// It was no longer there.
-    Gone,
 }
 
 #[derive(Debug)]

@@ -13,16 +13,17 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::channel::SubscriberId;
-pub(crate) use self::channel::{Activated, Activation};
 pub(crate) use self::merge::Wish;
+pub(crate) use self::op::{Activated, Activation};
+use self::op::{Op, SubscriberId};
 pub(crate) use self::outbox::{Offer, Outbox, Stream};
-use self::shard::{Op, Shard};
+use self::shard::Shard;
 use crate::delivery::Delivery;
 use crate::rules::SlowReader;
 
 mod channel;
 mod merge;
+mod op;
 mod outbox;
 pub(crate) mod prepared;
 mod shard;

@@ -9,64 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use fanfare_protocol::ChannelName;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::OnInterest;
-use super::channel::{self, Activated, Activation, Channel, SubscriberId};
+use super::channel::{self, Channel};
+use super::op::{Activated, Op, SubscriberId};
 use super::outbox::Outbox;
 use super::sweep::Sweep;
 use crate::delivery::Delivery;
-use crate::rules::SlowReader;
-
-/// What the owner is asked to do.
-pub(super) enum Op {
-    /// Hand a delivery to the channel's subscribers.
-    Deliver(Delivery),
-    /// Add a subscriber that is still joining.
-    Join {
-        channel: ChannelName,
-        id: SubscriberId,
-        outbox: Arc<Outbox>,
-        slow_reader: SlowReader,
-        done: oneshot::Sender<()>,
-    },
-    /// Make it live.
-    Activate {
-        channel: ChannelName,
-        id: SubscriberId,
-        activation: Box<Activation>,
-        done: oneshot::Sender<Activated>,
-    },
-    /// Take it out, and send it a last word once nothing of the channel can follow.
-    Leave {
-        channel: ChannelName,
-        id: SubscriberId,
-        farewell: Option<(Arc<Outbox>, Bytes)>,
-    },
-    /// How many are live in a channel?
-    Count {
-        channel: ChannelName,
-        done: oneshot::Sender<usize>,
-    },
-    /// Which channels have live subscribers?
-    Channels {
-        done: oneshot::Sender<Vec<(ChannelName, usize)>>,
-    },
-}
-
-impl std::fmt::Debug for Op {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Deliver(_) => "Deliver",
-            Self::Join { .. } => "Join",
-            Self::Activate { .. } => "Activate",
-            Self::Leave { .. } => "Leave",
-            Self::Count { .. } => "Count",
-            Self::Channels { .. } => "Channels",
-        })
-    }
-}
 
 /// The side of a shard that everybody sees.
 #[derive(Debug, Default)]
