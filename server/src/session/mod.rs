@@ -8,15 +8,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fanfare_protocol::{
-    ChannelName, Code, Connected, Disconnect, ErrorMessage, PROTOCOL_VERSION, Reply, Request,
+    ChannelName, Code, Connected, Disconnect, ErrorMessage, PROTOCOL_VERSION, Request,
     ServerMessage, SocketId, SubscriptionError, UserId,
 };
 
 use self::budget::Budget;
 use self::io::{Effect, Input, OpId, Outcome, Output};
 use self::subscription::Subscription;
-use crate::auth::{Caller, Identity, Token};
-use crate::clock::{self, Instant, Moment};
+use crate::auth::{Caller, Identity};
+use crate::clock::{Instant, Moment};
 use crate::config::Limits;
 use crate::delivery::Departure;
 use crate::rules::ChannelRules;
@@ -26,7 +26,9 @@ mod budget;
 mod commands;
 pub(crate) mod driver;
 mod effects;
+mod identity;
 pub(crate) mod io;
+mod joining;
 mod subscription;
 
 /// Who may do what on a connection.
@@ -308,50 +310,6 @@ impl Session {
         }
     }
 
-    fn authenticated(&mut self, request: Option<u64>, outcome: Outcome) {
-        match outcome {
-            Outcome::Authenticated { identity, ends_at } => {
-                if self.user().is_some_and(|user| *user != identity.user) {
-                    let text = "a connection cannot change its user".to_owned();
-                    return self.refuse(request, Code::TOKEN_REFUSED, Some(text));
-                }
-                let is_new = self.user().is_none();
-                let user = identity.user.clone();
-                if let Some(id) = request {
-                    let expires_at = identity.expires_at.map(clock::as_unix_ms);
-                    self.send(ServerMessage::Ok(Reply {
-                        user_id: Some(user.clone()),
-                        expires_at,
-                        ..Reply::new(id)
-                    }));
-                }
-                self.access = Access::Identified { identity, ends_at };
-                if is_new {
-                    self.identified(user);
-                }
-            }
-            Outcome::Refused {
-                code: Code::CREDENTIALS_REFUSED,
-                text,
-            } => {
-                if self.user().is_some() {
-                    return self.refuse(request, Code::TOKEN_REFUSED, text);
-                }
-                let reason = text.unwrap_or_else(|| Code::CREDENTIALS_REFUSED.text().to_owned());
-                self.refuse(request, Code::CREDENTIALS_REFUSED, Some(reason.clone()));
-                self.close(Code::CREDENTIALS_REFUSED, &reason, 0);
-            }
-            Outcome::Refused { code, text } => self.refuse(request, code, text),
-            Outcome::Subscribed { .. } | Outcome::Replied(_) | Outcome::Accepted => {}
-        }
-    }
-
-    fn identified(&mut self, user: UserId) {
-        let channel = ChannelName::user(&user);
-        self.outputs.push_back(Output::Identified(user));
-        self.control(Control::Subscribe(channel));
-    }
-
     fn timed_out(&mut self, now: Moment) {
         let limits = &self.terms.limits;
         let silent = now.instant.duration_since(self.heard_at);
@@ -436,17 +394,6 @@ impl Session {
             reason: reason.to_owned(),
         });
         self.is_closing = true;
-    }
-
-    fn authenticate(&mut self, request: Option<u64>, token: Token) {
-        if self
-            .tasks
-            .iter()
-            .any(|(_, task)| matches!(task, Task::Authenticate { .. }))
-        {
-            return self.refuse(request, Code::BUSY, None);
-        }
-        self.start(Task::Authenticate { request }, Effect::Authenticate(token));
     }
 
     fn goodbye(&mut self) {

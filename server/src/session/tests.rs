@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use fanfare_protocol::{Command, RawJson, Subscribe};
+use fanfare_protocol::{Command, RawJson, Reply, Subscribe};
 
 use super::*;
 use crate::rules::ChannelRule;

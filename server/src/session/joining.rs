@@ -1,0 +1,189 @@
+//! How a subscription is made: authorize, join the hub, ask the engine, go live.
+
+use std::sync::Arc;
+
+use fanfare_protocol::{Code, Member, Presence};
+
+use super::effects::{Refusal, Setting};
+use super::io::{Joining, Outcome};
+use crate::auth::{Grant, member};
+use crate::clock;
+use crate::delivery::{Departure, HistoryRange};
+use crate::hub::{Activated, Activation, Membership, Wish};
+
+impl Setting {
+    /// Authorize, join the hub, read the history, go live: in this order, which is what makes a subscription gap-free.
+    pub(super) async fn subscribe(
+        &self,
+        joining: Joining,
+    ) -> Result<(Membership, Outcome), Refusal> {
+        let channel = joining.subscribe.channel.clone();
+        let grant = self.permit(&joining).await?;
+        let terms = &self.services.terms;
+        let member = terms
+            .rules
+            .has_presence(&channel)
+            .then(|| self.member(&joining, &grant))
+            .transpose()?;
+        let slow_reader = terms.rules.of(&channel).slow_reader;
+        let joined = self
+            .services
+            .hub
+            .join(channel.clone(), Arc::clone(&self.outbox), slow_reader)
+            .await;
+        let membership = joined.ok_or_else(Refusal::unavailable)?;
+        self.within_engine(self.services.engine.broker.interested(&channel))
+            .await?;
+        let is_present = member.is_some();
+        let shown_as = member.as_ref().map(|member| member.id.clone());
+        if let Some(member) = member {
+            let retention = terms.rules.retention(&channel);
+            let presence = &self.services.engine.presence;
+            self.within_engine(presence.join(&channel, self.outbox.socket(), member, retention))
+                .await?;
+        }
+        match self.go_live(&membership, &joining, is_present).await {
+            Ok(()) => {
+                let expires_at = grant.expires_at.map(clock::instant_of);
+                Ok((
+                    membership,
+                    Outcome::Subscribed {
+                        expires_at,
+                        member: shown_as,
+                    },
+                ))
+            }
+            Err(refusal) => {
+                if is_present {
+                    self.leave_presence(&channel, Departure::Removed).await;
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn go_live(
+        &self,
+        membership: &Membership,
+        joining: &Joining,
+        is_present: bool,
+    ) -> Result<(), Refusal> {
+        let terms = &self.services.terms;
+        let channel = membership.channel();
+        let is_positioned = terms.rules.retention(channel).is_positioned;
+        let (wish, range) = self.wish(joining);
+        for is_last_try in [false, true] {
+            let history = if is_positioned {
+                Some(
+                    self.within_engine(self.services.engine.broker.history(channel, range))
+                        .await?,
+                )
+            } else {
+                None
+            };
+            let presence = if is_present {
+                let members = self
+                    .within_engine(self.services.engine.presence.members(channel))
+                    .await?;
+                Some((
+                    Presence {
+                        count: members.count,
+                        members: members.members,
+                    },
+                    members.position,
+                ))
+            } else {
+                None
+            };
+            let bytes_max = terms.limits.recovery_bytes_max;
+            let request = joining.request;
+            let activation = Activation {
+                request,
+                wish,
+                history,
+                presence,
+                is_last_try,
+                bytes_max,
+            };
+            match membership.activate(activation).await {
+                Activated::Live => return Ok(()),
+                Activated::Hole => {}
+                Activated::Failed | Activated::Gone => break,
+            }
+        }
+        Err(Refusal::unavailable())
+    }
+
+    fn wish(&self, joining: &Joining) -> (Wish, HistoryRange) {
+        let terms = &self.services.terms;
+        let rewind_max = terms.rules.of(&joining.subscribe.channel).rewind_max;
+        match (joining.subscribe.since, joining.subscribe.rewind) {
+            (Some(since), _) => {
+                let limit = terms.limits.recovery_events_max;
+                (
+                    Wish::Since(since),
+                    HistoryRange::After {
+                        offset: since.offset,
+                        limit,
+                    },
+                )
+            }
+            (None, Some(count)) if rewind_max > 0 => {
+                let limit = count.min(rewind_max).min(terms.limits.recovery_events_max);
+                (Wish::Rewind, HistoryRange::Last { limit })
+            }
+            (None, _) => (Wish::Live, HistoryRange::Last { limit: 0 }),
+        }
+    }
+
+    /// Whether the subscription is allowed: on the server's word, by a channel token, or by the authorizer.
+    async fn permit(&self, joining: &Joining) -> Result<Grant, Refusal> {
+        let subscribe = &joining.subscribe;
+        if joining.is_granted {
+            return Ok(Grant::default());
+        }
+        if let Some(auth) = &subscribe.auth {
+            return self
+                .services
+                .verify_channel_token(&self.caller, auth, subscribe)
+                .map_err(Refusal::invalid_auth);
+        }
+        self.within_authorizer(
+            self.services
+                .authorizer
+                .subscribe(&self.caller, &subscribe.channel),
+        )
+        .await
+    }
+
+    /// Who the members will see: signed member data first, then the grant, then the identity; never the client's own word.
+    fn member(&self, joining: &Joining, grant: &Grant) -> Result<Member, Refusal> {
+        if let (Some(_), Some(signed)) = (&joining.subscribe.auth, &joining.subscribe.channel_data)
+        {
+            let member = member::parse_member(signed)
+                .map_err(|error| Refusal::invalid_auth(error.to_string()))?;
+            if self
+                .caller
+                .identity
+                .as_ref()
+                .is_some_and(|identity| identity.user != member.id)
+            {
+                return Err(Refusal::invalid_auth(
+                    "the member data speaks of another user",
+                ));
+            }
+            return Ok(member);
+        }
+        let Some(identity) = &self.caller.identity else {
+            let text = "a presence channel needs a user or signed member data".to_owned();
+            return Err(Refusal {
+                code: Code::NOT_AUTHENTICATED,
+                text: Some(text),
+            });
+        };
+        member::member_of(identity, grant).map_err(|error| Refusal {
+            code: Code::FORBIDDEN,
+            text: Some(error.to_string()),
+        })
+    }
+}
