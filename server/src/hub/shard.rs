@@ -102,6 +102,7 @@ pub(super) async fn run(shard: Arc<Shard>, on_interest: OnInterest, stop: Cancel
     };
     let mut sweeps: VecDeque<Sweep> = VecDeque::new();
     let mut ops = Vec::new();
+    let mut left = SERVED_PER_TURN;
     loop {
         for channel in shard.take(&mut ops) {
             owner.announce_overflow(&channel);
@@ -119,14 +120,19 @@ pub(super) async fn run(shard: Arc<Shard>, on_interest: OnInterest, stop: Cancel
                 () = shard.wake.notified() => continue,
             }
         };
-        if sweep.step() {
+        // A sweep without subscribers costs something too.
+        left = left.saturating_sub(sweep.step(left).max(1));
+        if sweep.is_done() {
             owner.finish_sweep(sweep);
         } else {
             sweeps.push_back(sweep);
         }
-        tokio::task::yield_now().await;
-        if stop.is_cancelled() {
-            return;
+        if left == 0 {
+            left = SERVED_PER_TURN;
+            tokio::task::yield_now().await;
+            if stop.is_cancelled() {
+                return;
+            }
         }
     }
 }
@@ -268,6 +274,10 @@ impl Owner<'_> {
         }
     }
 }
+
+/// 512: about 2 ms of writes; then other tasks get their turn. Counted over all channels: a yield costs as much as a write, too
+/// much for every channel with few subscribers.
+const SERVED_PER_TURN: usize = 512;
 
 /// 64 MiB: what a shard holds at most before it drops, and says so.
 const WAITING_BYTES_MAX: usize = 64 << 20;

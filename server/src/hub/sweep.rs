@@ -37,10 +37,11 @@ impl Sweep {
         })
     }
 
-    /// Serves the next few hundred subscribers; answers whether that was all of them.
-    pub(super) fn step(&mut self) -> bool {
-        let end = self.subscribers.len().min(self.at + STEP);
-        for subscriber in &mut self.subscribers[self.at..end] {
+    /// Serves up to so many further subscribers; answers how many.
+    pub(super) fn step(&mut self, count_max: usize) -> usize {
+        let start = self.at;
+        let end = self.subscribers.len().min(start + count_max);
+        for subscriber in &mut self.subscribers[start..end] {
             if self.looks_closely && is_special(&self.prepared, subscriber) {
                 serve_apart(&self.prepared, subscriber);
             } else if let Some(frames) = self.prepared.joined(subscriber.outbox.dialect()) {
@@ -51,7 +52,12 @@ impl Sweep {
             }
         }
         self.at = end;
-        end == self.subscribers.len()
+        end - start
+    }
+
+    /// Whether everybody has been served.
+    pub(super) fn is_done(&self) -> bool {
+        self.at == self.subscribers.len()
     }
 
     /// Gives the subscribers back.
@@ -92,6 +98,3 @@ fn offer_or_drop(channel: &ChannelName, subscriber: &mut Subscriber, frames: &by
         outbox.notice(prepared::message(outbox.dialect(), &gap));
     }
 }
-
-/// 512: about 2 ms of writes; then other channels and other tasks get their turn.
-const STEP: usize = 512;
