@@ -281,6 +281,9 @@ impl Driver {
             self.state = State::Closing {
                 until: now + self.services.terms.limits.close_deadline,
             };
+            // For everybody else it is over now, however long the peer takes to say so too.
+            self.memberships.clear();
+            self.leave_presence();
         }
     }
 
@@ -294,10 +297,11 @@ impl Driver {
     }
 
     fn peer_closed(&mut self, code: Option<u16>) {
-        if code == Some(NORMAL_CLOSURE) {
-            self.session.said_goodbye();
-        }
         if self.state == State::Open {
+            // `close()` in a browser says no code; a page that is left, or reloaded, says 1001.
+            if matches!(code, None | Some(NORMAL_CLOSURE)) {
+                self.session.said_goodbye();
+            }
             let answer = code.map_or_else(frame::close_without_code, |code| frame::close(code, ""));
             self.outbox.close_with(&answer);
         }
@@ -311,10 +315,16 @@ impl Driver {
         self.services.sessions.remove(socket, self.session.user());
         self.memberships.clear();
         self.effects = None;
+        self.leave_presence();
+    }
+
+    /// Takes the connection out of its presence channels, and of those it was on its way into.
+    fn leave_presence(&self) {
         let channels = self.session.presence_channels();
         if channels.is_empty() {
             return;
         }
+        let socket = self.outbox.socket();
         let departure = self.session.departure();
         let services = Arc::clone(&self.services);
         self.services.connections.spawn(async move {

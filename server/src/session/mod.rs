@@ -382,6 +382,9 @@ impl Session {
 
     fn close(&mut self, code: Code, reason: &str, after: u64) {
         let reconnect = code.disposition() != fanfare_protocol::Disposition::Stop;
+        if !reconnect {
+            self.departure = Departure::Removed;
+        }
         let message = Disconnect {
             code: code.number(),
             reason: reason.to_owned(),
