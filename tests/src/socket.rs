@@ -22,6 +22,7 @@ pub struct Socket {
     /// What came together with what was asked for.
     waiting: VecDeque<Value>,
     closed: Option<(u16, String)>,
+    frames: usize,
     /// The subprotocol that the server chose.
     pub subprotocol: Option<String>,
     /// What the server calls the connection, once [`Socket::greeted`].
@@ -102,6 +103,7 @@ impl Door {
                     stream,
                     waiting: VecDeque::new(),
                     closed: None,
+                    frames: 0,
                     subprotocol: subprotocol.map(|name| name.to_str().unwrap().to_owned()),
                     id: String::new(),
                 })
@@ -230,6 +232,12 @@ impl Socket {
         answer
     }
 
+    /// How many frames of text have come so far.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
     /// Asserts that the connection lives and that nothing was on its way to it.
     #[track_caller]
     pub fn is_quiet(&mut self) -> impl Future<Output = ()> {
@@ -265,6 +273,7 @@ impl Socket {
     async fn read(&mut self) -> bool {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => {
+                self.frames += 1;
                 match serde_json::from_str(&text).unwrap() {
                     Value::Array(messages) => self.waiting.extend(messages),
                     message => self.waiting.push_back(message),
