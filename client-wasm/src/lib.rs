@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The Fanfare client in a browser: the machine of `fanfare-client` with a WebSocket, one timer and the page around it.
+//!
+//! [`Machine`] is the class that the npm package `@fanfare/client` wraps (feature `module`, on by default). Its counterpart
+//! is a `Host` object, see the TypeScript declarations of this module.
+//!
+//! Modules in reading order: `drain` (the loop around the machine), `host` (who is told), `websocket`, `timer`, `lifecycle`,
+//! `auth` (what the machine asks for), `read` and `convert` (between JavaScript and Rust).
+//!
+//! **No JavaScript runs while the machine is borrowed**: whatever a callback calls, it may call.
+
+mod auth;
+mod bridge;
+mod clock;
+mod convert;
+mod drain;
+mod host;
+mod lifecycle;
+mod names;
+mod read;
+mod timer;
+mod websocket;
+
+#[cfg(feature = "module")]
+mod machine;
+
+#[cfg(feature = "module")]
+pub use machine::Machine;
+
+#[cfg(all(
+    feature = "module",
+    target_family = "wasm",
+    not(target_feature = "atomics")
+))]
+#[global_allocator]
+static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
