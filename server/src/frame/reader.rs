@@ -91,6 +91,11 @@ impl FrameReader {
         self.clear();
     }
 
+    /// Whether everything is ignored.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
     /// Adds what was read. Call [`FrameReader::next`] until it answers `None` afterwards.
     pub(crate) fn push(&mut self, bytes: &[u8], now: Instant) {
         if !self.is_stopped {

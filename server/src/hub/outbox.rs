@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use fanfare_protocol::SocketId;
+use socket2::SockRef;
 use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -139,6 +141,16 @@ impl Outbox {
                 Gate::Broken
             };
         }
+    }
+
+    /// Says that nothing more will be written. What was written still arrives, and the peer may go on writing.
+    pub(crate) fn end(&self) {
+        // A connection that is gone already needs not be told.
+        let _ = match &self.stream {
+            Stream::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            #[cfg(unix)]
+            Stream::Pair(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+        };
     }
 
     /// Gives the connection up: the driver is woken to end.

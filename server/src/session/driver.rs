@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fanfare_protocol::ServerMessage;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::Interest;
 use tokio::time::{Instant, Sleep};
@@ -222,8 +223,12 @@ impl Driver {
 
     /// Carries out what the session wants.
     fn drain(&mut self, now: Moment) {
+        let mut last_words = Vec::new();
         while let Some(output) = self.session.poll_output() {
             match output {
+                // It goes with the close, which even a connection that is too slow for anything else is told.
+                Output::Send(message @ ServerMessage::Disconnect(_)) => last_words
+                    .extend_from_slice(&prepared::message(self.outbox.dialect(), &message)),
                 Output::Send(message) => {
                     self.offer(&prepared::message(self.outbox.dialect(), &message))
                 }
@@ -244,7 +249,8 @@ impl Driver {
                     self.request = None;
                 }
                 Output::Close { code, reason } => {
-                    self.close(frame::close(code, &reason), now.instant)
+                    last_words.extend_from_slice(&frame::close(code, &reason));
+                    self.close(std::mem::take(&mut last_words).into(), now.instant);
                 }
             }
         }
@@ -271,6 +277,9 @@ impl Driver {
     fn flush(&mut self) {
         if self.outbox.flush().is_err() {
             self.state = State::Closed;
+        } else if self.reader.is_stopped() && self.outbox.is_empty() {
+            // The peer's own close will not be understood any more: the end of the stream tells it not to wait for anything.
+            self.outbox.end();
         }
     }
 
@@ -294,6 +303,7 @@ impl Driver {
             Instant::now(),
         );
         self.reader.stop();
+        self.flush();
     }
 
     fn peer_closed(&mut self, code: Option<u16>) {

@@ -261,7 +261,7 @@ impl Session {
             now.instant,
         ) {
             Ok(()) => {
-                self.strikes = 0;
+                self.strikes = self.strikes.saturating_sub(1);
                 true
             }
             Err(wait) => {
@@ -412,7 +412,7 @@ impl Session {
 /// RFC 6455, 7.4.1.
 pub(crate) const NORMAL_CLOSURE: u16 = 1000;
 
-/// 5: so many bursts above the limit, without a pause, are no accident.
+/// 5: so many bursts above the limit are no accident. Every command within the limit makes up for one above it.
 const STRIKES_PER_BURST: u32 = 5;
 
 #[cfg(test)]
