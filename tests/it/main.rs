@@ -5,8 +5,13 @@
 mod app_events;
 mod channel_tokens;
 mod embedding;
+mod frames;
 mod handle;
 mod identity;
+mod limits;
 mod origins;
 mod presence;
 mod raw_browser;
+mod recovery;
+mod shutdown;
+mod unsafe_input;

@@ -105,6 +105,11 @@ impl RawSocket {
         None
     }
 
+    /// Says that nothing more will be written. What comes can still be read.
+    pub async fn end(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Lets go of the connection without another word, as a machine that loses its power.
     pub fn vanish(self) {
         self.stream.set_zero_linger().unwrap();

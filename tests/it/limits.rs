@@ -1,0 +1,403 @@
+//! What one connection may ask, and what it is told when that is enough.
+
+use std::time::Duration;
+
+use fanfare_server::engine::Engine;
+use fanfare_server::engine::memory::{MemoryEngine, MemoryOptions};
+use fanfare_server::{
+    ChannelRule, ChannelRules, Limits, PublishError, Server, ServerBuilder, SlowReader,
+};
+use fanfare_tests::raw::{PING, PONG, RawSocket, TEXT};
+use fanfare_tests::server::TestServer;
+use fanfare_tests::socket::{Door, Socket};
+use fanfare_tests::{eventually, suite, within};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+fn with(change: impl FnOnce(&mut Limits)) -> ServerBuilder {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    suite::builder().limits(limits)
+}
+
+#[test]
+fn the_limits_are_those_that_are_written_down() {
+    let limits = Limits::default();
+    assert_eq!(limits.payload_bytes_max, 1 << 20);
+    assert_eq!(limits.message_bytes_max(), (1 << 20) + (16 << 10));
+    assert_eq!(limits.channels_max, 100);
+    assert_eq!(
+        (limits.commands_per_second, limits.commands_burst),
+        (50, 200)
+    );
+    assert_eq!(limits.outbox_bytes_max, 1 << 20);
+    assert_eq!(limits.ping_interval, Duration::from_secs(30));
+    assert_eq!(limits.stale_after, Duration::from_secs(60));
+    assert_eq!(limits.authentication_deadline, Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_payload_of_the_limit_passes_and_a_byte_more_does_not() {
+    let server = TestServer::start(suite::builder()).await;
+    let mut sender = Socket::connect(server.address).await;
+    let mut reader = Socket::connect(server.address).await;
+    sender.subscribe("open-room").await;
+    reader.subscribe("open-room").await;
+    // Two quotation marks are part of the payload.
+    let largest = "x".repeat((1 << 20) - 2);
+    let publish = |text: &str| json!({ "type": "publish", "id": 1, "channel": "open-room", "event": "big", "data": text });
+    sender.send(publish(&largest)).await;
+    let heard = reader.expect(json!({ "event": "big" })).await;
+    assert_eq!(heard["data"].as_str().unwrap().len(), largest.len());
+    let own = [sender.receive().await, sender.receive().await];
+    assert!(own.iter().any(|message| message["type"] == "ok"));
+
+    sender.send(publish(&format!("{largest}x"))).await;
+    let error = sender.receive().await;
+    let expected = json!({
+        "type": "error", "id": 1, "code": 4306, "error": "the payload is too large", "retry": false,
+    });
+    assert_eq!(error, expected);
+
+    let events = &server.events;
+    events
+        .broadcast("open-room", "big", &largest)
+        .await
+        .unwrap();
+    reader
+        .expect(json!({ "event": "big", "user_id": null }))
+        .await;
+    let error = events
+        .broadcast("open-room", "big", &format!("{largest}x"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, PublishError::PayloadTooLarge { channel, bytes, bytes_max }
+            if channel.as_str() == "open-room" && *bytes == (1 << 20) + 1 && *bytes_max == 1 << 20),
+        "{error}"
+    );
+    assert_eq!(
+        error.to_string(),
+        "a payload for open-room has at most 1048576 bytes, this one has 1048577"
+    );
+    reader.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_frame_above_the_limit_ends_the_connection() {
+    let server = TestServer::start(suite::builder()).await;
+    let mut socket = Socket::connect(server.address).await;
+    let text = "x".repeat(Limits::default().message_bytes_max() + 1);
+    socket.send_frame(Message::text(text)).await;
+    assert_eq!(socket.closed().await.0, 1009);
+}
+
+#[tokio::test]
+async fn a_connection_has_a_hundred_channels() {
+    let server = TestServer::start(suite::builder()).await;
+    let mut socket = Door::at(server.address).bearer("user:ann").enter().await;
+    for number in 0..100 {
+        socket.subscribe(&format!("room-{number}")).await;
+    }
+    let one_more = json!({ "type": "subscribe", "id": 7, "channel": "room-100" });
+    socket.send(one_more.clone()).await;
+    let error = socket.receive().await;
+    let expected = json!({
+        "type": "subscription_error", "id": 7, "channel": "room-100", "code": 4308,
+        "error": "too many channels on this connection", "retry": false,
+    });
+    assert_eq!(error, expected);
+    // The personal channel was not counted. The application may go beyond, and a channel left makes room.
+    let me = socket.id.parse().unwrap();
+    server.events.subscribe(me, "extra").await.unwrap();
+    socket
+        .expect(json!({ "type": "subscription_succeeded", "channel": "extra" }))
+        .await;
+    for channel in ["extra", "room-0"] {
+        socket
+            .send(json!({ "type": "unsubscribe", "channel": channel }))
+            .await;
+        socket.expect(json!({ "type": "unsubscribed" })).await;
+    }
+    socket.subscribe_with(one_more).await;
+}
+
+#[tokio::test]
+async fn commands_above_the_rate_are_refused_with_a_time_to_wait() {
+    let server = TestServer::start(with(|limits| {
+        limits.commands_burst = 20;
+        limits.commands_per_second = 100;
+    }))
+    .await;
+    let mut socket = Socket::connect(server.address).await;
+    let ping = json!({ "type": "ping", "id": 8 });
+    let refused = loop {
+        socket.send(ping.clone()).await;
+        let reply = socket.receive().await;
+        if reply["type"] == "error" {
+            break reply;
+        }
+        assert_eq!(reply["type"], "pong");
+    };
+    let wait_ms = refused["retry_after"].as_u64().unwrap();
+    assert!((1..=10).contains(&wait_ms), "{refused}");
+    let expected = json!({
+        "type": "error", "id": 8, "code": 4307, "error": "too many commands, slow down", "retry": true,
+        "retry_after": wait_ms,
+    });
+    assert_eq!(refused, expected);
+    eventually("the right to speak again", async || {
+        socket.send(ping.clone()).await;
+        socket.receive().await["type"] == "pong"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_flood_of_commands_ends_the_connection_and_nobody_elses() {
+    // T18, T19: a client that does not listen to refusals is not worth refusing.
+    let server = TestServer::start(suite::builder()).await;
+    let mut witness = Socket::connect(server.address).await;
+    let mut socket = Socket::connect(server.address).await;
+    let mut refusals = 0;
+    let flood = Message::text(json!({ "type": "subscribe", "channel": "x" }).to_string());
+    for _ in 0..3_000 {
+        socket.send_frame(flood.clone()).await;
+    }
+    while let Some(message) = within("an end", socket.next()).await {
+        match message["type"].as_str().unwrap() {
+            "error" => refusals += usize::from(message["code"] == 4307),
+            "disconnect" => {
+                let expected = json!({
+                    "type": "disconnect", "code": 4106, "reconnect": true, "after": 0,
+                    "reason": "commands kept arriving far above the limit",
+                });
+                assert_eq!(message, expected);
+            }
+            _ => {}
+        }
+    }
+    assert!(refusals >= 100, "{refusals}");
+    assert_eq!(socket.closed().await.0, 4106);
+    witness.is_quiet().await;
+}
+
+#[tokio::test]
+async fn commands_that_wait_for_a_slow_answer_are_bounded() {
+    struct Silent;
+
+    #[async_trait::async_trait]
+    impl fanfare_server::auth::Authorizer for Silent {
+        async fn connect(
+            &self,
+            _: &fanfare_server::auth::Credentials<'_>,
+        ) -> Result<fanfare_server::auth::Identity, fanfare_server::auth::Denied> {
+            Err(fanfare_server::auth::Denied::NoCredentials)
+        }
+
+        async fn subscribe(
+            &self,
+            _: &fanfare_server::auth::Caller,
+            _: &fanfare_server::protocol::ChannelName,
+        ) -> Result<fanfare_server::auth::Grant, fanfare_server::auth::Denied> {
+            std::future::pending().await
+        }
+    }
+
+    let mut limits = Limits::default();
+    limits.commands_burst = 1_000;
+    let builder = Server::builder().authorizer(Silent).allow_anonymous();
+    let server = TestServer::start(builder.limits(limits)).await;
+    let mut socket = Socket::connect(server.address).await;
+    for _ in 0..300 {
+        socket
+            .send(json!({ "type": "subscribe", "channel": "x" }))
+            .await;
+    }
+    socket
+        .expect(
+            json!({ "type": "subscription_error", "channel": "x", "code": 4319, "retry": true }),
+        )
+        .await;
+}
+
+/// Keeps everything, so that even a long absence can be recovered.
+fn roomy(slow_reader: SlowReader) -> ServerBuilder {
+    let mut limits = Limits::default();
+    limits.recovery_events_max = 1_000;
+    limits.recovery_bytes_max = 64 << 20;
+    let rule = ChannelRule::default()
+        .with_history(1_000, Duration::from_secs(300))
+        .with_slow_reader(slow_reader);
+    let options = MemoryOptions::default()
+        .with_channel_bytes_max(64 << 20)
+        .with_history_bytes_max(16 * (64 << 20));
+    Server::builder()
+        .limits(limits)
+        .engine(Engine::new(MemoryEngine::new(options)))
+        .channel_rules(ChannelRules::new().with("", rule))
+}
+
+/// 20 KB each: a few hundred are more than kernel and outbox hold together.
+async fn publish(server: &TestServer, numbers: std::ops::Range<u64>) {
+    let padding = "x".repeat(20_000);
+    for number in numbers {
+        let data = json!({ "number": number, "padding": padding });
+        server.events.broadcast("big", "n", &data).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_is_closed_as_slow_and_recovers_everything() {
+    // T17.
+    let server = TestServer::start(roomy(SlowReader::Close)).await;
+    let mut slow = RawSocket::connect(server.address).await;
+    slow.send_json(&json!({ "type": "subscribe", "channel": "big" }))
+        .await;
+    let joined = slow.receive_json().await;
+    let mut witness = Socket::connect(server.address).await;
+    witness.subscribe("big").await;
+    let reading = tokio::spawn(async move {
+        for number in 0..900 {
+            witness
+                .expect(json!({ "data": { "number": number } }))
+                .await;
+        }
+    });
+    publish(&server, 0..900).await;
+    within("a reader that reads", reading).await.unwrap();
+
+    let mut since = joined["position"].clone();
+    let mut came = 0;
+    let goodbye = loop {
+        let message = slow.receive_json().await;
+        if message["type"] != "event" {
+            break message;
+        }
+        assert_eq!(message["data"]["number"], came);
+        came += 1;
+        since["offset"] = message["offset"].clone();
+        since["tag"] = message["tag"].clone();
+    };
+    assert!(came < 900, "it cannot all have been waiting");
+    let expected = json!({
+        "type": "disconnect", "code": 4100, "reconnect": true, "after": 0,
+        "reason": "too much data was waiting to be read",
+    });
+    assert_eq!(goodbye, expected);
+    assert_eq!(slow.closed().await.unwrap().0, 4100);
+
+    let mut back = Socket::connect(server.address).await;
+    let reply = back
+        .subscribe_with(json!({ "channel": "big", "since": since }))
+        .await;
+    assert_eq!(reply["recovered"], true);
+    let events = reply["events"].as_array().unwrap();
+    let numbers: Vec<_> = events
+        .iter()
+        .map(|event| event["data"]["number"].as_u64())
+        .collect();
+    assert_eq!(numbers, Vec::from_iter((came..900).map(Some)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_rule_says_so_a_slow_reader_is_told_of_a_gap_instead() {
+    let server = TestServer::start(roomy(SlowReader::Drop)).await;
+    let mut slow = RawSocket::connect(server.address).await;
+    slow.send_json(&json!({ "type": "subscribe", "channel": "big" }))
+        .await;
+    slow.receive_json().await;
+    publish(&server, 0..900).await;
+    let mut came = 0;
+    let gap = loop {
+        let message = slow.receive_json().await;
+        if message["type"] != "event" {
+            break message;
+        }
+        assert_eq!(message["data"]["number"], came);
+        came += 1;
+    };
+    assert!(came < 900);
+    assert_eq!(
+        (&gap["type"], &gap["channel"]),
+        (&json!("gap"), &json!("big"))
+    );
+    assert!(gap["reason"].is_string());
+    // It has caught up: what is published now comes again.
+    publish(&server, 900..901).await;
+    assert_eq!(slow.receive_json().await["data"]["number"], 900);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_pinged_and_lives_as_long_as_it_answers() {
+    let server = TestServer::start(with(|limits| {
+        limits.ping_interval = Duration::from_millis(50);
+        limits.stale_after = Duration::from_millis(400);
+    }))
+    .await;
+    let mut mute = RawSocket::connect(server.address).await;
+    let mut alive = RawSocket::connect(server.address).await;
+    let mut pings = 0;
+    let answering = async {
+        // Longer than the other one is allowed to be silent.
+        while pings < 20 {
+            let (opcode, payload) = alive.receive().await.unwrap();
+            assert_eq!(opcode, PING);
+            alive.send(PONG, &payload).await;
+            pings += 1;
+        }
+    };
+    let falling_silent = async {
+        assert_eq!(mute.receive().await.unwrap().0, PING);
+        let (opcode, text) = mute.receive().await.unwrap();
+        assert_eq!(opcode, TEXT, "one ping is enough");
+        let goodbye: Value = serde_json::from_slice(&text).unwrap();
+        let expected = json!({
+            "type": "disconnect", "code": 4102, "reconnect": true, "after": 0,
+            "reason": "nothing was received for too long",
+        });
+        assert_eq!(goodbye, expected);
+        assert_eq!(mute.closed().await.unwrap().0, 4102);
+    };
+    tokio::join!(answering, falling_silent);
+    alive.send_json(&json!({ "type": "ping" })).await;
+    let pong = loop {
+        let (opcode, payload) = alive.receive().await.unwrap();
+        if opcode == TEXT {
+            break payload;
+        }
+    };
+    assert!(String::from_utf8(pong).unwrap().contains("pong"));
+}
+
+#[tokio::test]
+async fn what_is_sent_shows_that_somebody_is_there() {
+    let server = TestServer::start(with(|limits| {
+        limits.ping_interval = Duration::from_millis(100);
+        limits.stale_after = Duration::from_millis(300);
+        limits.commands_burst = 1_000_000;
+    }))
+    .await;
+    let (_, connected) = {
+        let mut socket = Door::at(server.address).open().await.unwrap();
+        let connected = socket.receive().await;
+        (socket, connected)
+    };
+    assert_eq!(connected["ping_interval"], 100, "the client is told");
+    let mut socket = RawSocket::connect(server.address).await;
+    let mut mute = RawSocket::connect(server.address).await;
+    // The application's own pings keep a connection that never answers WebSocket's.
+    let talking = async {
+        loop {
+            socket.send(TEXT, br#"{"type":"ping"}"#).await;
+            while socket.receive().await.unwrap().0 != TEXT {}
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = talking => {}
+        closed = mute.closed() => assert_eq!(closed.unwrap().0, 4102),
+    }
+    socket.send(TEXT, br#"{"type":"ping"}"#).await;
+    while socket.receive().await.unwrap().0 != TEXT {}
+}
