@@ -311,6 +311,21 @@ impl Handle {
         sessions.len()
     }
 
+    /// Drops a connection without a word, as a failing network does: its client comes back by itself and recovers what it
+    /// missed.
+    ///
+    /// # Errors
+    /// When there is no such connection.
+    pub async fn drop_connection(&self, socket: SocketId) -> Result<(), HandleError> {
+        let session = self
+            .services
+            .sessions
+            .get(socket)
+            .ok_or(HandleError::NoSuchConnection { socket })?;
+        session.cut();
+        Ok(())
+    }
+
     /// Ends the server: no new connections, every client is told when to come back, and what is queued is sent. Resolves when
     /// the last task has ended, at the latest after the configured deadline.
     ///

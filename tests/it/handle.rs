@@ -461,3 +461,20 @@ async fn a_channel_may_be_of_a_prefix_of_the_applications_own() {
     let published = server.events.broadcast(channel, "e", &1).await.unwrap();
     assert_eq!(published.position, None);
 }
+
+#[tokio::test]
+async fn a_dropped_connection_ends_without_a_word() {
+    let server = start().await;
+    let mut ann = enter(&server, "ann").await;
+    let mut ben = enter(&server, "ben").await;
+    let gone = id(&ann);
+    server.events.drop_connection(gone).await.unwrap();
+    assert_eq!(ann.next().await, None, "no message, no close frame");
+    ben.is_quiet().await;
+    eventually("the session to end", async || {
+        server.events.connection_count().await == 1
+    })
+    .await;
+    let again = server.events.drop_connection(gone).await.unwrap_err();
+    assert_eq!(again.to_string(), format!("no connection {gone} is here"));
+}
