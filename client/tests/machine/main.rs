@@ -13,6 +13,7 @@ mod authentication;
 mod channels;
 mod connection;
 mod lifecycle;
+mod model;
 mod presence;
 mod recovery;
 mod requests;

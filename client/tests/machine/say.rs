@@ -11,6 +11,7 @@ use fanfare_protocol::{
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Data {
     Text(&'static str),
+    Number(u64),
     Added(UserId),
     Removed(UserId),
 }

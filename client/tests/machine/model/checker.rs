@@ -1,0 +1,207 @@
+//! What the application may be told, whatever the network and the server do.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use fanfare_client::{ChannelState, Event, Gap, Message, RequestId};
+use fanfare_protocol::{ChannelName, Epoch, Position};
+
+use crate::say::Data;
+
+/// Follows everything that comes out and complains about what must not.
+#[derive(Debug, Default)]
+pub(super) struct Checker {
+    channels: BTreeMap<ChannelName, View>,
+    asked: BTreeSet<u64>,
+    done: BTreeMap<u64, bool>,
+}
+
+/// One channel as the application sees it.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    is_wanted: bool,
+    /// Gaps and resets are excused: the server has really lost something.
+    pub(super) may_lose: bool,
+    last: Option<Position>,
+    /// Something is known to be missing after `last`.
+    has_hole: bool,
+    /// The next offset, after a gap of known size.
+    next_offset: Option<u64>,
+    members: BTreeSet<String>,
+}
+
+/// What the server has published, ever.
+pub(super) type Published = HashMap<(ChannelName, Epoch, u64), Data>;
+
+impl Checker {
+    pub(super) fn want(&mut self, channel: &ChannelName) {
+        self.view(channel).is_wanted = true;
+    }
+
+    pub(super) fn unwant(&mut self, channel: &ChannelName) {
+        let view = self.view(channel);
+        *view = View {
+            may_lose: view.may_lose,
+            ..View::default()
+        };
+    }
+
+    pub(super) fn ask(&mut self, request: RequestId) {
+        self.asked.insert(request.0);
+    }
+
+    pub(super) fn view(&mut self, channel: &ChannelName) -> &mut View {
+        self.channels.entry(channel.clone()).or_default()
+    }
+
+    pub(super) fn last(&self, channel: &ChannelName) -> Option<Position> {
+        self.channels.get(channel).and_then(|view| view.last)
+    }
+
+    pub(super) fn wanted(&self) -> Vec<ChannelName> {
+        let wanted = self.channels.iter().filter(|(_, view)| view.is_wanted);
+        wanted.map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn members(&self, channel: &ChannelName) -> Vec<String> {
+        let view = self.channels.get(channel);
+        view.map_or_else(Vec::new, |view| view.members.iter().cloned().collect())
+    }
+
+    /// The requests that the application was told have happened.
+    pub(super) fn succeeded(&self) -> Vec<u64> {
+        let done = self.done.iter().filter(|(_, is_ok)| **is_ok);
+        done.map(|(request, _)| *request).collect()
+    }
+
+    pub(super) fn all_answered(&self) -> bool {
+        self.asked.len() == self.done.len()
+    }
+
+    /// Takes one event in. `start` is where a confirmation that is being delivered begins.
+    pub(super) fn event(
+        &mut self,
+        event: &Event<Data>,
+        published: &Published,
+        start: Option<Position>,
+    ) -> Result<(), String> {
+        match event {
+            Event::Message(message) => self.message(message, published),
+            Event::Gap(gap) => self.gap(gap),
+            Event::Reset(reset) => {
+                let view = self.wanted_view(&reset.channel)?;
+                if !view.may_lose {
+                    return Err(format!("unexcused reset of {}", reset.channel));
+                }
+                view.last = Some(reset.position);
+                view.has_hole = false;
+                view.next_offset = None;
+                Ok(())
+            }
+            Event::Channel(status) if status.state == ChannelState::Subscribed => {
+                // States are told to the end, also of a channel that was given up meanwhile.
+                let view = self.view(&status.channel);
+                if view.is_wanted {
+                    view.last = view.last.or(start);
+                }
+                Ok(())
+            }
+            Event::Sync {
+                channel, members, ..
+            } => {
+                let view = self.wanted_view(channel)?;
+                view.members = members.iter().map(|member| member.id.to_string()).collect();
+                Ok(())
+            }
+            Event::Joined {
+                channel,
+                member,
+                position,
+                ..
+            } => {
+                let view = self.wanted_view(channel)?;
+                view.members.insert(member.id.to_string());
+                view.follow(channel, *position)
+            }
+            Event::Left {
+                channel,
+                id,
+                position,
+                ..
+            } => {
+                let view = self.wanted_view(channel)?;
+                view.members.remove(id.as_str());
+                view.follow(channel, *position)
+            }
+            Event::RequestDone { request, result } => {
+                let is_new = self.done.insert(request.0, result.is_ok()).is_none();
+                if is_new && self.asked.contains(&request.0) {
+                    Ok(())
+                } else {
+                    Err(format!("request {} is answered again", request.0))
+                }
+            }
+            Event::Connection(_) | Event::Channel(_) | Event::Error(_) => Ok(()),
+        }
+    }
+
+    fn message(&mut self, message: &Message<Data>, published: &Published) -> Result<(), String> {
+        let view = self.wanted_view(&message.channel)?;
+        if let Some(position) = message.position {
+            let key = (message.channel.clone(), position.epoch, position.offset);
+            if published.get(&key) != Some(&message.data) {
+                return Err(format!("{position:?} is not what was published there"));
+            }
+        }
+        view.follow(&message.channel, message.position)
+    }
+
+    fn gap(&mut self, gap: &Gap) -> Result<(), String> {
+        let view = self.wanted_view(&gap.channel)?;
+        if !view.may_lose {
+            return Err(format!("unexcused gap in {}", gap.channel));
+        }
+        if let (Some(from), Some(last)) = (gap.from, view.last)
+            && !view.has_hole
+            && from != last.offset + 1
+        {
+            return Err(format!("a gap from {from} does not follow {last:?}"));
+        }
+        view.has_hole = true;
+        view.next_offset = gap.to.map(|to| to + 1);
+        Ok(())
+    }
+
+    fn wanted_view(&mut self, channel: &ChannelName) -> Result<&mut View, String> {
+        let view = self.view(channel);
+        if view.is_wanted {
+            Ok(view)
+        } else {
+            Err(format!("{channel} speaks although nobody wants it"))
+        }
+    }
+}
+
+impl View {
+    fn follow(&mut self, channel: &ChannelName, position: Option<Position>) -> Result<(), String> {
+        let Some(position) = position else {
+            return Ok(());
+        };
+        let follows = match (self.last, self.next_offset) {
+            (_, Some(next)) => position.offset == next,
+            (Some(last), None) if self.has_hole => {
+                position.epoch != last.epoch || position.offset > last.offset
+            }
+            (Some(last), None) => {
+                position.epoch == last.epoch && position.offset == last.offset + 1
+            }
+            (None, None) => false,
+        };
+        if !follows {
+            return Err(format!("{channel}: {position:?} does not follow {self:?}"));
+        }
+        self.last = Some(position);
+        self.has_hole = false;
+        self.next_offset = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,267 @@
+//! A server of a few channels, as the protocol promises it, and a line that promises nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use fanfare_protocol::{
+    ChannelName, Code, Command, Epoch, ErrorMessage, Event, EventName, Position, Presence, Reply,
+    Request, ServerMessage, Subscribe, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
+};
+
+use crate::say::{Data, Said, at, hello, member, name, tag, user};
+
+use super::checker::Published;
+
+#[derive(Debug, Default)]
+pub(super) struct Server {
+    channels: BTreeMap<ChannelName, Log>,
+    pub(super) published: Published,
+    /// Idempotency keys and what they led to.
+    keys: HashMap<String, Position>,
+    /// How often each client publish was accepted.
+    pub(super) accepted: HashMap<u64, u32>,
+    /// Channels of the one connection.
+    live: HashSet<ChannelName>,
+    sockets: u128,
+    /// Refuses the next subscription.
+    pub(super) is_busy: bool,
+    pub(super) inbox: VecDeque<Request>,
+    pub(super) outbox: VecDeque<Said>,
+}
+
+/// What a line may do to a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Disturbance {
+    Lose,
+    Duplicate,
+    /// With the one after it.
+    Swap,
+}
+
+#[derive(Debug)]
+struct Log {
+    epoch: u64,
+    top: u64,
+    kept: VecDeque<Event<Data>>,
+    members: BTreeSet<String>,
+}
+
+impl Server {
+    pub(super) fn new(channels: &[&str]) -> Self {
+        let log = || Log {
+            epoch: 1,
+            top: 0,
+            kept: VecDeque::new(),
+            members: BTreeSet::new(),
+        };
+        Self {
+            channels: (channels.iter())
+                .map(|channel| (name(channel), log()))
+                .collect(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn accept(&mut self) {
+        self.hang_up();
+        self.sockets += 1;
+        let mut hello = hello();
+        hello.socket_id = crate::say::socket(self.sockets);
+        self.outbox.push_back(ServerMessage::Connected(hello));
+    }
+
+    pub(super) fn hang_up(&mut self) {
+        self.live.clear();
+        self.inbox.clear();
+        self.outbox.clear();
+    }
+
+    /// Something happens to a message that is under way. Resets are spared: the events after one do not repeat its epoch, which
+    /// is sound on a line that keeps its order.
+    pub(super) fn disturb(&mut self, at: usize, disturbance: Disturbance) {
+        let is_reset = |at| matches!(self.outbox.get(at), Some(ServerMessage::Reset(_)));
+        if at >= self.outbox.len() || is_reset(at) {
+            return;
+        }
+        match disturbance {
+            Disturbance::Lose => drop(self.outbox.remove(at)),
+            Disturbance::Duplicate => {
+                let message = self.outbox[at].clone();
+                self.outbox.insert(at, message);
+            }
+            Disturbance::Swap if at + 1 < self.outbox.len() && !is_reset(at + 1) => {
+                self.outbox.swap(at, at + 1);
+            }
+            Disturbance::Swap => {}
+        }
+    }
+
+    pub(super) fn publish(&mut self, channel: &ChannelName, event: &str, data: Data) -> Position {
+        let log = self.channels.get_mut(channel).unwrap();
+        log.top += 1;
+        let position = at(log.epoch, log.top);
+        let event = Event {
+            channel: channel.clone(),
+            event: EventName::new(event).unwrap(),
+            data: data.clone(),
+            offset: Some(log.top),
+            tag: Some(tag(log.epoch, log.top)),
+            epoch: None,
+            user_id: None,
+            event_id: None,
+        };
+        log.kept.push_back(event.clone());
+        let key = (channel.clone(), position.epoch, position.offset);
+        self.published.insert(key, data);
+        if self.live.contains(channel) {
+            self.outbox.push_back(ServerMessage::Event(event));
+        }
+        position
+    }
+
+    pub(super) fn member_comes(&mut self, channel: &ChannelName, id: &str) {
+        if self.members_mut(channel).insert(id.to_owned()) {
+            self.publish(channel, EventName::MEMBER_ADDED, Data::Added(user(id)));
+        }
+    }
+
+    pub(super) fn member_goes(&mut self, channel: &ChannelName, id: &str) {
+        if self.members_mut(channel).remove(id) {
+            self.publish(channel, EventName::MEMBER_REMOVED, Data::Removed(user(id)));
+        }
+    }
+
+    pub(super) fn members(&self, channel: &ChannelName) -> Vec<String> {
+        self.channels[channel].members.iter().cloned().collect()
+    }
+
+    /// Loses the history of a channel and tells whoever is there.
+    pub(super) fn restart(&mut self, channel: &ChannelName) {
+        let log = self.channels.get_mut(channel).unwrap();
+        log.epoch += 1;
+        log.top = 0;
+        log.kept.clear();
+        if self.live.contains(channel) {
+            let position = at(log.epoch, 0);
+            self.outbox
+                .push_back(crate::say::reset(channel.as_str(), position));
+        }
+    }
+
+    /// Keeps only the newest few events.
+    pub(super) fn trim(&mut self, channel: &ChannelName) {
+        let kept = &mut self.channels.get_mut(channel).unwrap().kept;
+        while kept.len() > 2 {
+            kept.pop_front();
+        }
+    }
+
+    /// Carries one command out.
+    pub(super) fn turn(&mut self) {
+        let Some(Request { id, command }) = self.inbox.pop_front() else {
+            return;
+        };
+        let reply = match command {
+            Command::Subscribe(subscribe) => self.subscribe(id, &subscribe),
+            Command::Unsubscribe { channel } if self.live.remove(&channel) => {
+                ServerMessage::Unsubscribed(Unsubscribed {
+                    id,
+                    channel,
+                    code: 1000,
+                    reason: String::new(),
+                })
+            }
+            Command::Unsubscribe { .. } => error(id, Code::NOT_SUBSCRIBED),
+            Command::Publish {
+                channel, data, key, ..
+            } => {
+                let number: u64 = data.as_str().parse().unwrap();
+                let key = key.unwrap().to_string();
+                let position = match self.keys.get(&key) {
+                    Some(position) => *position,
+                    None => {
+                        *self.accepted.entry(number).or_default() += 1;
+                        let position = self.publish(&channel, "typing", Data::Number(number));
+                        self.keys.insert(key, position);
+                        position
+                    }
+                };
+                ServerMessage::Ok(Reply {
+                    position: Some(position),
+                    ..Reply::new(id.unwrap())
+                })
+            }
+            Command::Presence { channel } => ServerMessage::Ok(Reply {
+                presence: Some(self.presence(&channel)),
+                position: Some(self.position(&channel)),
+                ..Reply::new(id.unwrap())
+            }),
+            Command::Authenticate { .. } => ServerMessage::Ok(Reply::new(id.unwrap())),
+            Command::Ping => crate::say::pong(),
+            _ => error(id, Code::UNKNOWN_TYPE),
+        };
+        self.outbox.push_back(reply);
+    }
+
+    fn subscribe(&mut self, id: Option<u64>, subscribe: &Subscribe) -> Said {
+        let channel = subscribe.channel.clone();
+        let refusal = if std::mem::take(&mut self.is_busy) {
+            Some(Code::UNAVAILABLE)
+        } else {
+            (self.live.contains(&channel)).then_some(Code::ALREADY_SUBSCRIBED)
+        };
+        if let Some(code) = refusal {
+            return ServerMessage::SubscriptionError(SubscriptionError {
+                id,
+                channel,
+                code: code.number(),
+                error: String::new(),
+                retry: code.may_retry(),
+            });
+        }
+        self.live.insert(channel.clone());
+        let log = &self.channels[&channel];
+        let missed = subscribe.since.and_then(|since| log.since(since));
+        let presence = channel.as_str().starts_with("presence-");
+        ServerMessage::SubscriptionSucceeded(SubscriptionSucceeded {
+            id,
+            position: Some(self.position(&channel)),
+            recovered: missed.is_some(),
+            events: missed.unwrap_or_default(),
+            presence: presence.then(|| self.presence(&channel)),
+            channel,
+        })
+    }
+
+    fn position(&self, channel: &ChannelName) -> Position {
+        let log = &self.channels[channel];
+        at(log.epoch, log.top)
+    }
+
+    fn presence(&self, channel: &ChannelName) -> Presence<Data> {
+        let members = &self.channels[channel].members;
+        Presence {
+            count: members.len() as u64,
+            members: members.iter().map(|id| member(id)).collect(),
+        }
+    }
+
+    fn members_mut(&mut self, channel: &ChannelName) -> &mut BTreeSet<String> {
+        &mut self.channels.get_mut(channel).unwrap().members
+    }
+}
+
+impl Log {
+    /// Everything after a position; `None` when it is not all there.
+    fn since(&self, since: Position) -> Option<Vec<Event<Data>>> {
+        let missing = self.top.checked_sub(since.offset)?;
+        if since.epoch != Epoch(self.epoch) || missing > self.kept.len() as u64 {
+            return None;
+        }
+        let after = |event: &&Event<Data>| event.offset > Some(since.offset);
+        Some(self.kept.iter().filter(after).cloned().collect())
+    }
+}
+
+fn error(id: Option<u64>, code: Code) -> Said {
+    ServerMessage::Error(ErrorMessage::new(id, code))
+}
