@@ -49,8 +49,9 @@ export class Connection {
     byId('connection').dataset.state = state;
     byId('connection-state').textContent = WORDS[state] ?? state;
     byId('connection-detail').textContent = this.#detail();
-    byId('cut').disabled = !isConnected;
-    byId('reconnect').hidden = isConnected || state === 'connecting' || state === 'idle';
+    byId('cut').hidden = !isConnected;
+    byId('cut').disabled = false;
+    byId('reconnect').hidden = isConnected;
   }
 
   #detail() {

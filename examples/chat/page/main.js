@@ -12,6 +12,8 @@ import { Ticker } from '/page/ticker.js';
 
 /** Recovered messages come in one frame; this is time enough for all channels to be there. */
 const SETTLE_MS = 400;
+/** Somebody is watching: try again sooner than a page in the background should. */
+const RETRY_MS_MAX = 3_000;
 
 class Chat {
   #realtime;
@@ -28,12 +30,12 @@ class Chat {
     this.#rooms = rooms;
     const url = new URL('/ws', location.href);
     url.protocol = url.protocol.replace('http', 'ws');
-    this.#realtime = new Realtime(url, { auth: { endpoint: '/ws/auth' } });
+    this.#realtime = new Realtime(url, { auth: { endpoint: '/ws/auth' }, backoff: { max: RETRY_MS_MAX } });
     this.#people = new People(user);
     this.#ticker = new Ticker(this.#realtime, ticker);
     this.#realtime.subscribe(ticker, 'tick', (_, meta) => meta.recovered && this.#recovery.count('ticks'));
-    this.#realtime.on('gap', () => {
-      this.#isReloaded = true;
+    this.#realtime.on('gap', ({ kind }) => {
+      this.#isReloaded ||= kind === 'reset';
     });
     this.#realtime.subscribe(personal, 'poke', ({ from }) => notify({ title: `${from.name} pokes you`, kind: 'personal', from }));
     this.#realtime.subscribe(personal, 'mention', (note) => this.#mentioned(note));
@@ -47,6 +49,7 @@ class Chat {
     const isConnected = state === 'connected';
     this.#ticker.setConnected(isConnected || before === undefined);
     if (before === 'connected' && !isConnected) this.#recovery.lost();
+    if (state === 'reconnecting' || state === 'failed') this.#checkSession();
     if (!isConnected || before === 'connected') return;
     this.#room?.retry();
     setTimeout(() => {
@@ -54,6 +57,12 @@ class Chat {
       this.#recovery.settle(this.#isReloaded);
       this.#isReloaded = false;
     }, SETTLE_MS);
+  }
+
+  /** A server that was started anew may not know this session: then there is nothing to wait for. */
+  async #checkSession() {
+    const { user } = await api.me().catch(() => ({ user: this.#me }));
+    if (user === null) location.reload();
   }
 
   #mentioned({ from, room, text }) {
@@ -120,14 +129,14 @@ class Chat {
 async function start() {
   try {
     const me = await api.me();
-    byId('welcome').hidden = true;
-    byId('chat').hidden = false;
-    new Chat(me);
-    byId('words').focus();
+    const isSignedIn = me.user !== null;
+    byId('welcome').hidden = isSignedIn;
+    byId('chat').hidden = !isSignedIn;
+    byId(isSignedIn ? 'words' : 'login-name').focus();
+    if (isSignedIn) new Chat(me);
   } catch (error) {
     byId('welcome').hidden = false;
-    if (error.status !== 401) byId('login-error').textContent = `${error.message}.`;
-    byId('login-name').focus();
+    byId('login-error').textContent = `${error.message}.`;
   }
 }
 

@@ -5,6 +5,8 @@ import { byId, clock, element, portrait } from '/page/dom.js';
 
 const TYPING_SHOWN_MS = 3_500;
 const TYPING_TOLD_MS = 2_000;
+/** As many as the application keeps. */
+const MESSAGES_MAX = 500;
 
 /** What the state of the room's channel is called on the page. */
 const STATES = {
@@ -23,6 +25,7 @@ export class Room {
   #channel;
   #typing;
   #offs = [];
+  #offTyping = null;
   /** The messages by number. */
   #messages = new Map();
   /** What was written here and is not yet in the room. */
@@ -48,7 +51,6 @@ export class Room {
       this.#channel.on('message', (message, meta) => this.#arrived(message, meta)),
       this.#channel.onState((state, _, error) => this.#stateChanged(state, error)),
       this.#channel.onGap(() => this.#reload()),
-      this.#typing.on('typing', (_, meta) => this.#isTyping(meta.from?.id)),
     );
     people.follow(room, this.#channel);
     this.#stateChanged(this.#channel.state, this.#channel.error);
@@ -62,6 +64,7 @@ export class Room {
   close() {
     this.#isClosed = true;
     for (const off of this.#offs) off();
+    this.#offTyping?.();
     for (const timer of this.#typists.values()) clearTimeout(timer);
     this.#typists.clear();
     this.#people.leave();
@@ -100,8 +103,13 @@ export class Room {
     byId('room-empty').textContent = isRefused
       ? `You cannot enter: ${error?.message ?? 'the server refused'}.`
       : 'Nobody has said anything yet.';
-    if (state === 'subscribed' && this.#needsLoad) this.#load();
+    if (state === 'subscribed') this.#entered();
     this.#show();
+  }
+
+  #entered() {
+    if (this.#needsLoad) this.#load();
+    this.#offTyping ??= this.#typing.on('typing', (_, meta) => this.#isTyping(meta.from?.id));
   }
 
   /** What came over the channel does not follow on what is here: ask the application for the whole. */
@@ -184,6 +192,7 @@ export class Room {
     const frame = byId('messages-frame');
     const wasAtEnd = frame.scrollHeight - frame.scrollTop - frame.clientHeight < 60;
     const numbers = [...this.#messages.keys()].sort((a, b) => a - b);
+    for (const number of numbers.splice(0, Math.max(0, numbers.length - MESSAGES_MAX))) this.#messages.delete(number);
     let place = list.firstElementChild;
     let previous = null;
     for (const number of numbers) {

@@ -13,13 +13,9 @@ export class Ticker {
 
   constructor(realtime, channel) {
     realtime.subscribe(channel, 'tick', (tick, meta) => this.#tick(tick.number, meta.recovered));
-    realtime.channel(channel).onGap(() => this.#restart());
+    realtime.channel(channel).onGap(({ kind }) => kind === 'reset' && this.#restart());
     this.#strip.append(...Array.from({ length: BARS }, () => this.#bar('none')));
     this.#show();
-  }
-
-  get recovered() {
-    return this.#recovered;
   }
 
   /** While nothing can come, every second gets an empty place that recovery fills. */

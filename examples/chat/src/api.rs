@@ -10,18 +10,21 @@ use fanfare_server::Publication;
 use fanfare_server::protocol::{
     ChannelName, EventName, IdempotencyKey, NameError, RawJson, UserId,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::app::Chat;
 use crate::error::Refusal;
-use crate::login::User;
+use crate::login::{self, User};
 use crate::rooms::{ROOMS, Room, TICKER};
 use crate::store::{Draft, Message};
 
-/// Who is signed in, and what the page can show.
-pub(crate) async fn me(user: User) -> Json<Value> {
+/// Who is signed in, if anybody is, and what the page can show.
+pub(crate) async fn me(State(chat): State<Arc<Chat>>, headers: HeaderMap) -> Json<Value> {
+    let Some(user) = login::user_of(&chat.store, &headers) else {
+        return Json(json!({ "user": null }));
+    };
     let rooms = ROOMS.iter().map(|room| {
         json!({
             "id": room.id,
