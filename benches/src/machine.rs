@@ -34,46 +34,19 @@ pub fn end_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Makes this process the first of a session of its own, which the scheduler treats as a group of its own.
+/// Moves this process into a session of its own and takes precedence over whatever else runs; without the right to that, the
+/// session is all that changes.
+///
+/// Where sessions are scheduled as groups, the niceness of a process counts only within its session, so the session's own is
+/// lowered too. That is why it must not be the caller's: a session of one's own ends with the process, however that ends.
 ///
 /// # Errors
-/// When it leads a process group already.
-pub fn begin_session() -> io::Result<()> {
+/// When this process leads a process group, so that it cannot leave its session.
+pub fn take_precedence() -> io::Result<()> {
     setsid()?;
+    let _ = setpriority_process(None, NICENESS);
+    let _ = fs::write(SESSION_NICENESS, NICENESS.to_string());
     Ok(())
-}
-
-/// Precedence over whatever else runs, for as long as this value lives; without the right to it, nothing changes.
-///
-/// Where sessions are scheduled as groups, the niceness of a process counts only within its session, so the session's own
-/// is lowered too.
-#[derive(Debug)]
-pub struct Precedence {
-    session_before: Option<String>,
-}
-
-impl Precedence {
-    /// Takes it.
-    #[must_use]
-    pub fn take() -> Self {
-        let _ = setpriority_process(None, NICENESS);
-        let session = fs::read_to_string(SESSION_NICENESS).unwrap_or_default();
-        let before = session
-            .rsplit_once("nice ")
-            .map(|(_, niceness)| niceness.trim().to_owned());
-        let is_lowered = fs::write(SESSION_NICENESS, NICENESS.to_string()).is_ok();
-        Self {
-            session_before: before.filter(|_| is_lowered),
-        }
-    }
-}
-
-impl Drop for Precedence {
-    fn drop(&mut self) {
-        if let Some(niceness) = &self.session_before {
-            let _ = fs::write(SESSION_NICENESS, niceness);
-        }
-    }
 }
 
 /// Raises the number of files that may be open as far as it goes.

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use fanfare_benches::machine::Precedence;
 use fanfare_benches::runner::Plan;
 use fanfare_benches::scenario::Scenario;
 use fanfare_benches::servers::ServerKind;
@@ -53,30 +53,48 @@ struct Run {
     /// The core of the load.
     #[arg(long, default_value_t = 1)]
     generator_cpu: usize,
+    /// Is the process that runs the load: set by the one that was called.
+    #[arg(long, hide = true)]
+    in_own_session: bool,
     /// Put the report into this document, between its markers.
     #[arg(long)]
     write: Option<PathBuf>,
 }
 
-fn main() -> io::Result<()> {
+fn main() -> io::Result<ExitCode> {
     let arguments = Arguments::parse();
+    let cpu = match arguments.role {
+        Some(Role::Serve { cpu, .. }) => cpu,
+        None if arguments.run.in_own_session => arguments.run.generator_cpu,
+        None => return run_in_own_session(),
+    };
     machine::raise_file_limit()?;
+    machine::end_with_parent()?;
+    machine::take_precedence()?;
+    machine::pin_to(cpu)?;
     match arguments.role {
-        Some(Role::Serve { server, cpu }) => {
-            machine::end_with_parent()?;
-            machine::begin_session()?;
-            machine::pin_to(cpu)?;
-            let _precedence = Precedence::take();
-            server.serve()
-        }
-        None => arguments.run.execute(),
+        Some(Role::Serve { server, .. }) => server.serve()?,
+        None => arguments.run.execute()?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts this program again with the same arguments, so that nothing it changes outlives it in the caller's session.
+fn run_in_own_session() -> io::Result<ExitCode> {
+    let arguments = std::env::args_os().skip(1);
+    let status = Command::new(std::env::current_exe()?)
+        .args(arguments)
+        .arg("--in-own-session")
+        .status()?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 impl Run {
     fn execute(self) -> io::Result<()> {
-        machine::pin_to(self.generator_cpu)?;
-        let _precedence = Precedence::take();
         let rounds = self.rounds.unwrap_or(if self.quick { 1 } else { 5 });
         let plan = Plan {
             program: std::env::current_exe()?,
