@@ -1,0 +1,36 @@
+// Prints the sizes of what is published and fails when the default entry is above its budget.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
+
+/** Bytes of the default entry, module included, after brotli 11. */
+export const BUDGET = 28 * 1024;
+
+const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), 'dist');
+
+/** The files of dist/ that a page may load, with their sizes. */
+export function sizes() {
+  const files = readdirSync(dist).filter((name) => /\.(js|cjs|wasm)$/.test(name));
+  return files.map((name) => {
+    const bytes = readFileSync(join(dist, name));
+    const params = { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length };
+    return {
+      name,
+      raw: bytes.length,
+      gzip: gzipSync(bytes, { level: 9 }).length,
+      brotli: brotliCompressSync(bytes, { params }).length,
+    };
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const all = sizes();
+  console.table(Object.fromEntries(all.map(({ name, ...size }) => [name, size])));
+  const { brotli } = all.find(({ name }) => name === 'index.js');
+  if (brotli > BUDGET) {
+    console.error(`the default entry has ${brotli} bytes, ${brotli - BUDGET} above its budget of ${BUDGET}`);
+    process.exit(1);
+  }
+}

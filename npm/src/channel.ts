@@ -1,0 +1,339 @@
+import type { Connection } from './connection.js';
+import { aborted, RealtimeError } from './errors.js';
+import { Listeners, nothingToEnd, unsubscriber, whenAborted } from './listeners.js';
+import { MessageQueue } from './messages.js';
+import { Members } from './presence.js';
+import type { Machine, MachineReply, Position, SubscriptionOptions } from './seam.js';
+import { Tracker } from './tracker.js';
+import type {
+  AbortOptions,
+  ChannelState,
+  Gap,
+  History,
+  HistoryOptions,
+  Message,
+  MessagesOptions,
+  Meta,
+  PublishOptions,
+  SubscribeOptions,
+  Unsubscribe,
+  WaitOptions,
+} from './types.js';
+
+/** The one handle of a channel that everybody shares. */
+export class ChannelHandle {
+  readonly name: string;
+  readonly presence: Members;
+  /** Where it stands, for a machine that has to take over. */
+  readonly tracker = new Tracker();
+  /** The server subscribed this connection by itself, and ends it by itself. */
+  isJoinedByServer = false;
+  readonly #connection: Connection;
+  readonly #messages = new Listeners<string>();
+  readonly #changes = new Listeners<'state' | 'gap' | 'end'>();
+  #state: ChannelState = 'idle';
+  #error: RealtimeError | null = null;
+  #options: SubscribeOptions = {};
+  #users = 0;
+  #linger: ReturnType<typeof setTimeout> | undefined;
+  /** Messages were lost with a machine, and nothing says which. */
+  #hasLost = false;
+  /** Counts `unsubscribe` calls: who came before the last one holds nothing any more. */
+  #generation = 0;
+
+  constructor(name: string, connection: Connection) {
+    this.name = name;
+    this.#connection = connection;
+    this.presence = new Members(this);
+  }
+
+  get state(): ChannelState {
+    return this.#state;
+  }
+
+  get error(): RealtimeError | null {
+    return this.#error;
+  }
+
+  get position(): Position | null {
+    return this.#connection.position(this.name) ?? this.tracker.position ?? null;
+  }
+
+  get userId(): string | null {
+    return this.#connection.status.userId;
+  }
+
+  /** Whether a new machine has to subscribe to it. */
+  get isWanted(): boolean {
+    return !this.isJoinedByServer && this.#state !== 'failed' && this.#state !== 'closed';
+  }
+
+  /** Whether somebody listens, or did a moment ago. */
+  get isUsed(): boolean {
+    return this.#users > 0 || this.#linger !== undefined;
+  }
+
+  on(event: string, handler: (data: never, meta: Meta) => void, options: SubscribeOptions = {}): Unsubscribe {
+    return this.#listen(() => this.#messages.add(event, handler), options);
+  }
+
+  onState(
+    handler: (state: ChannelState, previous: ChannelState, error: RealtimeError | null) => void,
+    options: AbortOptions = {},
+  ): Unsubscribe {
+    return this.#listen(() => this.#changes.add('state', handler), options);
+  }
+
+  onGap(handler: (gap: Gap) => void, options: AbortOptions = {}): Unsubscribe {
+    return this.#listen(() => this.#changes.add('gap', handler), options);
+  }
+
+  once(event: string, options: WaitOptions = {}): Promise<Message<never>> {
+    return this.#wait(options, `no "${event}" came in time`, (resolve) =>
+      this.#messages.add(event, (data: never, meta: Meta) => resolve(message(data, meta))),
+    );
+  }
+
+  messages(event: string | readonly string[], options: MessagesOptions = {}): MessageQueue {
+    this.#connection.checkOpen();
+    const { signal } = options;
+    const off: (() => void)[] = [];
+    const queue = new MessageQueue(options, () => off.forEach((remove) => remove()));
+    if (signal?.aborted) {
+      queue.end(null);
+      return queue;
+    }
+    const push = (data: unknown, meta: Meta) => queue.push(message(data, meta));
+    for (const name of typeof event === 'string' ? [event] : new Set(event)) {
+      off.push(this.#messages.add(name, push));
+    }
+    off.push(this.#changes.add('end', (error: RealtimeError | null) => queue.end(error)));
+    off.push(whenAborted(signal, () => queue.end(null)));
+    off.push(this.retain());
+    return queue;
+  }
+
+  [Symbol.asyncIterator](): MessageQueue {
+    return this.messages('*');
+  }
+
+  async publish(
+    event: string,
+    data: unknown,
+    options: PublishOptions = {},
+  ): Promise<{ position: Position | null }> {
+    const json = encode(data);
+    const key = options.key ?? this.#connection.makeKey();
+    const reply = await this.ask((machine) => machine.publish(this.name, event, json, key), options.signal);
+    return { position: reply.position ?? null };
+  }
+
+  async history(options: HistoryOptions = {}): Promise<History<Record<string, never>>> {
+    const { since, limit, signal } = options;
+    const reply = await this.ask((machine) => machine.history(this.name, since, limit), signal);
+    const messages = (reply.events ?? []).map((event) => ({
+      channel: this.name,
+      event: event.event,
+      data: event.data as never,
+      id: event.eventId,
+      offset: event.offset,
+      epoch: event.epoch,
+      recovered: true,
+      from: event.userId === undefined ? undefined : { id: event.userId },
+    }));
+    return { messages, position: reply.position ?? null };
+  }
+
+  async ready(options: WaitOptions = {}): Promise<this> {
+    await this.#wait<void>(options, 'the server did not confirm the subscription in time', (resolve) => {
+      if (this.#state === 'subscribed') {
+        resolve();
+      }
+      return this.#changes.add('state', (state: ChannelState) => state === 'subscribed' && resolve());
+    });
+    return this;
+  }
+
+  unsubscribe(): void {
+    this.#generation += 1;
+    this.#users = 0;
+    this.#leave(null);
+    this.#messages.clear();
+    this.#changes.clear();
+    this.presence.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.unsubscribe();
+  }
+
+  /** Sends a command about this channel. */
+  ask(send: (machine: Machine) => number, signal: AbortSignal | undefined): Promise<MachineReply> {
+    return this.#connection.ask(send, signal);
+  }
+
+  /** One more who wants the channel; returns what takes that back. */
+  retain(options?: SubscribeOptions): () => void {
+    this.#connection.checkOpen();
+    const generation = this.#generation;
+    this.#users += 1;
+    clearTimeout(this.#linger);
+    this.#linger = undefined;
+    if (this.#state === 'idle' || this.#state === 'failed' || this.#state === 'closed') {
+      this.#options = options ?? {};
+      this.#connection.activate(this);
+    }
+    return () => {
+      if (generation !== this.#generation) {
+        return;
+      }
+      this.#users -= 1;
+      if (this.#users === 0) {
+        this.#linger = setTimeout(() => this.#leave(null), this.#connection.linger);
+      }
+    };
+  }
+
+  /** How a machine is told to subscribe: from where it stands, else from where the first listener wanted to begin. */
+  subscription(): SubscriptionOptions {
+    const { since, rewind, data } = this.#options;
+    const position = this.tracker.position ?? since;
+    const options: SubscriptionOptions = {};
+    if (position !== undefined) {
+      options.since = position;
+    } else if (rewind !== undefined) {
+      options.rewind = rewind;
+    }
+    if (data !== undefined) {
+      options.data = encode(data);
+    }
+    return options;
+  }
+
+  /** The machine, or the connection in its place, has news about the state. */
+  become(state: ChannelState, error: RealtimeError | null): void {
+    const previous = this.#state;
+    if (state === previous && error === null) {
+      return;
+    }
+    this.#state = state;
+    this.#error = error;
+    if (state !== 'subscribed') {
+      this.presence.suspend();
+    }
+    this.#changes.emit('state', state, previous, error);
+    if (state === 'failed' || state === 'closed') {
+      this.tracker.forget();
+      this.#changes.emit('end', error);
+    }
+  }
+
+  receive(data: unknown, meta: Meta): void {
+    this.#messages.dispatch(meta.event, data, meta);
+    if (this.#messages.has('*')) {
+      this.#messages.dispatch('*', data, meta);
+    }
+  }
+
+  missed(gap: Gap): void {
+    this.#changes.emit('gap', gap);
+  }
+
+  /** The machine is gone. What it had of a channel without positions is lost. */
+  interrupt(): void {
+    if (this.#state === 'subscribed') {
+      this.#hasLost ||= this.tracker.position === undefined;
+    }
+    if (this.isWanted || this.isJoinedByServer) {
+      this.become('suspended', null);
+    }
+  }
+
+  /** Subscribed again. */
+  resumed(): void {
+    if (this.#hasLost) {
+      this.#hasLost = false;
+      this.#connection.missed({ channel: this.name, kind: 'gap', from: null, to: null, reason: 'away' });
+    }
+  }
+
+  /** The client is closed. */
+  end(error: RealtimeError): void {
+    this.#leave(error);
+  }
+
+  #leave(error: RealtimeError | null): void {
+    clearTimeout(this.#linger);
+    this.#linger = undefined;
+    if (!this.isJoinedByServer) {
+      this.tracker.forget();
+      this.#hasLost = false;
+      this.#connection.deactivate(this);
+      this.become('idle', null);
+      this.presence.forget();
+    }
+    this.#changes.emit('end', error);
+  }
+
+  #listen(add: () => () => void, options: SubscribeOptions): Unsubscribe {
+    this.#connection.checkOpen();
+    if (options.signal?.aborted) {
+      return nothingToEnd();
+    }
+    const remove = add();
+    const release = this.retain(options);
+    const end = () => {
+      remove();
+      release();
+    };
+    return unsubscriber(end, options.signal);
+  }
+
+  /** Waits for something that the channel will say, as long as it can. */
+  #wait<T>(
+    { signal, timeout }: WaitOptions,
+    lateText: string,
+    listen: (resolve: (value: T) => void) => () => void,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(aborted(signal));
+        return;
+      }
+      const off: (() => void)[] = [];
+      let isOver = false;
+      const until = (remove: () => void) => (isOver ? remove() : off.push(remove));
+      const settle = (act: () => void) => {
+        isOver = true;
+        for (const remove of off.splice(0)) {
+          remove();
+        }
+        act();
+      };
+      const fail = (error: RealtimeError) => settle(() => reject(error));
+      until(this.retain());
+      until(whenAborted(signal, () => fail(aborted(signal as AbortSignal))));
+      if (timeout !== undefined) {
+        const late = new RealtimeError('timeout', lateText, { channel: this.name, retryable: true });
+        const timer = setTimeout(() => fail(late), timeout);
+        until(() => clearTimeout(timer));
+      }
+      const ended = new RealtimeError('closed', 'the subscription ended', { channel: this.name });
+      until(this.#changes.add('end', (error: RealtimeError | null) => fail(error ?? ended)));
+      until(listen((value) => settle(() => resolve(value))));
+    });
+  }
+}
+
+function message(data: unknown, meta: Meta): Message<never> {
+  return { ...meta, data: data as never };
+}
+
+/** JSON text of a payload. */
+export function encode(data: unknown): string {
+  const json: string | undefined = JSON.stringify(data ?? null);
+  if (json === undefined) {
+    throw new RealtimeError('bad-argument', 'a payload must be something that JSON can say');
+  }
+  return json;
+}

@@ -1,0 +1,24 @@
+/** The default entry: the module is inside, and nothing has to be fetched or copied. */
+
+import { instantiate } from 'fanfare:glue';
+import { inflate } from '../inflate.js';
+import { RealtimeClient } from '../realtime.js';
+import type { ClientOptions, DefaultChannels, WasmInput } from '../types.js';
+import { ModuleLoader } from '../wasm.js';
+
+export * from '../index.js';
+
+const loader = /* @__PURE__ */ new ModuleLoader(() => inflate(WASM_BASE64));
+const runtime = { load: () => loader.load(), instantiate };
+
+/** One connection to a Fanfare server, with all its channels. */
+export class Realtime<Channels = DefaultChannels> extends RealtimeClient<Channels> {
+  constructor(url: string | URL, options: ClientOptions = {}) {
+    super(url, options, runtime);
+  }
+}
+
+/** Loads the WebAssembly module ahead of the first connection. Nobody has to. */
+export async function init(wasm?: WasmInput | Promise<WasmInput>): Promise<void> {
+  await loader.load(wasm);
+}

@@ -1,0 +1,38 @@
+/** The entries by which JavaScript gets into the module; everything else is called from inside of them. */
+const ENTRY = /^(machine_|__wbg_machine_free|wasm_bindgen__convert__closures|__wbindgen_destroy_closure)/;
+
+/** Stands for what an entry would have returned: the glue reads it as "no error". */
+const NOTHING: readonly unknown[] = [];
+
+type Entry = (...values: unknown[]) => unknown;
+
+/**
+ * The exports of an instance, such that whatever escapes from it ends it: after a trap its memory cannot be trusted, so
+ * `trapped` is called once and nothing gets in any more. What a method means to throw does not come this way.
+ */
+export function guard(exports: WebAssembly.Exports, trapped: (cause: unknown) => void): WebAssembly.Exports {
+  let isDead = false;
+  const guarded: WebAssembly.Exports = {};
+  for (const [name, value] of Object.entries(exports)) {
+    guarded[name] = value;
+    if (!ENTRY.test(name)) {
+      continue;
+    }
+    const enter = value as Entry;
+    guarded[name] = (...values: unknown[]): unknown => {
+      if (isDead) {
+        return NOTHING;
+      }
+      try {
+        return enter(...values);
+      } catch (cause) {
+        if (!isDead) {
+          isDead = true;
+          trapped(cause);
+        }
+        return NOTHING;
+      }
+    };
+  }
+  return guarded;
+}

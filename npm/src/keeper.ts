@@ -1,0 +1,122 @@
+import { RealtimeError } from './errors.js';
+import { guard } from './guard.js';
+import type { Machine, MachineClass } from './seam.js';
+
+/** Makes an instance of the module, with memory of its own. */
+export type Instantiate = (
+  module: WebAssembly.Module,
+  guard: (exports: WebAssembly.Exports) => WebAssembly.Exports,
+) => MachineClass;
+
+/** What a keeper is made with. */
+export interface Keeping {
+  load(): Promise<WebAssembly.Module>;
+  instantiate: Instantiate;
+  create(Machine: MachineClass): Machine;
+  /** There is a machine now that knows nothing yet; `isNew` is false when it replaces one that trapped. */
+  began(machine: Machine, isNew: boolean): void;
+  /** The machine trapped and is gone. */
+  lost(cause: unknown): void;
+  /** There is no machine, and none will come unless `start` is called again. */
+  failed(error: RealtimeError): void;
+}
+
+/** Loads the machine when it is needed, and replaces it when its instance traps. */
+export class Keeper {
+  readonly #keeping: Keeping;
+  #machine: Machine | null = null;
+  #module: WebAssembly.Module | null = null;
+  #isLoading = false;
+  #isClosed = false;
+  #traps: number[] = [];
+
+  constructor(keeping: Keeping) {
+    this.#keeping = keeping;
+  }
+
+  get machine(): Machine | null {
+    return this.#machine;
+  }
+
+  /** Sees to it that there will be a machine. */
+  start(): void {
+    if (this.#machine !== null || this.#isLoading || this.#isClosed) {
+      return;
+    }
+    this.#isLoading = true;
+    this.#keeping
+      .load()
+      .then((module) => {
+        this.#module = module;
+        this.#begin(true);
+      })
+      .catch((error: unknown) => this.#fail(error));
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#machine?.close();
+    this.#machine = null;
+  }
+
+  #begin(isNew: boolean): void {
+    this.#isLoading = false;
+    if (this.#isClosed || this.#module === null) {
+      return;
+    }
+    // The instance may trap before it has been handed out.
+    const instance: { machine: Machine | null; isDead: boolean } = { machine: null, isDead: false };
+    const trapped = (cause: unknown) => {
+      instance.isDead = true;
+      if (instance.machine === null || instance.machine === this.#machine) {
+        this.#trapped(cause);
+      }
+    };
+    const Machine = this.#keeping.instantiate(this.#module, (exports) => guard(exports, trapped));
+    const machine = this.#keeping.create(Machine);
+    instance.machine = machine;
+    if (!instance.isDead) {
+      this.#machine = machine;
+      this.#keeping.began(machine, isNew);
+    }
+  }
+
+  #trapped(cause: unknown): void {
+    this.#machine = null;
+    if (this.#isClosed) {
+      return;
+    }
+    const now = Date.now();
+    this.#traps = [...this.#traps.filter((time) => now - time < TRAPS_WITHIN), now];
+    this.#keeping.lost(cause);
+    if (this.#traps.length > TRAPS_MAX) {
+      this.#traps = [];
+      this.#fail(new RealtimeError('internal', 'the client stopped working again and again', { cause }));
+      return;
+    }
+    this.#isLoading = true;
+    // What is on the stack belongs to the instance that is gone: the next one begins after it.
+    queueMicrotask(() => {
+      try {
+        this.#begin(false);
+      } catch (error) {
+        this.#fail(error);
+      }
+    });
+  }
+
+  #fail(error: unknown): void {
+    this.#isLoading = false;
+    const known =
+      error instanceof RealtimeError
+        ? error
+        : new RealtimeError('internal', 'the client could not be started', { cause: error });
+    if (!this.#isClosed) {
+      this.#keeping.failed(known);
+    }
+  }
+}
+
+/** Something that traps each time must not do so for ever. */
+const TRAPS_MAX = 3;
+const TRAPS_WITHIN = 60_000;

@@ -1,0 +1,332 @@
+import type { RealtimeError } from './errors.js';
+import type { Position } from './seam.js';
+
+/**
+ * The place to say once what your channels carry:
+ * `declare module '@fanfare/client' { interface Register { channels: MyChannels } }`.
+ */
+// biome-ignore lint: an empty interface is what module augmentation needs.
+export interface Register {}
+
+/** The registered channels, or any. */
+export type DefaultChannels = Register extends { channels: infer Channels } ? Channels : AnyChannels;
+
+/** What one channel carries. */
+export interface ChannelDefinition {
+  /** Payloads by event, from the server. */
+  events?: object;
+  /** Payloads by event that clients may publish; the same as `events` when absent. */
+  publish?: object;
+  /** What is known about a member. */
+  member?: unknown;
+}
+
+/** Channels of which nothing is known. */
+export interface AnyChannels {
+  [name: string]: { events: Record<string, any>; publish: Record<string, any>; member: any };
+}
+
+/** The definition of the channel with this name; anything for a name that is not declared. */
+export type DefinitionOf<Channels, Name extends string> = Name extends keyof Channels ? Channels[Name] : AnyChannels[string];
+export type EventsOf<Definition> = Definition extends { events: infer Events } ? Events : Record<string, unknown>;
+export type PublishOf<Definition> = Definition extends { publish: infer Publish } ? Publish : EventsOf<Definition>;
+export type MemberOf<Definition> = Definition extends { member: infer Info } ? Info : unknown;
+export type Key<T> = keyof T & string;
+
+/** Ends what it was returned for; calling it again does nothing. Works with `using`. */
+export type Unsubscribe = (() => void) & Disposable;
+
+/**
+ * - `idle`: never asked to connect
+ * - `connecting`: on the way to the first connection
+ * - `reconnecting`: lost, on the way back
+ * - `offline`: the network is gone or the page sleeps; no timer runs
+ * - `disconnected`: ended by the application
+ * - `failed`: ended for good; only `connect()` tries again
+ */
+export type ConnectionState = 'idle' | 'connecting' | 'connected' | 'reconnecting' | 'offline' | 'disconnected' | 'failed';
+
+/** The connection's state and how it came about. */
+export interface ConnectionStatus {
+  readonly state: ConnectionState;
+  readonly previous: ConnectionState;
+  readonly socketId: string | null;
+  /** Who the server says this is. */
+  readonly userId: string | null;
+  /** How many attempts have failed since the last healthy connection. */
+  readonly attempt: number;
+  /** When the next attempt is made, as `Date.now()` counts. */
+  readonly retryAt: number | null;
+  /** Whether this connection follows an earlier one. */
+  readonly resumed: boolean;
+  readonly error: RealtimeError | null;
+  /** The close code, where there was one. */
+  readonly code: number | null;
+  readonly reason: string | null;
+}
+
+/**
+ * - `idle`: nobody listens
+ * - `suspended`: wanted, but there is no connection; position and members are kept
+ * - `failed`: refused; a new listener, or `ready()`, asks again
+ * - `closed`: ended by the server; a new listener, or `ready()`, asks again
+ */
+export type ChannelState = 'idle' | 'authorizing' | 'subscribing' | 'subscribed' | 'suspended' | 'failed' | 'closed';
+
+/** Where a message stands and where it comes from. */
+export interface Meta {
+  readonly channel: string;
+  readonly event: string;
+  /** The id of the bus event it came from. */
+  readonly id: string | undefined;
+  /** Its number in the channel's history, on channels that keep one. */
+  readonly offset: number | undefined;
+  readonly epoch: string | undefined;
+  /** Whether it was published while this client was away, or before it came. */
+  readonly recovered: boolean;
+  /** Who sent it, on messages from other clients. */
+  readonly from: { readonly id: string } | undefined;
+}
+
+/** A message with its payload. */
+export interface Message<Data = unknown, Event extends string = string> extends Meta {
+  readonly event: Event;
+  readonly data: Data;
+}
+
+/** A message of any of these events. */
+export type AnyMessage<Events> = { [Event in Key<Events>]: Message<Events[Event], Event> }[Key<Events>];
+
+/** Messages were missed: reload what depends on them. */
+export interface Gap {
+  readonly channel: string;
+  /** `reset`: the channel's history began anew. */
+  readonly kind: 'gap' | 'reset';
+  /** The first offset that is missing, where it is known. */
+  readonly from: number | null;
+  /** The last one. */
+  readonly to: number | null;
+  readonly reason: string;
+}
+
+/** Something to look at while developing. Tokens are left out. */
+export interface DebugEvent {
+  /** As `Date.now()` counts. */
+  readonly time: number;
+  readonly kind: 'frame-in' | 'frame-out' | 'state' | 'channel' | 'error' | 'restart';
+  readonly detail: unknown;
+}
+
+export interface AbortOptions {
+  /** Ends it. */
+  signal?: AbortSignal | undefined;
+}
+
+export interface WaitOptions extends AbortOptions {
+  /** Milliseconds until it is given up; without it there is no end. */
+  timeout?: number | undefined;
+}
+
+/** Where a subscription begins. They count for the first listener of a channel; later ones join it. */
+export interface SubscribeOptions extends AbortOptions {
+  /** Everything after this position, such as one kept from an earlier visit. */
+  since?: Position | undefined;
+  /** The last so many messages first. */
+  rewind?: number | undefined;
+  /** A hint about the member that nobody signed, on presence channels. */
+  data?: unknown;
+}
+
+export interface PublishOptions extends AbortOptions {
+  /** Within ten minutes, the same key on the same channel publishes once. */
+  key?: string | undefined;
+}
+
+export interface MessagesOptions extends AbortOptions {
+  /** How many messages may wait to be taken: 1024. */
+  buffer?: number | undefined;
+  /** What happens then: the loop throws (the default), or the oldest are forgotten. */
+  overflow?: 'error' | 'drop-oldest' | undefined;
+}
+
+export interface HistoryOptions extends AbortOptions {
+  /** Only messages after this position; otherwise the newest. */
+  since?: Position | undefined;
+  limit?: number | undefined;
+}
+
+/** Past messages, oldest first. */
+export interface History<Events> {
+  readonly messages: readonly AnyMessage<Events>[];
+  /** Where the channel stood after them. */
+  readonly position: Position | null;
+}
+
+/** Who is in a presence channel. */
+export interface Member<Info = unknown> {
+  readonly id: string;
+  readonly info: Info;
+}
+
+export interface PresenceEvents<Info> {
+  /** All members: after a subscription, and when they had to be asked for again. */
+  sync: [members: ReadonlyMap<string, Member<Info>>];
+  join: [member: Member<Info>];
+  /** `reason` in the server's words. */
+  leave: [member: Member<Info>, reason: string | null];
+}
+
+/** The members of a presence channel, known while somebody listens to the channel. */
+export interface Presence<Info = unknown> {
+  /** By id. Not changed: each change makes a new map. */
+  readonly members: ReadonlyMap<string, Member<Info>>;
+  /** The member that this connection's user is. */
+  readonly me: Member<Info> | null;
+  /** How many there are; may exceed the size of `members`, which the server caps. */
+  readonly count: number;
+  /** Whether `members` is up to date; false while the connection is away. */
+  readonly synced: boolean;
+  on<Event extends keyof PresenceEvents<Info>>(
+    event: Event,
+    handler: (...values: PresenceEvents<Info>[Event]) => void,
+    options?: AbortOptions,
+  ): Unsubscribe;
+  /** Asks the server, also without a subscription. */
+  fetch(options?: AbortOptions): Promise<{ members: readonly Member<Info>[]; count: number }>;
+  /** For `useSyncExternalStore`: called after each change of `members`. */
+  subscribe(onChange: () => void): () => void;
+  /** For `useSyncExternalStore`: `members`. */
+  getSnapshot(): ReadonlyMap<string, Member<Info>>;
+}
+
+/**
+ * A channel. There is one per name, shared by everybody who asks for it.
+ *
+ * The subscription begins with the first listener, iterator or `ready()` and ends about a second after the last is gone.
+ */
+export interface Channel<Definition = AnyChannels[string], Name extends string = string>
+  extends AsyncIterable<AnyMessage<EventsOf<Definition>>>,
+    Disposable {
+  readonly name: Name;
+  readonly state: ChannelState;
+  /** Why it is in this state, when something went wrong. */
+  readonly error: RealtimeError | null;
+  /** Where the subscription stands, on channels with history. */
+  readonly position: Position | null;
+  readonly presence: Presence<MemberOf<Definition>>;
+  /** Listens to one event, or to all of them (`'*'`). */
+  on<Event extends Key<EventsOf<Definition>>>(
+    event: Event,
+    handler: (data: EventsOf<Definition>[Event], meta: Meta) => void,
+    options?: AbortOptions,
+  ): Unsubscribe;
+  on(
+    event: '*',
+    handler: (data: EventsOf<Definition>[Key<EventsOf<Definition>>], meta: Meta) => void,
+    options?: AbortOptions,
+  ): Unsubscribe;
+  onState(
+    handler: (state: ChannelState, previous: ChannelState, error: RealtimeError | null) => void,
+    options?: AbortOptions,
+  ): Unsubscribe;
+  onGap(handler: (gap: Gap) => void, options?: AbortOptions): Unsubscribe;
+  /** The next message of this event. */
+  once<Event extends Key<EventsOf<Definition>>>(
+    event: Event,
+    options?: WaitOptions,
+  ): Promise<Message<EventsOf<Definition>[Event], Event>>;
+  /** Messages for `for await`; an abort ends the loop. Listening begins with this call. */
+  messages<Event extends Key<EventsOf<Definition>>>(
+    event: Event | readonly Event[],
+    options?: MessagesOptions,
+  ): AsyncIterableIterator<Message<EventsOf<Definition>[Event], Event>>;
+  /** Resolves when the server has it. Waits for a connection, at most as long as `queue.ttl` says. */
+  publish<Event extends Key<PublishOf<Definition>>>(
+    event: Event,
+    data: PublishOf<Definition>[Event],
+    options?: PublishOptions,
+  ): Promise<{ position: Position | null }>;
+  history(options?: HistoryOptions): Promise<History<EventsOf<Definition>>>;
+  /** Resolves when the server has confirmed the subscription. */
+  ready(options?: WaitOptions): Promise<this>;
+  /** Ends the subscription for everybody: removes all listeners, ends all loops. */
+  unsubscribe(): void;
+}
+
+/** What a client tells. */
+export interface ClientEvents {
+  status: [status: ConnectionStatus];
+  connected: [connection: { socketId: string; resumed: boolean }];
+  disconnected: [why: { code: number | null; reason: string | null; willReconnect: boolean }];
+  /** Messages of a channel were missed. */
+  gap: [gap: Gap];
+  /** Whatever went wrong, also in a channel. */
+  error: [error: RealtimeError];
+}
+
+/** A channel token that is wanted. */
+export interface AuthRequest {
+  readonly channel: string;
+  readonly socketId: string;
+  readonly reason: 'subscribe' | 'resubscribe' | 'expired';
+  /** Fires when the answer is no longer wanted. */
+  readonly signal: AbortSignal;
+}
+
+/** What an auth endpoint answers. */
+export interface AuthResult {
+  auth: string;
+  channel_data?: string;
+}
+
+/** Who is asked for channel tokens. */
+export interface AuthEndpoint {
+  /** By default the socket's own address with `/auth` behind it. */
+  endpoint?: string | URL | undefined;
+  headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>) | undefined;
+  /** `include` by default. */
+  credentials?: 'omit' | 'same-origin' | 'include' | undefined;
+  /** Milliseconds: 10 000. */
+  timeout?: number | undefined;
+}
+
+/** Gives a token, or nothing to stay anonymous. An `UnauthorizedError` is final, any other error is tried again. */
+export type TokenProvider = (context: {
+  reason: 'connect' | 'expiring' | 'rejected';
+}) => string | null | undefined | Promise<string | null | undefined>;
+
+/** A class like the browser's own `WebSocket`. */
+export type WebSocketClass = new (url: string, protocols: string[]) => object;
+
+/** What the WebAssembly module can be made of: itself, its bytes, a response with them, or where to fetch it. */
+export type WasmInput = WebAssembly.Module | BufferSource | Response | URL | string;
+
+/** The options of a client; all times in milliseconds. */
+export interface ClientOptions {
+  /** Connect at once: true. */
+  autoConnect?: boolean | undefined;
+  /** Who this is; a function is asked before each connection and again before the token ends. */
+  token?: string | TokenProvider | undefined;
+  /** Where tokens for private and presence channels come from. Without it the server knows who may subscribe. */
+  auth?: AuthEndpoint | ((request: AuthRequest) => AuthResult | Promise<AuthResult>) | undefined;
+  /** Full jitter between 0 and `min · 2ⁿ`, at most `max`: 500, 20 000; healthy after `resetAfter`: 5 000. */
+  backoff?: { min?: number; max?: number; resetAfter?: number } | undefined;
+  /** Until the server has greeted: 10 000. */
+  handshakeTimeout?: number | undefined;
+  /** Until a command is answered: 10 000. */
+  ackTimeout?: number | undefined;
+  /** Until a ping is answered: 10 000. */
+  pongTimeout?: number | undefined;
+  /** The same after a wake-up: 5 000. */
+  probeTimeout?: number | undefined;
+  /** What may wait for a connection: 128 commands, 1 MiB, each 30 000. */
+  queue?: { max?: number; bytes?: number; ttl?: number } | undefined;
+  /** How long a channel without listeners stays subscribed: 1 000. */
+  linger?: number | undefined;
+  /** Whether online, offline, visibility and page cache events count: true. */
+  lifecycle?: boolean | undefined;
+  /** The class to use; Node 20 has none of its own, the one of the `ws` package will do. */
+  WebSocket?: WebSocketClass | undefined;
+  /** Told of everything, or `true` for the console. */
+  debug?: boolean | ((event: DebugEvent) => void) | undefined;
+}
