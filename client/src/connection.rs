@@ -334,8 +334,11 @@ impl<P: Payload> Client<P> {
     pub(crate) fn identified(&mut self, user: Option<UserId>, now: Millis) {
         if let Some(session) = self.connection.session_mut()
             && user.is_some()
+            && user != session.user_id
         {
             session.user_id = user;
+            self.status.previous = self.status.state;
+            self.emit(Event::Connection(self.status.clone()));
         }
         self.start_channels(now);
     }

@@ -303,6 +303,7 @@ fn logging_in_keeps_the_connection_and_logging_out_does_not() {
     pair.expect(&["> authenticate mine"]);
     let id = pair.id("authenticate");
     pair.say(authenticated(id, "ann", None));
+    pair.expect(&["connection connected"]);
     assert_eq!(pair.client.user_id(), Some(&user("ann")));
     pair.input(Input::SetToken(None));
     pair.expect(&["close 1000", "connection reconnecting", "open 0"]);
