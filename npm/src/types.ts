@@ -305,7 +305,7 @@ export type WasmInput = WebAssembly.Module | BufferSource | Response | URL | str
 export interface ClientOptions {
   /** Connect at once: true. */
   autoConnect?: boolean | undefined;
-  /** Who this is; a function is asked before each connection and again before the token ends. */
+  /** Who this is; a function is asked for the first connection, before the token ends, and when it is refused. */
   token?: string | TokenProvider | undefined;
   /** Where tokens for private and presence channels come from. Without it the server knows who may subscribe. */
   auth?: AuthEndpoint | ((request: AuthRequest) => AuthResult | Promise<AuthResult>) | undefined;
