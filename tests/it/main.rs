@@ -9,6 +9,7 @@ mod frames;
 mod handle;
 mod identity;
 mod limits;
+mod native_client;
 mod origins;
 mod presence;
 mod raw_browser;
