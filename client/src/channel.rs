@@ -2,8 +2,7 @@
 
 use fanfare_protocol::{ChannelKind, ChannelName};
 
-use crate::event::ChannelState;
-use crate::io::{AuthReason, Payload};
+use crate::io::{AuthReason, ChannelState, Payload};
 use crate::options::SubscribeOptions;
 use crate::recovery::Stream;
 use crate::time::Millis;

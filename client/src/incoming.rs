@@ -6,8 +6,7 @@ use fanfare_protocol::{
 };
 
 use crate::client::Client;
-use crate::event::Event;
-use crate::io::Payload;
+use crate::io::{Event, Payload};
 use crate::loss::server_error;
 use crate::presence::Synced;
 use crate::recovery::{Follows, Liveness};

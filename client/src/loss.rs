@@ -5,8 +5,7 @@ use fanfare_protocol::{Code, Disconnect, Disposition, ErrorMessage};
 use crate::client::Client;
 use crate::connection::{Connection, NORMAL};
 use crate::error::ClientError;
-use crate::event::{ConnectionState, ConnectionStatus, Event};
-use crate::io::Payload;
+use crate::io::{ConnectionState, ConnectionStatus, Event, Payload};
 use crate::time::Millis;
 
 /// The server has said goodbye.

@@ -12,6 +12,7 @@ mod limits;
 mod native_client;
 mod origins;
 mod presence;
+mod random;
 mod raw_browser;
 mod recovery;
 mod shutdown;

@@ -1,4 +1,6 @@
-//! A TCP proxy that can cut and stall what runs through it.
+//! A TCP proxy that can cut and stall what runs through it, or tamper with one event.
+
+mod fault;
 
 use std::collections::HashMap;
 use std::io;
@@ -12,6 +14,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::fault::Fault;
+use self::fault::Saboteur;
+
 /// A TCP proxy in front of a server. Ends when it is dropped, and cuts everything then.
 #[derive(Debug)]
 pub struct Proxy {
@@ -24,6 +29,7 @@ struct Shared {
     target: Mutex<SocketAddr>,
     links: Mutex<Links>,
     is_stalled: watch::Sender<bool>,
+    fault: Mutex<Option<(Fault, usize)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -62,6 +68,7 @@ impl Proxy {
             target: Mutex::new(target),
             links: Mutex::default(),
             is_stalled: watch::Sender::new(false),
+            fault: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -93,6 +100,13 @@ impl Proxy {
     /// Holds back, or lets go on, what runs in both directions.
     pub fn stall(&self, is_stalled: bool) {
         self.shared.is_stalled.send_replace(is_stalled);
+    }
+
+    /// Has the next WebSocket connection lose, double, delay or alter an event, once `spared` events have passed.
+    ///
+    /// It must not be one that batches: a frame is taken for one event.
+    pub fn plant(&self, fault: Fault, spared: usize) {
+        *lock(&self.shared.fault) = Some((fault, spared));
     }
 
     fn cut_where(&self, is_meant: impl Fn(&str) -> bool) -> usize {
@@ -139,17 +153,17 @@ async fn run(mut near: TcpStream, shared: Arc<Shared>) {
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let cut = shared.stop.child_token();
     let id = shared.open(cut.clone());
-    {
+    let ended = {
         let (near_read, near_write) = near.split();
         let (far_read, far_write) = far.split();
         let up = copy(near_read, far_write, &shared, None);
         let down = copy(far_read, near_write, &shared, Some(id));
         tokio::select! {
-            () = cut.cancelled() => {}
-            _ = async { tokio::join!(up, down) } => {}
+            () = cut.cancelled() => None,
+            ended = async { tokio::try_join!(up, down) } => ended.ok(),
         }
-    }
-    if cut.is_cancelled() {
+    };
+    if ended.is_none() {
         // A reset in both directions: neither side learns more than that the other one is gone.
         let _ = (near.set_zero_linger(), far.set_zero_linger());
     }
@@ -166,6 +180,8 @@ async fn copy(
     let mut is_stalled = shared.is_stalled.subscribe();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut head = Vec::new();
+    let fault = link.and_then(|_| lock(&shared.fault).take());
+    let mut saboteur = fault.map(|(fault, spared)| Saboteur::new(fault, spared));
     loop {
         // The sender lives in `shared`: the wait cannot fail.
         let _ = is_stalled.wait_for(|is_stalled| !is_stalled).await;
@@ -183,7 +199,10 @@ async fn copy(
             }
         }
         let _ = is_stalled.wait_for(|is_stalled| !is_stalled).await;
-        to.write_all(&buffer[..count]).await?;
+        match &mut saboteur {
+            Some(saboteur) => to.write_all(&saboteur.pass(&buffer[..count])).await?,
+            None => to.write_all(&buffer[..count]).await?,
+        }
     }
 }
 

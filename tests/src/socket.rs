@@ -80,37 +80,36 @@ impl Door {
     /// # Errors
     /// The server's answer when it does not switch protocols.
     pub async fn open(&self) -> Result<Socket, Response<Option<Vec<u8>>>> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        self.open_on(stream).await
+        match self.attempt().await {
+            Ok(socket) => Ok(socket),
+            Err(Error::Http(response)) => Err(*response),
+            Err(error) => panic!("no handshake: {error}"),
+        }
     }
 
-    /// Shakes hands on a connection that is there already.
+    /// Shakes hands, if there is anybody.
     ///
     /// # Errors
-    /// As [`Door::open`].
-    pub async fn open_on(&self, stream: TcpStream) -> Result<Socket, Response<Option<Vec<u8>>>> {
-        stream.set_nodelay(true).unwrap();
+    /// Whatever went wrong.
+    pub async fn attempt(&self) -> Result<Socket, Error> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
         let url = format!("ws://{}{}", self.address, self.path);
-        let mut request = url.into_client_request().unwrap();
+        let mut request = url.into_client_request()?;
         for (name, value) in &self.headers {
             request.headers_mut().append(name, value.clone());
         }
         let shaking = tokio_tungstenite::client_async(request, stream);
-        match within("a handshake", shaking).await {
-            Ok((stream, response)) => {
-                let subprotocol = response.headers().get("sec-websocket-protocol");
-                Ok(Socket {
-                    stream,
-                    waiting: VecDeque::new(),
-                    closed: None,
-                    frames: 0,
-                    subprotocol: subprotocol.map(|name| name.to_str().unwrap().to_owned()),
-                    id: String::new(),
-                })
-            }
-            Err(Error::Http(response)) => Err(*response),
-            Err(error) => panic!("no handshake: {error}"),
-        }
+        let (stream, response) = within("a handshake", shaking).await?;
+        let subprotocol = response.headers().get("sec-websocket-protocol");
+        Ok(Socket {
+            stream,
+            waiting: VecDeque::new(),
+            closed: None,
+            frames: 0,
+            subprotocol: subprotocol.map(|name| name.to_str().unwrap().to_owned()),
+            id: String::new(),
+        })
     }
 
     /// Shakes hands and takes `connected`, and the confirmation of the personal channel when the handshake says who it is.

@@ -30,7 +30,6 @@
 
 mod driver;
 mod handle;
-mod listeners;
 mod options;
 mod payload;
 mod queue;

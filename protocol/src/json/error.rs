@@ -11,11 +11,11 @@ use crate::position::PositionError;
 /// A frame, or one message of a batch, that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
-pub struct DecodeError<E = DecodeProblem> {
+pub struct DecodeError {
     /// The message's `id`, where it has one that can be read.
     pub id: Option<u64>,
     /// What is wrong with it.
-    pub problem: E,
+    pub problem: DecodeProblem,
 }
 
 /// What is wrong with a frame.

@@ -3,8 +3,8 @@
 use crate::json::error::{DecodeError, DecodeProblem};
 use crate::json::field::Field;
 use crate::json::value::{
-    Object, ProblemOf, Reader, Value, epoch, flag, item, items, name, number, number_u16,
-    number_u32, object, position, tag, text,
+    Object, Reader, Value, epoch, flag, item, items, name, number, number_u16, number_u32, object,
+    position, tag, text,
 };
 use crate::message::{
     Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
@@ -18,17 +18,14 @@ use crate::name::ChannelName;
 pub fn read_messages<V: Value, P>(
     frame: V,
     payload: fn(V) -> P,
-) -> Vec<Result<ServerMessage<P>, DecodeError<V::Problem>>> {
+) -> Vec<Result<ServerMessage<P>, DecodeError>> {
     let values = match frame.items() {
         Some(values) => values,
         None => vec![frame],
     };
     let read = |value: V| match value.object() {
         Some(object) => read_message(&object, payload),
-        None => Err(DecodeError {
-            id: None,
-            problem: DecodeProblem::NotAnObject.into(),
-        }),
+        None => Err(DecodeProblem::NotAnObject.into()),
     };
     values.into_iter().map(read).collect()
 }
@@ -41,7 +38,7 @@ pub fn read_messages<V: Value, P>(
 pub fn read_message<O: Object, P>(
     object: &O,
     payload: fn(O::Value) -> P,
-) -> Result<ServerMessage<P>, DecodeError<ProblemOf<O>>> {
+) -> Result<ServerMessage<P>, DecodeError> {
     let fields = Reader::new(object);
     message(&fields, payload).map_err(|problem| DecodeError {
         id: fields.optional(Field::Id, number).unwrap_or(None),
@@ -52,7 +49,7 @@ pub fn read_message<O: Object, P>(
 fn message<O: Object, P>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<ServerMessage<P>, ProblemOf<O>> {
+) -> Result<ServerMessage<P>, DecodeProblem> {
     fields.kind(Field::Type, |kind| {
         Ok(match kind {
             "event" => {
@@ -74,7 +71,7 @@ fn message<O: Object, P>(
                 timestamp: fields.required(Field::Timestamp, number)?,
             },
             "disconnect" => ServerMessage::Disconnect(disconnect(fields)?),
-            _ => return Err(DecodeProblem::UnknownType.into()),
+            _ => return Err(DecodeProblem::UnknownType),
         })
     })
 }
@@ -83,7 +80,7 @@ fn event<O: Object, P>(
     fields: &Reader<'_, O>,
     channel: ChannelName,
     payload: fn(O::Value) -> P,
-) -> Result<Event<P>, ProblemOf<O>> {
+) -> Result<Event<P>, DecodeProblem> {
     Ok(Event {
         channel,
         event: fields.required(Field::Event, name)?,
@@ -100,7 +97,7 @@ fn events<V: Value, P>(
     list: &[V],
     channel: &ChannelName,
     payload: fn(V) -> P,
-) -> Result<Vec<Event<P>>, V::Problem> {
+) -> Result<Vec<Event<P>>, DecodeProblem> {
     let read = |value: &V| {
         let fields = item(value, Field::Events)?;
         event(
@@ -112,7 +109,7 @@ fn events<V: Value, P>(
     list.iter().map(read).collect()
 }
 
-fn members<V: Value, P>(list: &[V], payload: fn(V) -> P) -> Result<Vec<Member<P>>, V::Problem> {
+fn members<V: Value, P>(list: &[V], payload: fn(V) -> P) -> Result<Vec<Member<P>>, DecodeProblem> {
     let read = |value: &V| {
         let object = item(value, Field::Members)?;
         let fields = Reader::within(&object, Field::Members);
@@ -127,14 +124,14 @@ fn members<V: Value, P>(list: &[V], payload: fn(V) -> P) -> Result<Vec<Member<P>
 fn presence<O: Object, P>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<Presence<P>, ProblemOf<O>> {
+) -> Result<Presence<P>, DecodeProblem> {
     Ok(Presence {
         count: fields.required(Field::Count, number)?,
         members: members(&fields.required(Field::Members, items)?, payload)?,
     })
 }
 
-fn connected<O: Object>(fields: &Reader<'_, O>) -> Result<Connected, ProblemOf<O>> {
+fn connected<O: Object>(fields: &Reader<'_, O>) -> Result<Connected, DecodeProblem> {
     Ok(Connected {
         socket_id: fields.required(Field::SocketId, name)?,
         user_id: fields.optional(Field::UserId, name)?,
@@ -148,7 +145,7 @@ fn connected<O: Object>(fields: &Reader<'_, O>) -> Result<Connected, ProblemOf<O
 fn reply<O: Object, P>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<Reply<P>, ProblemOf<O>> {
+) -> Result<Reply<P>, DecodeProblem> {
     let history = match fields.optional(Field::Events, items)? {
         Some(list) if !list.is_empty() => {
             let channel = fields.required(Field::Channel, name)?;
@@ -172,7 +169,7 @@ fn reply<O: Object, P>(
     })
 }
 
-fn error<O: Object>(fields: &Reader<'_, O>) -> Result<ErrorMessage, ProblemOf<O>> {
+fn error<O: Object>(fields: &Reader<'_, O>) -> Result<ErrorMessage, DecodeProblem> {
     Ok(ErrorMessage {
         id: fields.optional(Field::Id, number)?,
         code: fields.required(Field::Code, number_u16)?,
@@ -185,7 +182,7 @@ fn error<O: Object>(fields: &Reader<'_, O>) -> Result<ErrorMessage, ProblemOf<O>
 fn subscription_succeeded<O: Object, P>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<SubscriptionSucceeded<P>, ProblemOf<O>> {
+) -> Result<SubscriptionSucceeded<P>, DecodeProblem> {
     let channel = fields.required(Field::Channel, name)?;
     let missed = match fields.optional(Field::Events, items)? {
         Some(list) => events(&list, &channel, payload)?,
@@ -210,7 +207,7 @@ fn subscription_succeeded<O: Object, P>(
 
 fn subscription_error<O: Object>(
     fields: &Reader<'_, O>,
-) -> Result<SubscriptionError, ProblemOf<O>> {
+) -> Result<SubscriptionError, DecodeProblem> {
     Ok(SubscriptionError {
         id: fields.optional(Field::Id, number)?,
         channel: fields.required(Field::Channel, name)?,
@@ -220,7 +217,7 @@ fn subscription_error<O: Object>(
     })
 }
 
-fn unsubscribed<O: Object>(fields: &Reader<'_, O>) -> Result<Unsubscribed, ProblemOf<O>> {
+fn unsubscribed<O: Object>(fields: &Reader<'_, O>) -> Result<Unsubscribed, DecodeProblem> {
     Ok(Unsubscribed {
         id: fields.optional(Field::Id, number)?,
         channel: fields.required(Field::Channel, name)?,
@@ -229,7 +226,7 @@ fn unsubscribed<O: Object>(fields: &Reader<'_, O>) -> Result<Unsubscribed, Probl
     })
 }
 
-fn skipped<O: Object>(fields: &Reader<'_, O>) -> Result<Skipped, ProblemOf<O>> {
+fn skipped<O: Object>(fields: &Reader<'_, O>) -> Result<Skipped, DecodeProblem> {
     Ok(Skipped {
         channel: fields.required(Field::Channel, name)?,
         offset: fields.required(Field::Offset, number)?,
@@ -238,7 +235,7 @@ fn skipped<O: Object>(fields: &Reader<'_, O>) -> Result<Skipped, ProblemOf<O>> {
     })
 }
 
-fn gap<O: Object>(fields: &Reader<'_, O>) -> Result<Gap, ProblemOf<O>> {
+fn gap<O: Object>(fields: &Reader<'_, O>) -> Result<Gap, DecodeProblem> {
     Ok(Gap {
         channel: fields.required(Field::Channel, name)?,
         from: fields.optional(Field::From, number)?,
@@ -247,7 +244,7 @@ fn gap<O: Object>(fields: &Reader<'_, O>) -> Result<Gap, ProblemOf<O>> {
     })
 }
 
-fn reset<O: Object>(fields: &Reader<'_, O>) -> Result<Reset, ProblemOf<O>> {
+fn reset<O: Object>(fields: &Reader<'_, O>) -> Result<Reset, DecodeProblem> {
     Ok(Reset {
         channel: fields.required(Field::Channel, name)?,
         position: fields.required(Field::Position, position)?,
@@ -255,7 +252,7 @@ fn reset<O: Object>(fields: &Reader<'_, O>) -> Result<Reset, ProblemOf<O>> {
     })
 }
 
-fn disconnect<O: Object>(fields: &Reader<'_, O>) -> Result<Disconnect, ProblemOf<O>> {
+fn disconnect<O: Object>(fields: &Reader<'_, O>) -> Result<Disconnect, DecodeProblem> {
     Ok(Disconnect {
         code: fields.required(Field::Code, number_u16)?,
         reason: fields.required(Field::Reason, text)?,

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use fanfare_protocol::json::{
-    DecodeProblem, Field, Object, Value, decode_messages, encode_batch, encode_message,
-    read_messages,
+    Field, Object, Value, decode_messages, encode_batch, encode_message, read_messages,
 };
 use fanfare_protocol::{Code, RawJson, ServerMessage};
 use proptest::collection::vec;
@@ -19,7 +18,6 @@ struct Parsed(serde_json::Value);
 
 impl Value for Parsed {
     type Object = Self;
-    type Problem = DecodeProblem;
 
     fn object(&self) -> Option<Self> {
         self.0.is_object().then(|| self.clone())
