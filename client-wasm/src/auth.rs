@@ -7,12 +7,13 @@ use std::rc::Rc;
 
 use fanfare_client::{AuthReason, ChannelAuthReply, Input};
 use fanfare_protocol::{ChannelName, SocketId};
-use gloo_net::http::{Headers, Request, Response};
+use gloo_net::http::{Request, Response};
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{AbortController, AbortSignal, RequestCredentials};
 
 use crate::bridge::{Fields, date_now, parse_json};
+use crate::convert::socket_text;
 use crate::drain::Driver;
 
 /// Something that JavaScript will have an answer to.
@@ -152,26 +153,26 @@ async fn post(
     headers: Answer<Result<web_sys::Headers, JsValue>>,
     request: AuthRequest,
 ) -> Option<Response> {
-    let headers = Headers::from_raw(headers.await.ok()?);
-    headers.set("content-type", "application/json");
+    let headers = headers.await.ok()?;
+    headers.set("content-type", "application/json").ok()?;
     // Neither a socket id nor a channel name holds a character that JSON escapes.
     let body = [
         "{\"socket_id\":\"",
-        &request.socket_id.to_string(),
+        &socket_text(request.socket_id),
         "\",\"channel\":\"",
         request.channel.as_str(),
         "\"}",
     ]
     .concat();
-    Request::post(&endpoint.url)
-        .headers(headers)
-        .credentials(endpoint.credentials)
-        .abort_signal(Some(&request.signal))
-        .body(body)
-        .ok()?
-        .send()
-        .await
-        .ok()
+    let init = web_sys::RequestInit::new();
+    init.set_method("POST");
+    init.set_headers(&headers);
+    init.set_credentials(endpoint.credentials);
+    init.set_signal(Some(&request.signal));
+    init.set_body(&body.into());
+    // Not through its builder, which takes the address apart and puts it together again.
+    let request = web_sys::Request::new_with_str_and_init(&endpoint.url, &init).ok()?;
+    Request::from(request).send().await.ok()
 }
 
 async fn read_response(response: &Response) -> ChannelAuthReply {

@@ -4,7 +4,9 @@ use fanfare_client::{
     AuthReason, ChannelState, ClientError, ConnectionState, ConnectionStatus, GapReason,
     TokenReason,
 };
-use fanfare_protocol::{ChannelName, Epoch, Event, Member, Position, Reply, UserId};
+use fanfare_protocol::{
+    ChannelName, Epoch, Event, Member, NameError, Position, Reply, SocketId, UserId,
+};
 use wasm_bindgen::JsValue;
 
 use crate::bridge::Fields;
@@ -60,7 +62,7 @@ pub(crate) fn status(status: &ConnectionStatus, user: Option<&UserId>, clock: &C
     fields.set("previous", connection_state(status.previous));
     fields.set("attempt", status.attempt);
     fields.set("resumed", status.resumed);
-    let socket_id = status.socket_id.map(|id| id.to_string());
+    let socket_id = status.socket_id.map(socket_text);
     fields.set_some("socketId", socket_id);
     fields.set_some("userId", user.map(UserId::as_str));
     fields.set_some("retryAt", status.retry_at.map(|at| clock.date(at)));
@@ -73,9 +75,9 @@ pub(crate) fn status(status: &ConnectionStatus, user: Option<&UserId>, clock: &C
 
 pub(crate) fn position(position: Position) -> Fields {
     let fields = Fields::new();
-    fields.set("epoch", position.epoch.to_string());
+    fields.set("epoch", hexadecimal(position.epoch.0.into(), 1));
     fields.set("offset", number(position.offset));
-    fields.set("tag", position.tag.to_string());
+    fields.set("tag", hexadecimal(position.tag.0.into(), 1));
     fields
 }
 
@@ -129,7 +131,7 @@ fn events(events: Vec<Event<Data>>, mut epoch: Option<Epoch>) -> js_sys::Array {
         fields.set("data", event.data.0);
         fields.set_some("offset", event.offset.map(number));
         let epoch = epoch.filter(|_| event.offset.is_some());
-        fields.set_some("epoch", epoch.map(|epoch| epoch.to_string()));
+        fields.set_some("epoch", epoch.map(epoch_text));
         fields.set_some("userId", event.user_id.as_ref().map(user_value));
         fields.set_some("eventId", event.event_id);
         list.push(&fields);
@@ -143,6 +145,36 @@ pub(crate) fn channel_value(channel: &ChannelName) -> JsValue {
 
 pub(crate) fn user_value(user: &UserId) -> JsValue {
     USERS.with(|names| names.value(user.as_str()))
+}
+
+pub(crate) fn socket_text(id: SocketId) -> String {
+    hexadecimal(id.bits(), 32)
+}
+
+pub(crate) fn epoch_text(epoch: Epoch) -> String {
+    hexadecimal(epoch.0.into(), 1)
+}
+
+/// What `format!("{number:0width$x}")` gives, without the machinery of `format!`.
+fn hexadecimal(number: u128, width: u32) -> String {
+    let digits = (128 - number.leading_zeros()).div_ceil(4).max(width);
+    let digit = |place: u32| char::from_digit((number >> (4 * place)) as u32 & 15, 16);
+    (0..digits).rev().filter_map(digit).collect()
+}
+
+/// A sentence about a name that is none, as its `Display` has it, without the machinery of formatting.
+pub(crate) fn name_problem(problem: &NameError) -> String {
+    match problem {
+        NameError::Empty { what } => ["the ", what, " must not be empty"].concat(),
+        NameError::TooLong { what, .. } => ["the ", what, " is too long"].concat(),
+        NameError::BadCharacter {
+            what, character, ..
+        } => {
+            let shown = character.encode_utf8(&mut [0; 4]).to_owned();
+            ["the ", what, " must not contain `", &shown, "`"].concat()
+        }
+        _ => "this is no name".to_owned(),
+    }
 }
 
 /// Exact up to 2^53, which no number of the protocol exceeds.

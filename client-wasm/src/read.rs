@@ -55,10 +55,26 @@ impl Frame {
         let read = read_messages(Json::from(frame), |payload| Data(payload.value));
         let known = read.into_iter().filter_map(|message| match message {
             Ok(message) => Some(Some(message)),
-            Err(error) if error.problem == DecodeProblem::UnknownType => None,
+            Err(error) if error.problem == Problem::UnknownType => None,
             Err(_) => Some(None),
         });
         Self::Messages(known.collect())
+    }
+}
+
+/// Why a message is left out or cannot be read. Nobody reads more about it, and so no more is kept.
+#[derive(PartialEq, Eq)]
+enum Problem {
+    UnknownType,
+    Unreadable,
+}
+
+impl From<DecodeProblem> for Problem {
+    fn from(problem: DecodeProblem) -> Self {
+        match problem {
+            DecodeProblem::UnknownType => Self::UnknownType,
+            _ => Self::Unreadable,
+        }
     }
 }
 
@@ -85,6 +101,7 @@ impl From<JsValue> for Json {
 
 impl Value for Json {
     type Object = JsonObject;
+    type Problem = Problem;
 
     fn object(&self) -> Option<JsonObject> {
         self.value

@@ -5,7 +5,8 @@ use fanfare_protocol::Command;
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::error::ClientError;
-use crate::io::{Event, Output, Payload, TokenReply};
+use crate::event::Event;
+use crate::io::{Output, Payload, TokenReply};
 use crate::time::Millis;
 use crate::token::Refreshing;
 

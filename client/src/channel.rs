@@ -2,7 +2,8 @@
 
 use fanfare_protocol::{ChannelKind, ChannelName};
 
-use crate::io::{AuthReason, ChannelState, Payload};
+use crate::event::ChannelState;
+use crate::io::{AuthReason, Payload};
 use crate::options::SubscribeOptions;
 use crate::recovery::Stream;
 use crate::time::Millis;

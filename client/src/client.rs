@@ -11,7 +11,8 @@ use fanfare_protocol::{
 use crate::backoff::Random;
 use crate::channel::{Channel, Phase};
 use crate::connection::Connection;
-use crate::io::{ChannelState, ConnectionStatus, Event, Input, Output, Payload};
+use crate::event::{ChannelState, ConnectionStatus, Event};
+use crate::io::{Input, Output, Payload};
 use crate::loss::Goodbye;
 use crate::options::Options;
 use crate::requests::Requests;

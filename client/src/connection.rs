@@ -4,7 +4,8 @@ use fanfare_protocol::{Code, Command, Connected, PROTOCOL_VERSION, SocketId, Use
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::io::{ConnectionState, Event, Output, Payload};
+use crate::event::{ConnectionState, Event};
+use crate::io::{Output, Payload};
 use crate::loss::Loss;
 use crate::time::Millis;
 
@@ -43,13 +44,13 @@ pub(crate) enum Connection {
 pub(crate) struct Session {
     pub(crate) socket_id: SocketId,
     pub(crate) user_id: Option<UserId>,
-    ping_interval: u64,
-    heard: Millis,
-    ping: Ping,
+    pub(crate) ping_interval: u64,
+    pub(crate) heard: Millis,
+    pub(crate) ping: Ping,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Ping {
+pub(crate) enum Ping {
     /// The silence is measured at this time; a message does not move it, so that a busy connection arms no timers.
     CheckAt(Millis),
     /// Asked for a sign of life, which must come until then.
@@ -64,7 +65,7 @@ impl Connection {
         }
     }
 
-    const fn session_mut(&mut self) -> Option<&mut Session> {
+    pub(crate) const fn session_mut(&mut self) -> Option<&mut Session> {
         match self {
             Self::Authenticating { session, .. } | Self::Open { session, .. } => Some(session),
             _ => None,
@@ -243,7 +244,7 @@ impl<P: Payload> Client<P> {
         self.ping(until);
     }
 
-    fn ping(&mut self, until: Millis) {
+    pub(crate) fn ping(&mut self, until: Millis) {
         let Some(session) = self.connection.session_mut() else {
             return;
         };
@@ -374,48 +375,6 @@ impl<P: Payload> Client<P> {
         self.was_connected = true;
         self.start_channels(now);
         self.flush(now);
-    }
-}
-
-/// Time.
-impl<P: Payload> Client<P> {
-    /// Does what is due; what is overdue fails only when `may_fail`.
-    pub(crate) fn tick_connection(&mut self, may_fail: bool, now: Millis) {
-        if let Connection::Waiting { until } = self.connection
-            && until <= now
-        {
-            self.begin(now);
-            return;
-        }
-        if self.goodbye_deadline().is_some_and(|until| until <= now) {
-            self.close(NORMAL, "");
-            self.closed(NORMAL, String::new(), now);
-            return;
-        }
-        if may_fail && self.connection.deadline().is_some_and(|until| until <= now) {
-            let (error, code) = match self.connection {
-                Connection::Open { .. } => (ClientError::PingTimeout, Code::STALE),
-                _ => (ClientError::HandshakeTimeout, Code::AUTHENTICATION_TIMEOUT),
-            };
-            self.close(code.number(), code.text());
-            self.lose(Loss::retry(error), now);
-            return;
-        }
-        self.measure_silence(now);
-    }
-
-    fn measure_silence(&mut self, now: Millis) {
-        let Some(session) = self.connection.session_mut() else {
-            return;
-        };
-        let silent_at = session.heard + session.ping_interval;
-        match session.ping {
-            Ping::CheckAt(at) if at <= now && silent_at <= now => {
-                self.ping(now + self.options.pong_timeout);
-            }
-            Ping::CheckAt(at) if at <= now => session.ping = Ping::CheckAt(silent_at),
-            _ => {}
-        }
     }
 }
 

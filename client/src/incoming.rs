@@ -6,7 +6,8 @@ use fanfare_protocol::{
 };
 
 use crate::client::Client;
-use crate::io::{Event, Payload};
+use crate::event::Event;
+use crate::io::Payload;
 use crate::loss::server_error;
 use crate::presence::Synced;
 use crate::recovery::{Follows, Liveness};

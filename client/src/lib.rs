@@ -64,11 +64,12 @@
 //! What comes out is what the protocol promises: on a channel with history every message once and in order, over any number of
 //! connections, or an [`Event::Gap`] or [`Event::Reset`] in between. Everything that waits is bounded and has a deadline.
 //!
-//! Modules in reading order: [`io`] (everything that goes in and comes out), [`client`], [`options`], [`error`], [`time`], and
-//! with the feature `native` the tokio client.
+//! Modules in reading order: [`io`] (everything that goes in and comes out), [`event`] (what the application is told),
+//! [`client`], [`options`], [`error`], [`time`], and with the feature `native` the tokio client.
 
 pub mod client;
 pub mod error;
+pub mod event;
 pub mod io;
 #[cfg(feature = "native")]
 pub mod native;
@@ -80,6 +81,7 @@ mod backoff;
 mod channel;
 mod connection;
 mod incoming;
+mod joining;
 mod loss;
 mod presence;
 mod recovery;
@@ -90,10 +92,12 @@ mod token;
 
 pub use client::Client;
 pub use error::ClientError;
+pub use event::{
+    ChannelState, ChannelStatus, ConnectionState, ConnectionStatus, Event, Gap, GapReason, Message,
+    Reset,
+};
 pub use io::{
-    AuthReason, ChannelAuthReply, ChannelState, ChannelStatus, ConnectionState, ConnectionStatus,
-    Event, Gap, GapReason, Input, Message, Output, Payload, RequestId, Reset, TokenReason,
-    TokenReply,
+    AuthReason, ChannelAuthReply, Input, Output, Payload, RequestId, TokenReason, TokenReply,
 };
 pub use options::{Backoff, Options, QueueLimits, SubscribeOptions};
 pub use time::Millis;

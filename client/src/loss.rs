@@ -5,7 +5,8 @@ use fanfare_protocol::{Code, Disconnect, Disposition, ErrorMessage};
 use crate::client::Client;
 use crate::connection::{Connection, NORMAL};
 use crate::error::ClientError;
-use crate::io::{ConnectionState, ConnectionStatus, Event, Payload};
+use crate::event::{ConnectionState, ConnectionStatus, Event};
+use crate::io::Payload;
 use crate::time::Millis;
 
 /// The server has said goodbye.

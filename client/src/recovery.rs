@@ -7,7 +7,8 @@ use fanfare_protocol::{
 };
 
 use crate::error::ClientError;
-use crate::io::{Event, Gap, GapReason, Message, Output, Payload, Reset};
+use crate::event::{Event, Gap, GapReason, Message, Reset};
+use crate::io::{Output, Payload};
 use crate::presence::{Change, Members};
 
 /// Where a subscription stands and who is there.

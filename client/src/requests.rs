@@ -5,7 +5,8 @@ use fanfare_protocol::{ChannelName, Code, Command, ErrorMessage, IdempotencyKey,
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::io::{Event, Input, Output, Payload, RequestId};
+use crate::event::Event;
+use crate::io::{Input, Output, Payload, RequestId};
 use crate::loss::server_error;
 use crate::options::QueueLimits;
 use crate::time::Millis;

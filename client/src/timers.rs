@@ -1,8 +1,13 @@
 //! Time: what is due, who is late, and when to look again.
 
+use fanfare_protocol::Code;
+
 use crate::channel::Channel;
 use crate::client::Client;
+use crate::connection::{Connection, NORMAL, Ping};
+use crate::error::ClientError;
 use crate::io::Payload;
+use crate::loss::Loss;
 use crate::time::Millis;
 
 impl<P: Payload> Client<P> {
@@ -92,6 +97,48 @@ impl<P: Payload> Client<P> {
         let step = self.connection.next_step_at();
         let others = [deadline, refresh, again, step, self.goodbye_deadline()];
         channels.chain(others.into_iter().flatten()).min()
+    }
+}
+
+/// The connection's own timers.
+impl<P: Payload> Client<P> {
+    /// Does what is due; what is overdue fails only when `may_fail`.
+    fn tick_connection(&mut self, may_fail: bool, now: Millis) {
+        if let Connection::Waiting { until } = self.connection
+            && until <= now
+        {
+            self.begin(now);
+            return;
+        }
+        if self.goodbye_deadline().is_some_and(|until| until <= now) {
+            self.close(NORMAL, "");
+            self.closed(NORMAL, String::new(), now);
+            return;
+        }
+        if may_fail && self.connection.deadline().is_some_and(|until| until <= now) {
+            let (error, code) = match self.connection {
+                Connection::Open { .. } => (ClientError::PingTimeout, Code::STALE),
+                _ => (ClientError::HandshakeTimeout, Code::AUTHENTICATION_TIMEOUT),
+            };
+            self.close(code.number(), code.text());
+            self.lose(Loss::retry(error), now);
+            return;
+        }
+        self.measure_silence(now);
+    }
+
+    fn measure_silence(&mut self, now: Millis) {
+        let Some(session) = self.connection.session_mut() else {
+            return;
+        };
+        let silent_at = session.heard + session.ping_interval;
+        match session.ping {
+            Ping::CheckAt(at) if at <= now && silent_at <= now => {
+                self.ping(now + self.options.pong_timeout);
+            }
+            Ping::CheckAt(at) if at <= now => session.ping = Ping::CheckAt(silent_at),
+            _ => {}
+        }
     }
 }
 

@@ -219,7 +219,7 @@ impl ChannelName {
     /// users never share a channel (`auth0|7` has `user:auth0=7C7`).
     #[must_use]
     pub fn user(user: &UserId) -> Self {
-        Self(format!("user:{}", channel_safe(user.as_str())).into())
+        Self(["user:", &channel_safe(user.as_str())].concat().into())
     }
 
     /// The channel of a chat, `chat:<id>`.

@@ -136,7 +136,7 @@ impl JsHost {
             &EVENTS.with(|names| names.value(message.event.as_str())),
             message.data.0,
             position.map(|position| number(position.offset)),
-            position.map(|position| position.epoch.to_string()),
+            position.map(|position| convert::epoch_text(position.epoch)),
             message.user_id.as_ref().map(user_value),
             message.event_id,
             message.recovered,
@@ -236,7 +236,7 @@ impl Host for JsHost {
         let authorize = self.authorize.as_ref()?;
         let fields = Fields::new();
         fields.set("channel", channel_value(&request.channel));
-        fields.set("socketId", request.socket_id.to_string());
+        fields.set("socketId", convert::socket_text(request.socket_id));
         fields.set("reason", convert::auth_reason(request.reason));
         fields.set("signal", request.signal.clone());
         let answer = self.ask(Some(authorize), &fields);

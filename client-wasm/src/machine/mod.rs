@@ -225,6 +225,7 @@ fn content(
 }
 
 fn named<T: std::str::FromStr<Err = NameError>>(text: &str) -> Result<T, JsValue> {
-    text.parse()
-        .map_err(|problem: NameError| js_sys::TypeError::new(&problem.to_string()).into())
+    text.parse().map_err(|problem: NameError| {
+        js_sys::TypeError::new(&convert::name_problem(&problem)).into()
+    })
 }

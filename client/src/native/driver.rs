@@ -3,27 +3,25 @@
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_protocol::json::{DecodeProblem, decode_messages};
 use fanfare_protocol::{ChannelName, RawJson, Reply, SocketId};
 use http::Request;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::io::{
-    AuthReason, ChannelAuthReply, ChannelState, ConnectionStatus, Event, Input, Output, RequestId,
-    TokenReason, TokenReply,
-};
+use crate::event::{ConnectionStatus, Event};
+use crate::io::{AuthReason, ChannelAuthReply, Input, Output, RequestId, TokenReason, TokenReply};
 use crate::options::SubscribeOptions;
 use crate::time::Millis;
 
+use super::listeners::Listeners;
 use super::options::{ChannelAuthRequest, NativeOptions};
-use super::queue::{Listener, Queue, is_final};
+use super::queue::Listener;
 use super::socket::{Received, Socket};
 
 /// What a handle asks of the task.
@@ -80,10 +78,7 @@ struct Driver {
     closing: JoinSet<()>,
     requests: HashMap<RequestId, Answer>,
     next_request: u64,
-    queues: Vec<Arc<Queue>>,
-    /// Channels whose listeners have heard that it is over: the machine need not keep them.
-    failed: Vec<ChannelName>,
-    listener_gone: Arc<Notify>,
+    listeners: Listeners,
     status: watch::Sender<ConnectionStatus>,
 }
 
@@ -94,6 +89,7 @@ pub(super) fn start(
     orders: mpsc::Receiver<Order>,
 ) -> (JoinHandle<()>, watch::Receiver<ConnectionStatus>) {
     let machine = Client::new(options.machine_options(), seed());
+    let listeners = Listeners::new(options.subscription_events_max);
     let (status, watched) = watch::channel(machine.status().clone());
     let driver = Driver {
         machine,
@@ -109,9 +105,7 @@ pub(super) fn start(
         closing: JoinSet::new(),
         requests: HashMap::new(),
         next_request: 0,
-        queues: Vec::new(),
-        failed: Vec::new(),
-        listener_gone: Arc::new(Notify::new()),
+        listeners,
         status,
     };
     (tokio::spawn(driver.run(orders)), watched)
@@ -156,7 +150,7 @@ impl Driver {
             received = socket => Turn::Received(received),
             Some(done) = self.jobs.join_next() => Turn::Done(done.ok()),
             Some(_) = self.closing.join_next() => Turn::Done(None),
-            () = self.listener_gone.notified() => Turn::ListenerGone,
+            () = self.listeners.one_gone() => Turn::ListenerGone,
             () = timer => Turn::TimedOut,
         }
     }
@@ -195,15 +189,7 @@ impl Driver {
         reply: oneshot::Sender<Listener>,
     ) {
         let state = self.machine.channel_state(&channel);
-        let state = if is_final(state) {
-            ChannelState::Suspended
-        } else {
-            state
-        };
-        let events_max = self.options.subscription_events_max;
-        let queue = Arc::new(Queue::new(channel.clone(), events_max, state));
-        self.queues.push(Arc::clone(&queue));
-        let listener = Listener::new(queue, Arc::clone(&self.listener_gone));
+        let listener = self.listeners.add(channel.clone(), state);
         self.input(Input::Subscribe { channel, options });
         // A caller that has gone drops the listener, and that ends the subscription.
         let _ = reply.send(listener);
@@ -211,15 +197,8 @@ impl Driver {
 
     /// Unsubscribes from channels that nobody listens to any more.
     fn drop_abandoned(&mut self) {
-        let gone: Vec<Arc<Queue>> = (self.queues)
-            .extract_if(.., |queue| queue.is_abandoned())
-            .collect();
-        for queue in gone {
-            let channel = queue.channel();
-            if !self.queues.iter().any(|other| other.channel() == channel) {
-                let channel = channel.clone();
-                self.input(Input::Unsubscribe { channel });
-            }
+        for channel in self.listeners.take_abandoned() {
+            self.input(Input::Unsubscribe { channel });
         }
     }
 
@@ -275,7 +254,7 @@ impl Driver {
         while let Some(output) = self.machine.poll_output() {
             self.act(output);
         }
-        if let Some(channel) = self.failed.pop() {
+        if let Some(channel) = self.listeners.take_failed() {
             self.input(Input::Unsubscribe { channel });
         }
     }
@@ -363,75 +342,28 @@ impl Driver {
     }
 
     fn tell(&mut self, event: Event<RawJson>) {
-        let channel = match &event {
+        match event {
             Event::Connection(status) => {
-                self.status.send_replace(status.clone());
-                return;
+                self.status.send_replace(status);
             }
-            Event::RequestDone { request, .. } => {
-                let reply = self.requests.remove(request);
-                if let (Event::RequestDone { result, .. }, Some(reply)) = (event, reply) {
+            Event::RequestDone { request, result } => {
+                if let Some(reply) = self.requests.remove(&request) {
                     // A caller that has gone does not want the answer.
                     let _ = reply.send(result);
                 }
-                return;
             }
             Event::Error(error) => {
                 if let Some(on_error) = &self.options.on_error {
-                    on_error(error);
+                    on_error(&error);
                 }
-                return;
             }
-            Event::Channel(status) => {
-                let channel = status.channel.clone();
-                let state = status.state;
-                self.push(&channel, event);
-                if is_final(state) {
-                    self.end(&channel, state);
-                }
-                return;
-            }
-            Event::Message(message) => &message.channel,
-            Event::Gap(gap) => &gap.channel,
-            Event::Reset(reset) => &reset.channel,
-            Event::Sync { channel, .. }
-            | Event::Joined { channel, .. }
-            | Event::Left { channel, .. } => channel,
-        };
-        let channel = channel.clone();
-        self.push(&channel, event);
-    }
-
-    fn push(&self, channel: &ChannelName, event: Event<RawJson>) {
-        let mut queues = (self.queues.iter()).filter(|queue| queue.channel() == channel);
-        let Some(mut queue) = queues.next() else {
-            return;
-        };
-        for next in queues {
-            queue.push(event.clone());
-            queue = next;
+            event => self.listeners.tell(event),
         }
-        queue.push(event);
-    }
-
-    fn end(&mut self, channel: &ChannelName, state: ChannelState) {
-        if state == ChannelState::Failed {
-            self.failed.push(channel.clone());
-        }
-        self.queues.retain(|queue| {
-            let is_other = queue.channel() != channel;
-            if !is_other {
-                queue.end();
-            }
-            is_other
-        });
     }
 
     async fn finish(mut self) {
         self.input(Input::Disconnect);
-        for queue in self.queues.drain(..) {
-            queue.end();
-        }
+        self.listeners.end_all();
         self.jobs.shutdown().await;
         while self.closing.join_next().await.is_some() {}
     }

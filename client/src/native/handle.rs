@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite;
 
 use crate::error::ClientError;
-use crate::io::{ChannelState, ConnectionState, ConnectionStatus, Event, Input, RequestId};
+use crate::event::{ChannelState, ConnectionState, ConnectionStatus, Event};
+use crate::io::{Input, RequestId};
 use crate::options::SubscribeOptions;
 
 use super::driver::{self, Order};

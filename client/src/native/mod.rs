@@ -30,6 +30,7 @@
 
 mod driver;
 mod handle;
+mod listeners;
 mod options;
 mod payload;
 mod queue;

@@ -8,7 +8,7 @@ use fanfare_protocol::{ChannelName, Position, RawJson};
 use tokio::sync::{Notify, watch};
 
 use crate::error::ClientError;
-use crate::io::{ChannelState, ChannelStatus, Event, Gap, GapReason};
+use crate::event::{ChannelState, ChannelStatus, Event, Gap, GapReason};
 
 /// Between the driver, which fills it, and one subscription, which drains it.
 #[derive(Debug)]

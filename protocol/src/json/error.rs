@@ -11,11 +11,11 @@ use crate::position::PositionError;
 /// A frame, or one message of a batch, that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
-pub struct DecodeError {
+pub struct DecodeError<E = DecodeProblem> {
     /// The message's `id`, where it has one that can be read.
     pub id: Option<u64>,
     /// What is wrong with it.
-    pub problem: DecodeProblem,
+    pub problem: E,
 }
 
 /// What is wrong with a frame.

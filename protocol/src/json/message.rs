@@ -3,8 +3,8 @@
 use crate::json::error::{DecodeError, DecodeProblem};
 use crate::json::field::Field;
 use crate::json::value::{
-    Object, Reader, Value, epoch, flag, item, items, name, number, number_u16, number_u32, object,
-    position, tag, text,
+    Object, ProblemOf, Reader, Value, epoch, flag, item, items, name, number, number_u16,
+    number_u32, object, position, tag, text,
 };
 use crate::message::{
     Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
@@ -18,14 +18,17 @@ use crate::name::ChannelName;
 pub fn read_messages<V: Value, P>(
     frame: V,
     payload: fn(V) -> P,
-) -> Vec<Result<ServerMessage<P>, DecodeError>> {
+) -> Vec<Result<ServerMessage<P>, DecodeError<V::Problem>>> {
     let values = match frame.items() {
         Some(values) => values,
         None => vec![frame],
     };
     let read = |value: V| match value.object() {
         Some(object) => read_message(&object, payload),
-        None => Err(DecodeProblem::NotAnObject.into()),
+        None => Err(DecodeError {
+            id: None,
+            problem: DecodeProblem::NotAnObject.into(),
+        }),
     };
     values.into_iter().map(read).collect()
 }
@@ -38,7 +41,7 @@ pub fn read_messages<V: Value, P>(
 pub fn read_message<O: Object, P>(
     object: &O,
     payload: fn(O::Value) -> P,
-) -> Result<ServerMessage<P>, DecodeError> {
+) -> Result<ServerMessage<P>, DecodeError<ProblemOf<O>>> {
     let fields = Reader::new(object);
     message(&fields, payload).map_err(|problem| DecodeError {
         id: fields.optional(Field::Id, number).unwrap_or(None),
@@ -49,7 +52,7 @@ pub fn read_message<O: Object, P>(
 fn message<O: Object, P>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<ServerMessage<P>, DecodeProblem> {
+) -> Result<ServerMessage<P>, ProblemOf<O>> {
     fields.kind(Field::Type, |kind| {
         Ok(match kind {
             "event" => {
@@ -71,7 +74,7 @@ fn message<O: Object, P>(
                 timestamp: fields.required(Field::Timestamp, number)?,
             },
             "disconnect" => ServerMessage::Disconnect(disconnect(fields)?),
-            _ => return Err(DecodeProblem::UnknownType),
+            _ => return Err(DecodeProblem::UnknownType.into()),
         })
     })
 }
@@ -80,7 +83,7 @@ fn event<O: Object, P>(
     fields: &Reader<'_, O>,
     channel: ChannelName,
     payload: fn(O::Value) -> P,
-) -> Result<Event<P>, DecodeProblem> {
+) -> Result<Event<P>, ProblemOf<O>> {
     Ok(Event {
         channel,
         event: fields.required(Field::Event, name)?,
@@ -97,7 +100,7 @@ fn events<V: Value, P>(
     list: &[V],
     channel: &ChannelName,
     payload: fn(V) -> P,
-) -> Result<Vec<Event<P>>, DecodeProblem> {
+) -> Result<Vec<Event<P>>, V::Problem> {
     let read = |value: &V| {
         let fields = item(value, Field::Events)?;
         event(
@@ -109,7 +112,7 @@ fn events<V: Value, P>(
     list.iter().map(read).collect()
 }
 
-fn members<V: Value, P>(list: &[V], payload: fn(V) -> P) -> Result<Vec<Member<P>>, DecodeProblem> {
+fn members<V: Value, P>(list: &[V], payload: fn(V) -> P) -> Result<Vec<Member<P>>, V::Problem> {
     let read = |value: &V| {
         let object = item(value, Field::Members)?;
         let fields = Reader::within(&object, Field::Members);
@@ -124,14 +127,14 @@ fn members<V: Value, P>(list: &[V], payload: fn(V) -> P) -> Result<Vec<Member<P>
 fn presence<O: Object, P>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<Presence<P>, DecodeProblem> {
+) -> Result<Presence<P>, ProblemOf<O>> {
     Ok(Presence {
         count: fields.required(Field::Count, number)?,
         members: members(&fields.required(Field::Members, items)?, payload)?,
     })
 }
 
-fn connected<O: Object>(fields: &Reader<'_, O>) -> Result<Connected, DecodeProblem> {
+fn connected<O: Object>(fields: &Reader<'_, O>) -> Result<Connected, ProblemOf<O>> {
     Ok(Connected {
         socket_id: fields.required(Field::SocketId, name)?,
         user_id: fields.optional(Field::UserId, name)?,
@@ -145,7 +148,7 @@ fn connected<O: Object>(fields: &Reader<'_, O>) -> Result<Connected, DecodeProbl
 fn reply<O: Object, P>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<Reply<P>, DecodeProblem> {
+) -> Result<Reply<P>, ProblemOf<O>> {
     let history = match fields.optional(Field::Events, items)? {
         Some(list) if !list.is_empty() => {
             let channel = fields.required(Field::Channel, name)?;
@@ -169,7 +172,7 @@ fn reply<O: Object, P>(
     })
 }
 
-fn error<O: Object>(fields: &Reader<'_, O>) -> Result<ErrorMessage, DecodeProblem> {
+fn error<O: Object>(fields: &Reader<'_, O>) -> Result<ErrorMessage, ProblemOf<O>> {
     Ok(ErrorMessage {
         id: fields.optional(Field::Id, number)?,
         code: fields.required(Field::Code, number_u16)?,
@@ -182,7 +185,7 @@ fn error<O: Object>(fields: &Reader<'_, O>) -> Result<ErrorMessage, DecodeProble
 fn subscription_succeeded<O: Object, P>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<SubscriptionSucceeded<P>, DecodeProblem> {
+) -> Result<SubscriptionSucceeded<P>, ProblemOf<O>> {
     let channel = fields.required(Field::Channel, name)?;
     let missed = match fields.optional(Field::Events, items)? {
         Some(list) => events(&list, &channel, payload)?,
@@ -207,7 +210,7 @@ fn subscription_succeeded<O: Object, P>(
 
 fn subscription_error<O: Object>(
     fields: &Reader<'_, O>,
-) -> Result<SubscriptionError, DecodeProblem> {
+) -> Result<SubscriptionError, ProblemOf<O>> {
     Ok(SubscriptionError {
         id: fields.optional(Field::Id, number)?,
         channel: fields.required(Field::Channel, name)?,
@@ -217,7 +220,7 @@ fn subscription_error<O: Object>(
     })
 }
 
-fn unsubscribed<O: Object>(fields: &Reader<'_, O>) -> Result<Unsubscribed, DecodeProblem> {
+fn unsubscribed<O: Object>(fields: &Reader<'_, O>) -> Result<Unsubscribed, ProblemOf<O>> {
     Ok(Unsubscribed {
         id: fields.optional(Field::Id, number)?,
         channel: fields.required(Field::Channel, name)?,
@@ -226,7 +229,7 @@ fn unsubscribed<O: Object>(fields: &Reader<'_, O>) -> Result<Unsubscribed, Decod
     })
 }
 
-fn skipped<O: Object>(fields: &Reader<'_, O>) -> Result<Skipped, DecodeProblem> {
+fn skipped<O: Object>(fields: &Reader<'_, O>) -> Result<Skipped, ProblemOf<O>> {
     Ok(Skipped {
         channel: fields.required(Field::Channel, name)?,
         offset: fields.required(Field::Offset, number)?,
@@ -235,7 +238,7 @@ fn skipped<O: Object>(fields: &Reader<'_, O>) -> Result<Skipped, DecodeProblem> 
     })
 }
 
-fn gap<O: Object>(fields: &Reader<'_, O>) -> Result<Gap, DecodeProblem> {
+fn gap<O: Object>(fields: &Reader<'_, O>) -> Result<Gap, ProblemOf<O>> {
     Ok(Gap {
         channel: fields.required(Field::Channel, name)?,
         from: fields.optional(Field::From, number)?,
@@ -244,7 +247,7 @@ fn gap<O: Object>(fields: &Reader<'_, O>) -> Result<Gap, DecodeProblem> {
     })
 }
 
-fn reset<O: Object>(fields: &Reader<'_, O>) -> Result<Reset, DecodeProblem> {
+fn reset<O: Object>(fields: &Reader<'_, O>) -> Result<Reset, ProblemOf<O>> {
     Ok(Reset {
         channel: fields.required(Field::Channel, name)?,
         position: fields.required(Field::Position, position)?,
@@ -252,7 +255,7 @@ fn reset<O: Object>(fields: &Reader<'_, O>) -> Result<Reset, DecodeProblem> {
     })
 }
 
-fn disconnect<O: Object>(fields: &Reader<'_, O>) -> Result<Disconnect, DecodeProblem> {
+fn disconnect<O: Object>(fields: &Reader<'_, O>) -> Result<Disconnect, ProblemOf<O>> {
     Ok(Disconnect {
         code: fields.required(Field::Code, number_u16)?,
         reason: fields.required(Field::Reason, text)?,

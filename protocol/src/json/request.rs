@@ -3,11 +3,11 @@
 use crate::command::{Command, Request, Subscribe};
 use crate::json::error::{DecodeError, DecodeProblem};
 use crate::json::field::Field;
-use crate::json::value::{Object, Reader, name, number, number_u32, position, text};
+use crate::json::value::{Object, Reader, Value, name, number, number_u32, position, text};
 use crate::raw::RawJson;
 
 /// Reads a command of the native dialect.
-pub(crate) fn read_request<O: Object>(
+pub(crate) fn read_request<O: Object<Value: Value<Problem = DecodeProblem>>>(
     object: &O,
     payload: fn(O::Value) -> RawJson,
 ) -> Result<Request, DecodeError> {
@@ -19,7 +19,7 @@ pub(crate) fn read_request<O: Object>(
     }
 }
 
-fn command<O: Object>(
+fn command<O: Object<Value: Value<Problem = DecodeProblem>>>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> RawJson,
 ) -> Result<Command, DecodeProblem> {
@@ -59,7 +59,7 @@ fn command<O: Object>(
 }
 
 /// Reads the fields of a `subscribe`, the same in both dialects.
-pub(crate) fn read_subscribe<O: Object>(
+pub(crate) fn read_subscribe<O: Object<Value: Value<Problem = DecodeProblem>>>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> RawJson,
 ) -> Result<Subscribe, DecodeProblem> {

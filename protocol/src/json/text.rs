@@ -72,6 +72,7 @@ pub(crate) struct Text<'a>(&'a str);
 
 impl<'a> Value for Text<'a> {
     type Object = Fields<'a>;
+    type Problem = DecodeProblem;
 
     fn object(&self) -> Option<Fields<'a>> {
         self.parse(b'{')

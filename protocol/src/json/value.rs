@@ -13,6 +13,9 @@ pub trait Value: Sized {
     /// What an object gives access to.
     type Object: Object<Value = Self>;
 
+    /// As much as the reader wants to know of what is wrong: [`DecodeProblem`] itself, or less where every byte counts.
+    type Problem: From<DecodeProblem>;
+
     /// The value as an object; `None` for any other kind.
     fn object(&self) -> Option<Self::Object>;
 
@@ -41,6 +44,9 @@ pub trait Object {
     fn field(&self, field: Field) -> Option<Self::Value>;
 }
 
+/// The problem type of an object's values.
+pub(crate) type ProblemOf<O> = <<O as Object>::Value as Value>::Problem;
+
 /// Takes fields out of an object and says precisely which one is wrong.
 pub(crate) struct Reader<'a, O> {
     object: &'a O,
@@ -66,8 +72,8 @@ impl<'a, O: Object> Reader<'a, O> {
     pub(crate) fn optional<T>(
         &self,
         field: Field,
-        read: fn(&O::Value, Place) -> Result<T, DecodeProblem>,
-    ) -> Result<Option<T>, DecodeProblem> {
+        read: fn(&O::Value, Place) -> Result<T, ProblemOf<O>>,
+    ) -> Result<Option<T>, ProblemOf<O>> {
         match self.object.field(field) {
             Some(value) if !value.is_null() => read(&value, self.place(field)).map(Some),
             _ => Ok(None),
@@ -78,36 +84,35 @@ impl<'a, O: Object> Reader<'a, O> {
     pub(crate) fn required<T>(
         &self,
         field: Field,
-        read: fn(&O::Value, Place) -> Result<T, DecodeProblem>,
-    ) -> Result<T, DecodeProblem> {
+        read: fn(&O::Value, Place) -> Result<T, ProblemOf<O>>,
+    ) -> Result<T, ProblemOf<O>> {
         self.optional(field, read)?
-            .ok_or_else(|| DecodeProblem::Missing {
-                at: self.place(field),
-            })
+            .ok_or_else(|| self.missing(field))
     }
 
     /// The message's `type` or `action`, told by what `known` makes of its text.
     pub(crate) fn kind<T>(
         &self,
         field: Field,
-        known: impl FnOnce(&str) -> Result<T, DecodeProblem>,
-    ) -> Result<T, DecodeProblem> {
+        known: impl FnOnce(&str) -> Result<T, ProblemOf<O>>,
+    ) -> Result<T, ProblemOf<O>> {
         with_text(&self.payload(field)?, self.place(field), known)
     }
 
     /// A payload that must be there; `null` is a payload.
-    pub(crate) fn payload(&self, field: Field) -> Result<O::Value, DecodeProblem> {
-        self.object
-            .field(field)
-            .ok_or_else(|| DecodeProblem::Missing {
-                at: self.place(field),
-            })
+    pub(crate) fn payload(&self, field: Field) -> Result<O::Value, ProblemOf<O>> {
+        self.object.field(field).ok_or_else(|| self.missing(field))
     }
 
     /// An optional payload; `null` is a payload.
     #[cfg(feature = "json")]
     pub(crate) fn optional_payload(&self, field: Field) -> Option<O::Value> {
         self.object.field(field)
+    }
+
+    fn missing(&self, field: Field) -> ProblemOf<O> {
+        let at = self.place(field);
+        DecodeProblem::Missing { at }.into()
     }
 
     const fn place(&self, field: Field) -> Place {
@@ -118,63 +123,51 @@ impl<'a, O: Object> Reader<'a, O> {
     }
 }
 
-pub(crate) fn text<V: Value>(value: &V, at: Place) -> Result<String, DecodeProblem> {
+pub(crate) fn text<V: Value>(value: &V, at: Place) -> Result<String, V::Problem> {
     with_text(value, at, |text| Ok(text.to_owned()))
 }
 
-pub(crate) fn flag<V: Value>(value: &V, at: Place) -> Result<bool, DecodeProblem> {
-    value.flag().ok_or(DecodeProblem::WrongType {
-        at,
-        expected: "true or false",
-    })
+pub(crate) fn flag<V: Value>(value: &V, at: Place) -> Result<bool, V::Problem> {
+    value.flag().ok_or_else(|| wrong(at, "true or false"))
 }
 
 /// A number that every side can count with: JavaScript is exact only below 2^53.
-pub(crate) fn number<V: Value>(value: &V, at: Place) -> Result<u64, DecodeProblem> {
+pub(crate) fn number<V: Value>(value: &V, at: Place) -> Result<u64, V::Problem> {
     value
         .number()
         .filter(|&number| number <= OFFSET_MAX)
-        .ok_or(DecodeProblem::WrongType {
-            at,
-            expected: "a whole number below 2^53",
-        })
+        .ok_or_else(|| wrong(at, "a whole number below 2^53"))
 }
 
-pub(crate) fn number_u32<V: Value>(value: &V, at: Place) -> Result<u32, DecodeProblem> {
+pub(crate) fn number_u32<V: Value>(value: &V, at: Place) -> Result<u32, V::Problem> {
     let number = value.number().and_then(|number| u32::try_from(number).ok());
-    number.ok_or(DecodeProblem::WrongType {
-        at,
-        expected: "a whole number below 2^32",
-    })
+    number.ok_or_else(|| wrong(at, "a whole number below 2^32"))
 }
 
-pub(crate) fn number_u16<V: Value>(value: &V, at: Place) -> Result<u16, DecodeProblem> {
+pub(crate) fn number_u16<V: Value>(value: &V, at: Place) -> Result<u16, V::Problem> {
     let number = value.number().and_then(|number| u16::try_from(number).ok());
-    number.ok_or(DecodeProblem::WrongType {
-        at,
-        expected: "a whole number below 2^16",
-    })
+    number.ok_or_else(|| wrong(at, "a whole number below 2^16"))
 }
 
-pub(crate) fn name<V: Value, T>(value: &V, at: Place) -> Result<T, DecodeProblem>
+pub(crate) fn name<V: Value, T>(value: &V, at: Place) -> Result<T, V::Problem>
 where
     T: FromStr<Err = NameError>,
 {
     with_text(value, at, |text| {
         text.parse()
-            .map_err(|problem| DecodeProblem::BadName { at, problem })
+            .map_err(|problem| DecodeProblem::BadName { at, problem }.into())
     })
 }
 
-pub(crate) fn epoch<V: Value>(value: &V, at: Place) -> Result<Epoch, DecodeProblem> {
+pub(crate) fn epoch<V: Value>(value: &V, at: Place) -> Result<Epoch, V::Problem> {
     with_text(value, at, |text| hexadecimal(text, at))
 }
 
-pub(crate) fn tag<V: Value>(value: &V, at: Place) -> Result<Tag, DecodeProblem> {
+pub(crate) fn tag<V: Value>(value: &V, at: Place) -> Result<Tag, V::Problem> {
     with_text(value, at, |text| hexadecimal(text, at))
 }
 
-pub(crate) fn position<V: Value>(value: &V, at: Place) -> Result<Position, DecodeProblem> {
+pub(crate) fn position<V: Value>(value: &V, at: Place) -> Result<Position, V::Problem> {
     let object = object(value, at)?;
     let fields = Reader::within(&object, at.field);
     Ok(Position {
@@ -184,46 +177,43 @@ pub(crate) fn position<V: Value>(value: &V, at: Place) -> Result<Position, Decod
     })
 }
 
-pub(crate) fn object<V: Value>(value: &V, at: Place) -> Result<V::Object, DecodeProblem> {
-    value.object().ok_or(DecodeProblem::WrongType {
-        at,
-        expected: "an object",
-    })
+pub(crate) fn object<V: Value>(value: &V, at: Place) -> Result<V::Object, V::Problem> {
+    value.object().ok_or_else(|| wrong(at, "an object"))
 }
 
 /// An object that stands in a list.
-pub(crate) fn item<V: Value>(value: &V, list: Field) -> Result<V::Object, DecodeProblem> {
-    value.object().ok_or(DecodeProblem::WrongType {
-        at: Place {
-            within: None,
-            field: list,
-        },
-        expected: "a list of objects",
-    })
+pub(crate) fn item<V: Value>(value: &V, list: Field) -> Result<V::Object, V::Problem> {
+    let at = Place {
+        within: None,
+        field: list,
+    };
+    value.object().ok_or_else(|| wrong(at, "a list of objects"))
 }
 
-pub(crate) fn items<V: Value>(value: &V, at: Place) -> Result<Vec<V>, DecodeProblem> {
-    value.items().ok_or(DecodeProblem::WrongType {
-        at,
-        expected: "a list",
-    })
+pub(crate) fn items<V: Value>(value: &V, at: Place) -> Result<Vec<V>, V::Problem> {
+    value.items().ok_or_else(|| wrong(at, "a list"))
 }
 
 fn with_text<V: Value, T>(
     value: &V,
     at: Place,
-    read: impl FnOnce(&str) -> Result<T, DecodeProblem>,
-) -> Result<T, DecodeProblem> {
+    read: impl FnOnce(&str) -> Result<T, V::Problem>,
+) -> Result<T, V::Problem> {
     match value.text() {
         Some(text) => read(&text),
-        None => Err(DecodeProblem::WrongType {
-            at,
-            expected: "a string",
-        }),
+        None => Err(wrong(at, "a string")),
     }
 }
 
-fn hexadecimal<T: FromStr<Err = PositionError>>(text: &str, at: Place) -> Result<T, DecodeProblem> {
+fn hexadecimal<T, E>(text: &str, at: Place) -> Result<T, E>
+where
+    T: FromStr<Err = PositionError>,
+    E: From<DecodeProblem>,
+{
     text.parse()
-        .map_err(|problem| DecodeProblem::BadPosition { at, problem })
+        .map_err(|problem| DecodeProblem::BadPosition { at, problem }.into())
+}
+
+fn wrong<E: From<DecodeProblem>>(at: Place, expected: &'static str) -> E {
+    DecodeProblem::WrongType { at, expected }.into()
 }

@@ -132,6 +132,8 @@ fn push_ascii(out: &mut String, bytes: &[u8]) {
 }
 
 /// Writes a string with the escapes that JSON asks for (RFC 8259, section 7) and no others.
+///
+/// `get` in place of an index: the panic of the latter would bring the formatting of text, and its tables, into the browser.
 fn push_string(out: &mut String, text: &str) {
     out.push('"');
     let mut written = 0;
@@ -147,7 +149,7 @@ fn push_string(out: &mut String, text: &str) {
             0..0x20 => "\\u00",
             _ => continue,
         };
-        out.push_str(&text[written..at]);
+        out.push_str(text.get(written..at).unwrap_or_default());
         out.push_str(escape);
         if escape.len() > 2 {
             push_ascii(
@@ -160,6 +162,6 @@ fn push_string(out: &mut String, text: &str) {
         }
         written = at + 1;
     }
-    out.push_str(&text[written..]);
+    out.push_str(text.get(written..).unwrap_or_default());
     out.push('"');
 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use fanfare_protocol::json::{
-    Field, Object, Value, decode_messages, encode_batch, encode_message, read_messages,
+    DecodeProblem, Field, Object, Value, decode_messages, encode_batch, encode_message,
+    read_messages,
 };
 use fanfare_protocol::{Code, RawJson, ServerMessage};
 use proptest::collection::vec;
@@ -18,6 +19,7 @@ struct Parsed(serde_json::Value);
 
 impl Value for Parsed {
     type Object = Self;
+    type Problem = DecodeProblem;
 
     fn object(&self) -> Option<Self> {
         self.0.is_object().then(|| self.clone())

@@ -1,0 +1,158 @@
+//! The steps of one subscription: asked for, confirmed, refused, retried, left.
+
+use fanfare_protocol::{ChannelKind, Code, Command, Subscribe, SubscriptionSucceeded};
+
+use crate::channel::{Origin, Phase, Then};
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::io::{AuthReason, Output, Payload};
+use crate::time::Millis;
+
+impl<P: Payload> Client<P> {
+    /// Subscribes when the connection is ready for this kind of channel.
+    pub(crate) fn start(&mut self, at: usize, now: Millis) {
+        let channel = &self.channels[at];
+        let kind = channel.name.kind();
+        let is_ready = match kind {
+            ChannelKind::Public if !self.needs_credentials => self.connection.session().is_some(),
+            ChannelKind::Public => self.connection.is_open(),
+            ChannelKind::Private | ChannelKind::Presence | ChannelKind::Personal => {
+                self.connection.is_open()
+            }
+        };
+        let waits_for_server = channel.origin == Origin::Server && channel.stream.is_fresh();
+        if !is_ready || waits_for_server {
+            self.enter(at, Phase::Suspended, None);
+            return;
+        }
+        match self.connection.session() {
+            Some(session) if channel.needs_channel_auth(self.options.channel_auth, kind) => {
+                let need = Output::NeedChannelAuth {
+                    channel: channel.name.clone(),
+                    socket_id: session.socket_id,
+                    reason: channel.auth_reason,
+                };
+                let until = now + self.options.auth_timeout;
+                self.enter(at, Phase::Authorizing { until }, None);
+                self.outputs.push_back(need);
+            }
+            _ => self.send_subscribe(at, None, None, now),
+        }
+    }
+
+    pub(crate) fn send_subscribe(
+        &mut self,
+        at: usize,
+        auth: Option<String>,
+        channel_data: Option<String>,
+        now: Millis,
+    ) {
+        let channel = &mut self.channels[at];
+        channel.auth_reason = AuthReason::Resubscribe;
+        let is_fresh = channel.stream.is_fresh();
+        let command = Command::Subscribe(Subscribe {
+            auth,
+            channel_data,
+            data: channel.options.data.clone(),
+            since: channel.stream.position(),
+            rewind: channel.options.rewind.filter(|_| is_fresh),
+            ..Subscribe::new(channel.name.clone())
+        });
+        let id = self.send(command);
+        let until = now + self.options.request_timeout;
+        self.enter(at, Phase::Subscribing { id, until }, None);
+    }
+
+    /// Takes a confirmation in.
+    pub(crate) fn settle(&mut self, at: usize, reply: SubscriptionSucceeded<P>, now: Millis) {
+        if let Phase::Authorizing { .. } = self.channels[at].phase {
+            let channel = reply.channel.clone();
+            self.outputs
+                .push_back(Output::CancelChannelAuth { channel });
+        }
+        let channel = &mut self.channels[at];
+        let loss = channel.stream.loss(&reply);
+        let recovered = loss.is_none() && channel.stream.position().is_some();
+        channel.phase = Phase::Subscribed { since: now };
+        self.announce_channel(at, recovered, None);
+        self.channels[at]
+            .stream
+            .begin(reply, loss, &mut self.outputs);
+        self.flush(now);
+    }
+
+    pub(crate) fn refused(
+        &mut self,
+        at: usize,
+        code: u16,
+        text: String,
+        retry: bool,
+        retry_after: Option<u64>,
+        now: Millis,
+    ) {
+        let channel = &mut self.channels[at];
+        let row = Code::from_number(code);
+        let uses_auth = channel.needs_channel_auth(self.options.channel_auth, channel.name.kind());
+        let error = ClientError::Server {
+            code,
+            text,
+            retry,
+            retry_after,
+        };
+        match row {
+            Some(Code::ALREADY_SUBSCRIBED) => self.leave(at, Then::Subscribe, now),
+            Some(Code::INVALID_AUTH) if uses_auth => {
+                channel.auth_reason = AuthReason::Expired;
+                self.retry(at, error, retry_after, now);
+            }
+            // Sent before the server had taken the token: the authenticated connection tries again.
+            Some(Code::NOT_AUTHENTICATED) if !self.connection.is_open() => {
+                self.needs_credentials = true;
+                self.enter(at, Phase::Suspended, None);
+            }
+            Some(Code::INVALID_AUTH) => self.enter(at, Phase::Failed, Some(error)),
+            _ if retry => self.retry(at, error, retry_after, now),
+            _ => self.enter(at, Phase::Failed, Some(error)),
+        }
+        self.flush(now);
+    }
+
+    pub(crate) fn retry(
+        &mut self,
+        at: usize,
+        error: ClientError,
+        retry_after: Option<u64>,
+        now: Millis,
+    ) {
+        let attempt = self.channels[at].fail_once(now, self.options.backoff.reset_after);
+        let delay = self.options.backoff.delay(attempt, &mut self.random);
+        let until = now + delay.max(retry_after.unwrap_or(0));
+        self.enter(at, Phase::Waiting { until }, Some(error));
+    }
+
+    pub(crate) fn leave(&mut self, at: usize, then: Then, now: Millis) {
+        if then == Then::Subscribe {
+            self.channels[at].fail_once(now, self.options.backoff.reset_after);
+        }
+        let channel = self.channels[at].name.clone();
+        let id = self.send(Command::Unsubscribe { channel });
+        let until = now + self.options.request_timeout;
+        self.channels[at].stream.members.forget_snapshot();
+        self.enter(at, Phase::Leaving { id, until, then }, None);
+    }
+
+    pub(crate) fn left(&mut self, at: usize, then: Then, now: Millis) {
+        match then {
+            Then::Forget => {
+                self.channels.remove(at);
+            }
+            Then::Subscribe if self.channels[at].attempt <= 1 => self.start(at, now),
+            Then::Subscribe => {
+                let attempt = self.channels[at].attempt - 1;
+                let delay = self.options.backoff.delay(attempt, &mut self.random);
+                let until = now + delay;
+                self.enter(at, Phase::Waiting { until }, None);
+            }
+        }
+    }
+}
