@@ -24,7 +24,7 @@ mod websocket;
 mod machine;
 
 #[cfg(feature = "module")]
-pub use machine::Machine;
+pub use machine::{HistoryPosition, Machine, MachineHost, MachineOptions, SubscriptionOptions};
 
 #[cfg(all(
     feature = "module",

@@ -11,7 +11,7 @@ use web_sys::WebSocket;
 
 use crate::bridge::{Fields, MessageEvent, NOTHING};
 use crate::drain::Driver;
-use crate::read::Frame;
+use crate::read::{Data, Frame};
 
 /// Opens sockets and knows the one that counts.
 pub(crate) struct Door {
@@ -20,13 +20,10 @@ pub(crate) struct Door {
     opened: Cell<u32>,
 }
 
-/// One socket with its callbacks. They know its number, so that an earlier socket is never taken for the current one.
+/// One socket and its number, by which its callbacks know whether it is still the current one.
 struct Socket {
     number: u32,
     socket: WebSocket,
-    on_open: Closure<dyn Fn()>,
-    on_message: Closure<dyn Fn(MessageEvent)>,
-    on_close: Closure<dyn Fn(Fields)>,
 }
 
 impl Door {
@@ -46,8 +43,8 @@ impl Door {
         let protocols = js_sys::Array::of2(&SUBPROTOCOL_BATCH.into(), &SUBPROTOCOL.into());
         match driver.host.open(&self.url, &protocols) {
             Ok(socket) => {
-                let socket = Socket::new(number, socket, &Rc::downgrade(driver));
-                socket.listen();
+                let socket = Socket { number, socket };
+                socket.listen(&Rc::downgrade(driver));
                 *self.socket.borrow_mut() = Some(socket);
             }
             Err(thrown) => {
@@ -83,6 +80,12 @@ impl Door {
         }
     }
 
+    fn forget(&self) {
+        if let Some(socket) = self.socket.take() {
+            socket.ignore();
+        }
+    }
+
     fn is_current(&self, number: u32) -> bool {
         let socket = self.socket.borrow();
         socket
@@ -97,47 +100,37 @@ impl Door {
 }
 
 impl Socket {
-    fn new(number: u32, socket: WebSocket, driver: &Weak<Driver>) -> Self {
+    /// Sets the callbacks. JavaScript owns them: a socket that keeps one too long finds that it does nothing any more.
+    fn listen(&self, driver: &Weak<Driver>) {
+        let number = self.number;
         let current = {
             let driver = Weak::clone(driver);
             move || {
-                driver
-                    .upgrade()
-                    .filter(|driver| driver.door.is_current(number))
+                let driver = driver.upgrade();
+                driver.filter(|driver| driver.door.is_current(number))
             }
         };
         let (at_open, at_message, at_close) = (current.clone(), current.clone(), current);
-        Self {
-            number,
-            socket,
-            on_open: Closure::new(move || {
-                if let Some(driver) = at_open() {
-                    driver.handle(Input::Opened);
-                }
-            }),
-            on_message: Closure::new(move |event: MessageEvent| {
-                if let Some(driver) = at_message() {
-                    hear(&driver, number, &event.data());
-                }
-            }),
-            on_close: Closure::new(move |event: Fields| {
-                if let Some(driver) = at_close() {
-                    driver.door.forget();
-                    let code = event.number("code").and_then(|code| code.try_into().ok());
-                    driver.handle(Input::Closed {
-                        code: code.unwrap_or(ABNORMAL),
-                        reason: event.text("reason").unwrap_or_default(),
-                    });
-                }
-            }),
-        }
-    }
-
-    fn listen(&self) {
+        let on_open = Closure::<dyn Fn()>::new(move || {
+            if let Some(driver) = at_open() {
+                driver.handle(Input::Opened);
+            }
+        });
+        let on_message = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
+            if let Some(driver) = at_message() {
+                hear(&driver, number, &event.data());
+            }
+        });
+        let on_close = Closure::<dyn Fn(Fields)>::new(move |event: Fields| {
+            if let Some(driver) = at_close() {
+                driver.door.forget();
+                driver.handle(closed(&event));
+            }
+        });
         let socket = &self.socket;
-        socket.set_onopen(Some(self.on_open.as_ref().unchecked_ref()));
-        socket.set_onmessage(Some(self.on_message.as_ref().unchecked_ref()));
-        socket.set_onclose(Some(self.on_close.as_ref().unchecked_ref()));
+        socket.set_onopen(Some(on_open.into_js_value().unchecked_ref()));
+        socket.set_onmessage(Some(on_message.into_js_value().unchecked_ref()));
+        socket.set_onclose(Some(on_close.into_js_value().unchecked_ref()));
         // A close event follows every error. Without a listener some classes of Node throw instead.
         NOTHING.with(|nothing| socket.set_onerror(Some(nothing)));
     }
@@ -149,11 +142,11 @@ impl Socket {
     }
 }
 
-impl Door {
-    fn forget(&self) {
-        if let Some(socket) = self.socket.take() {
-            socket.ignore();
-        }
+fn closed(event: &Fields) -> Input<Data> {
+    let code = event.number("code").and_then(|code| code.try_into().ok());
+    Input::Closed {
+        code: code.unwrap_or(ABNORMAL),
+        reason: event.text("reason").unwrap_or_default(),
     }
 }
 

@@ -12,8 +12,10 @@ use wasm_bindgen::prelude::*;
 
 use crate::convert;
 use crate::drain::Driver;
-use crate::machine::host::{JsHost, MachineHost};
-use crate::machine::options::{HistoryPosition, MachineOptions, SubscriptionOptions};
+use crate::machine::host::JsHost;
+
+pub use crate::machine::host::MachineHost;
+pub use crate::machine::options::{HistoryPosition, MachineOptions, SubscriptionOptions};
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = include_str!("types.d.ts");

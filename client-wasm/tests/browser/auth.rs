@@ -1,0 +1,146 @@
+//! Channel tokens: from the endpoint, and from a function.
+
+use serde_json::json;
+use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use crate::witness::{Endpoint, Witness, ask_endpoint, fresh, publish, thrower, to_js};
+
+/// A connection of `ann` whose channel tokens come from the server's endpoint.
+async fn with_endpoint(user: &str) -> (Witness, std::rc::Rc<fanfare_client_wasm::Machine>) {
+    let witness = Witness::new();
+    let headers = json!({ "authorization": format!("Bearer user:{user}") });
+    witness.answer("headers", move |_| {
+        js_sys::Promise::resolve(&to_js(&headers)).into()
+    });
+    let options = json!({ "token": "user:ann", "authEndpoint": "", "authCredentials": "omit" });
+    let machine = witness.connect(options);
+    witness.state("connected").await;
+    (witness, machine)
+}
+
+#[wasm_bindgen_test]
+async fn private_channel_is_granted() {
+    let (witness, machine) = with_endpoint("ann").await;
+    let channel = fresh("private-ok.");
+    machine.subscribe(&channel, None).unwrap();
+    witness.channel(&channel, "authorizing").await;
+    witness.next(&["[\"headers\""]).await;
+    witness.channel(&channel, "subscribed").await;
+    publish(&channel, "secret", json!(1)).await;
+    assert_eq!(witness.message().await[2], "secret");
+}
+
+#[wasm_bindgen_test]
+async fn private_channel_is_refused() {
+    let (witness, machine) = with_endpoint("ann").await;
+    let channel = fresh("private-no.");
+    machine.subscribe(&channel, None).unwrap();
+    let note = witness.channel(&channel, "failed").await;
+    assert_eq!(note[4]["code"], "auth-forbidden");
+    assert_eq!(note[4]["status"], 403);
+    assert_eq!(note[4]["channel"], json!(channel));
+    assert_eq!(note[4]["retryable"], false);
+}
+
+#[wasm_bindgen_test]
+async fn caller_without_credentials_is_refused() {
+    let (witness, machine) = with_endpoint("").await;
+    let channel = fresh("private-ok.");
+    machine.subscribe(&channel, None).unwrap();
+    let note = witness.channel(&channel, "failed").await;
+    assert_eq!(note[4]["code"], "auth-forbidden");
+    assert_eq!(note[4]["status"], 401);
+}
+
+#[wasm_bindgen_test]
+async fn endpoint_that_is_not_there_is_asked_again() {
+    let witness = Witness::new();
+    let options =
+        json!({ "token": "user:ann", "authEndpoint": "http://127.0.0.1:9/auth", "backoffMin": 1 });
+    let machine = witness.connect(options);
+    machine.subscribe("private-ok.x", None).unwrap();
+    let note = witness.next(&["[\"channel\"", "\"auth-http\""]).await;
+    assert_eq!(note[4]["retryable"], true);
+    witness.channel("private-ok.x", "authorizing").await;
+}
+
+#[wasm_bindgen_test]
+async fn function_grants() {
+    let witness = Witness::new();
+    witness.answer("authorize", |request| ask_endpoint("ann", &request));
+    let machine = witness.connect(json!({ "token": "user:ann" }));
+    let channel = fresh("private-ok.");
+    machine.subscribe(&channel, None).unwrap();
+    let note = witness.next(&["[\"authorize\""]).await;
+    assert_eq!(note[1]["channel"], json!(channel));
+    assert_eq!(note[1]["reason"], "subscribe");
+    witness.channel(&channel, "subscribed").await;
+}
+
+#[wasm_bindgen_test]
+async fn function_refuses_for_good() {
+    let witness = Witness::new();
+    witness.answer_with("authorize", &thrower("not yours", "UnauthorizedError"));
+    let machine = witness.connect(json!({ "token": "user:ann" }));
+    machine.subscribe("private-ok.x", None).unwrap();
+    let note = witness.channel("private-ok.x", "failed").await;
+    assert_eq!(note[4]["code"], "auth-forbidden");
+}
+
+#[wasm_bindgen_test]
+async fn function_that_fails_is_asked_again() {
+    let witness = Witness::new();
+    witness.answer_with("authorize", &thrower("no network", "Error"));
+    let machine = witness.connect(json!({ "token": "user:ann", "backoffMin": 1 }));
+    machine.subscribe("private-ok.x", None).unwrap();
+    witness.next(&["[\"authorize\""]).await;
+    witness.next(&["[\"authorize\""]).await;
+}
+
+#[wasm_bindgen_test]
+async fn unsubscribing_aborts_the_question() {
+    let witness = Witness::new();
+    let never = js_sys::Promise::new(&mut |_, _| {});
+    witness.answer("authorize", move |_| never.clone().into());
+    let machine = witness.connect(json!({ "token": "user:ann" }));
+    machine.subscribe("private-ok.x", None).unwrap();
+    witness.next(&["[\"authorize\""]).await;
+    let request = witness.argument(0);
+    let signal = js_sys::Reflect::get(&request, &JsValue::from_str("signal")).unwrap();
+    let signal: web_sys::AbortSignal = signal.unchecked_into();
+    assert!(!signal.aborted());
+    machine.unsubscribe("private-ok.x").unwrap();
+    assert!(signal.aborted());
+}
+
+#[wasm_bindgen_test]
+async fn question_without_an_answer_is_asked_again() {
+    let witness = Witness::new();
+    let never = js_sys::Promise::new(&mut |_, _| {});
+    witness.answer("authorize", move |_| never.clone().into());
+    let options = json!({ "token": "user:ann", "authTimeout": 50, "backoffMin": 1 });
+    let machine = witness.connect(options);
+    machine.subscribe("private-ok.x", None).unwrap();
+    let note = witness.next(&["[\"channel\"", "\"auth-timeout\""]).await;
+    assert_eq!(note[4]["retryable"], true);
+    witness.next(&["[\"authorize\""]).await;
+}
+
+#[wasm_bindgen_test]
+async fn endpoint_says_when_to_ask_again() {
+    let witness = Witness::new();
+    let options =
+        json!({ "token": "user:ann", "authEndpoint": "", "backoffMin": 1, "backoffMax": 1 });
+    let machine = witness.connect(options);
+    witness.state("connected").await;
+    let endpoint = Endpoint::pretend(503, "1");
+    machine.subscribe("private-ok.x", None).unwrap();
+    let note = witness.next(&["[\"channel\"", "\"auth-http\""]).await;
+    let asked = js_sys::Date::now();
+    endpoint.release();
+    assert_eq!(note[4]["retryable"], true);
+    witness.channel("private-ok.x", "authorizing").await;
+    let waited = js_sys::Date::now() - asked;
+    assert!(waited >= 990.0, "{waited} ms");
+}

@@ -1,0 +1,221 @@
+// A host that writes down what it hears, and JavaScript's side of what the tests look at.
+
+const METHODS = ['state', 'channel', 'message', 'members', 'joined', 'left', 'gap', 'reset', 'done', 'error'];
+const DEADLINE = 15_000;
+
+export class Witness {
+  heard = [];
+  hooks = {};
+  host = {};
+  sockets = [];
+  #waiting = [];
+
+  constructor() {
+    for (const name of METHODS) {
+      this.host[name] = (...args) => this.hear(name, args);
+    }
+  }
+
+  /** Writes down that something happened, and then lets the test's own callback run. */
+  hear(name, args) {
+    this.heard.push([name, ...args]);
+    for (const waiting of this.#waiting.splice(0)) {
+      waiting();
+    }
+    this.hooks[name]?.(...args);
+  }
+
+  /** Calls `hook` with what the host's method of this name is called with. */
+  on(name, hook) {
+    this.hooks[name] = hook;
+  }
+
+  /** An optional method of the host. What it is asked is written down, too. */
+  answer(name, method) {
+    this.host[name] = (...args) => {
+      this.hear(name, args);
+      return method(...args);
+    };
+  }
+
+  /** The number of the first entry from `from` on whose JSON text holds all of `parts`. */
+  async find(from, parts) {
+    const end = Date.now() + DEADLINE;
+    for (let at = from; ; at++) {
+      while (at >= this.heard.length) {
+        await this.#more(end, parts);
+      }
+      const text = this.text(at);
+      if (parts.every((part) => text.includes(part))) {
+        return at;
+      }
+    }
+  }
+
+  text(at) {
+    return JSON.stringify(this.heard[at]);
+  }
+
+  value(at, place) {
+    return this.heard[at][place];
+  }
+
+  length() {
+    return this.heard.length;
+  }
+
+  #more(end, parts) {
+    return new Promise((resolve, reject) => {
+      const timer = realSetTimeout(() => {
+        const heard = this.heard.map((entry) => JSON.stringify(entry)).join('\n');
+        reject(new Error(`nothing with ${parts} was heard, only\n${heard}`));
+      }, end - Date.now());
+      this.#waiting.push(() => {
+        realClearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  /** Real sockets from now on, kept for a look. */
+  keepSockets() {
+    this.host.open = (url, protocols) => {
+      const socket = new WebSocket(url, protocols);
+      this.sockets.push(socket);
+      return socket;
+    };
+  }
+
+  /** Sockets that go nowhere. */
+  pretendSockets() {
+    this.host.open = (url, protocols) => {
+      const socket = { url, protocols, sent: [], closed: [] };
+      socket.send = (text) => socket.sent.push(text);
+      socket.close = (...args) => socket.closed.push(args);
+      this.sockets.push(socket);
+      this.hear('open', [url, protocols]);
+      return socket;
+    };
+  }
+
+  socket(at) {
+    return this.sockets.at(at);
+  }
+}
+
+const realSetTimeout = globalThis.setTimeout.bind(globalThis);
+const realClearTimeout = globalThis.clearTimeout.bind(globalThis);
+
+/** Counts what is taken from the page and not given back. */
+export class Holdings {
+  timers = new Set();
+  listeners = 0;
+  #restore = [];
+
+  constructor() {
+    this.#replace(globalThis, 'setTimeout', () => (callback, ms) => {
+      const timer = realSetTimeout(() => {
+        this.timers.delete(timer);
+        callback();
+      }, ms);
+      this.timers.add(timer);
+      return timer;
+    });
+    this.#replace(globalThis, 'clearTimeout', () => (timer) => {
+      this.timers.delete(timer);
+      realClearTimeout(timer);
+    });
+    for (const target of [globalThis, document]) {
+      this.#replace(target, 'addEventListener', (real) => (...args) => {
+        this.listeners++;
+        real.apply(target, args);
+      });
+      this.#replace(target, 'removeEventListener', (real) => (...args) => {
+        this.listeners--;
+        real.apply(target, args);
+      });
+    }
+  }
+
+  timerCount() {
+    return this.timers.size;
+  }
+
+  listenerCount() {
+    return this.listeners;
+  }
+
+  release() {
+    for (const restore of this.#restore) {
+      restore();
+    }
+  }
+
+  #replace(target, name, make) {
+    const own = Object.getOwnPropertyDescriptor(target, name);
+    Object.defineProperty(target, name, { value: make(target[name]), configurable: true, writable: true });
+    this.#restore.push(() => {
+      delete target[name];
+      if (own) {
+        Object.defineProperty(target, name, own);
+      }
+    });
+  }
+}
+
+/** Answers every `fetch` with a status and a `Retry-After`, until it is released. */
+export class Endpoint {
+  #real = globalThis.fetch;
+
+  static pretend(status, retryAfter) {
+    const endpoint = new Endpoint();
+    globalThis.fetch = async () => new Response('busy', { status, headers: { 'retry-after': retryAfter } });
+    return endpoint;
+  }
+
+  release() {
+    globalThis.fetch = this.#real;
+  }
+}
+
+/** Catches what is given to `reportError` while `act` runs. */
+export function reported(act) {
+  const real = globalThis.reportError;
+  const caught = [];
+  globalThis.reportError = (thrown) => caught.push(String(thrown));
+  try {
+    act();
+  } finally {
+    globalThis.reportError = real;
+  }
+  return caught;
+}
+
+/** Dispatches an event of the page. */
+export function dispatch(target, kind, persisted) {
+  const event = new Event(kind);
+  event.persisted = persisted;
+  globalThis[target].dispatchEvent(event);
+}
+
+/** Calls the callback of a socket that goes nowhere. */
+export function play(socket, callback, event) {
+  socket[callback]?.(event);
+}
+
+/** A function that calls `act` whatever it is given, and returns what that returns. */
+export function thrower(message, name) {
+  return () => {
+    throw Object.assign(new Error(message), { name });
+  };
+}
+
+/** The parsed answer to a POST of JSON. */
+export async function post(url, body, headers = {}) {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  });
+  return JSON.stringify({ status: response.status, body: await response.json().catch(() => null) });
+}
