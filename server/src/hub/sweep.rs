@@ -1,5 +1,6 @@
 //! One walk over a channel's live subscribers with one run of deliveries. It never waits for a socket.
 
+use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Gap, ServerMessage};
 
 use super::channel::{self, Channel, Subscriber};
@@ -42,13 +43,18 @@ impl Sweep {
         let start = self.at;
         let end = self.subscribers.len().min(start + count_max);
         for subscriber in &mut self.subscribers[start..end] {
-            if self.looks_closely && is_special(&self.prepared, subscriber) {
-                serve_apart(&self.prepared, subscriber);
+            let own;
+            let frames = if self.looks_closely && is_special(&self.prepared, subscriber) {
+                own = apart(&self.prepared, subscriber);
+                &own
             } else if let Some(frames) = self.prepared.joined(subscriber.outbox.dialect()) {
-                match self.slow_reader {
-                    SlowReader::Close => channel::offer(&subscriber.outbox, frames),
-                    SlowReader::Drop => offer_or_drop(&self.channel, subscriber, frames),
-                }
+                frames
+            } else {
+                continue;
+            };
+            match self.slow_reader {
+                SlowReader::Close => channel::offer(&subscriber.outbox, frames),
+                SlowReader::Drop => offer_or_drop(&self.channel, subscriber, frames),
             }
         }
         self.at = end;
@@ -74,14 +80,13 @@ fn is_special(prepared: &Prepared, subscriber: &Subscriber) -> bool {
         || prepared.excludes(subscriber.outbox.socket())
 }
 
-/// A subscriber that has had some of the run, or must not get some of it, gets a buffer of its own.
-fn serve_apart(prepared: &Prepared, subscriber: &mut Subscriber) {
+/// The buffer of a subscriber that has had some of the run, or must not get some of it.
+fn apart(prepared: &Prepared, subscriber: &Subscriber) -> Bytes {
     let outbox = &subscriber.outbox;
-    let frames = prepared.join(outbox.dialect(), Some(outbox.socket()), subscriber.from);
-    channel::offer(outbox, &frames);
+    prepared.join(outbox.dialect(), Some(outbox.socket()), subscriber.from)
 }
 
-fn offer_or_drop(channel: &ChannelName, subscriber: &mut Subscriber, frames: &bytes::Bytes) {
+fn offer_or_drop(channel: &ChannelName, subscriber: &mut Subscriber, frames: &Bytes) {
     let outbox = &subscriber.outbox;
     if subscriber.is_dropping && !outbox.is_empty() {
         return;
