@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use fanfare_server::auth::{
     Authorizer, Caller, CookieAuthorizer, Credentials, Denied, Grant, Identity, JwtAuthorizer,
-    JwtKey, Origins, first_of,
+    JwtKey, Origins, Policy, PublicOnly, first_of,
 };
 use fanfare_server::protocol::{ChannelName, RawJson, UserId};
 use fanfare_server::{Limits, Server, ServerBuilder};
@@ -408,6 +408,25 @@ async fn an_authorizer_that_does_not_answer_means_not_now() {
             .await;
     }
     socket.subscribe("orders").await;
+}
+
+#[tokio::test]
+async fn a_public_channel_is_the_authorizers_business_too() {
+    let policy = Policy::over(PublicOnly).with_subscribe(|_, channel| async move {
+        match channel.as_str() {
+            "closed" => Err(Denied::refused("closed today")),
+            _ => Ok(Grant::default()),
+        }
+    });
+    let builder = Server::builder().authorizer(policy).allow_anonymous();
+    let server = TestServer::start(builder).await;
+    let mut socket = Socket::connect(server.address).await;
+    socket.subscribe("open").await;
+    socket
+        .send(json!({ "type": "subscribe", "channel": "closed" }))
+        .await;
+    let refused = json!({ "type": "subscription_error", "code": 4302, "error": "closed today" });
+    socket.expect(refused).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
+mod accept;
 mod app_events;
 mod channel_tokens;
 mod embedding;

@@ -88,7 +88,7 @@ async fn a_peer_that_does_not_read_does_not_hold_up_the_end() {
         limits.outbox_bytes_max = 64 << 20;
     }))
     .await;
-    let mut stuck = RawSocket::connect(server.address).await;
+    let mut stuck = RawSocket::connect_narrow(server.address).await;
     stuck
         .send_json(&json!({ "type": "subscribe", "channel": "big" }))
         .await;

@@ -4,9 +4,10 @@
 
 use std::net::SocketAddr;
 
+use fanfare_protocol::SocketId;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::http::{self, Answer};
 use crate::within;
@@ -31,20 +32,46 @@ pub const PONG: u8 = 10;
 #[derive(Debug)]
 pub struct RawSocket {
     stream: TcpStream,
+    /// What the server calls the connection, once it has said so.
+    id: String,
 }
 
 impl RawSocket {
-    /// Shakes hands at `/ws` and takes `connected`; says what the server answered.
+    /// Shakes hands at `/ws` and takes `connected`.
     pub async fn connect(address: SocketAddr) -> Self {
-        let (mut socket, answer) = Self::handshake(address, &[]).await;
-        assert_eq!(answer.status, 101);
-        assert_eq!(socket.receive_json().await["type"], "connected");
-        socket
+        Self::enter(TcpSocket::new_v4().unwrap(), address).await
+    }
+
+    /// As [`RawSocket::connect`], with so little room for what is not read that it soon waits at the server.
+    pub async fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        Self::enter(socket, address).await
     }
 
     /// Shakes hands at `/ws` with more headers; the answer may be a refusal.
     pub async fn handshake(address: SocketAddr, headers: &[(&str, &str)]) -> (Self, Answer) {
-        let mut stream = within("a connection", TcpStream::connect(address))
+        Self::shake(TcpSocket::new_v4().unwrap(), address, headers).await
+    }
+
+    async fn enter(socket: TcpSocket, address: SocketAddr) -> Self {
+        let (mut socket, answer) = Self::shake(socket, address, &[]).await;
+        assert_eq!(answer.status, 101);
+        let connected = socket.receive_json().await;
+        assert_eq!(connected["type"], "connected");
+        connected["socket_id"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut socket.id);
+        socket
+    }
+
+    async fn shake(
+        socket: TcpSocket,
+        address: SocketAddr,
+        headers: &[(&str, &str)],
+    ) -> (Self, Answer) {
+        let mut stream = within("a connection", socket.connect(address))
             .await
             .unwrap();
         let more: String = headers
@@ -64,7 +91,14 @@ impl RawSocket {
                     .unwrap(),
             );
         }
-        (Self { stream }, http::parse(&answer))
+        let id = String::new();
+        (Self { stream, id }, http::parse(&answer))
+    }
+
+    /// The connection's id.
+    #[must_use]
+    pub fn id(&self) -> SocketId {
+        self.id.parse().unwrap()
     }
 
     /// Writes bytes as they are. A peer that is gone meanwhile is no failure: reading will tell.
