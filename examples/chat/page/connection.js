@@ -16,6 +16,9 @@ const WORDS = {
   failed: 'Refused',
 };
 
+/** Whether what follows has nothing to do with what came before: the server was started anew. */
+export const isNewHistory = ({ kind, reason }) => kind === 'reset' || reason === 'epoch';
+
 export class Connection {
   #realtime;
   #onStatus;

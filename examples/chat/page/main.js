@@ -3,7 +3,7 @@
 import { Realtime } from '/fanfare/index.js';
 
 import * as api from '/page/api.js';
-import { Connection, Recovery } from '/page/connection.js';
+import { Connection, Recovery, isNewHistory } from '/page/connection.js';
 import { byId, element, portrait, teamTitle } from '/page/dom.js';
 import { notify } from '/page/notices.js';
 import { People } from '/page/people.js';
@@ -34,8 +34,8 @@ class Chat {
     this.#people = new People(user);
     this.#ticker = new Ticker(this.#realtime, ticker);
     this.#realtime.subscribe(ticker, 'tick', (_, meta) => meta.recovered && this.#recovery.count('ticks'));
-    this.#realtime.on('gap', ({ kind }) => {
-      this.#isReloaded ||= kind === 'reset';
+    this.#realtime.on('gap', (gap) => {
+      this.#isReloaded ||= isNewHistory(gap);
     });
     this.#realtime.subscribe(personal, 'poke', ({ from }) => notify({ title: `${from.name} pokes you`, kind: 'personal', from }));
     this.#realtime.subscribe(personal, 'mention', (note) => this.#mentioned(note));

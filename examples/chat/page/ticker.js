@@ -1,5 +1,6 @@
 // The ticker: one numbered message a second, so that a hole would be seen.
 
+import { isNewHistory } from '/page/connection.js';
 import { byId, element } from '/page/dom.js';
 
 const BARS = 60;
@@ -13,7 +14,7 @@ export class Ticker {
 
   constructor(realtime, channel) {
     realtime.subscribe(channel, 'tick', (tick, meta) => this.#tick(tick.number, meta.recovered));
-    realtime.channel(channel).onGap(({ kind }) => kind === 'reset' && this.#restart());
+    realtime.channel(channel).onGap((gap) => isNewHistory(gap) && this.#restart());
     this.#strip.append(...Array.from({ length: BARS }, () => this.#bar('none')));
     this.#show();
   }
