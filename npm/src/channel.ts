@@ -109,7 +109,11 @@ export class ChannelHandle {
     }
     off.push(this.#changes.add('end', (error: RealtimeError | null) => queue.end(error)));
     off.push(whenAborted(signal, () => queue.end(null)));
-    off.push(this.retain());
+    const release = this.retain();
+    off.push(release);
+    if (queue.isOver) {
+      release();
+    }
     return queue;
   }
 
@@ -311,15 +315,15 @@ export class ChannelHandle {
         act();
       };
       const fail = (error: RealtimeError) => settle(() => reject(error));
-      until(this.retain());
+      const ended = new RealtimeError('closed', 'the subscription ended', { channel: this.name });
+      until(this.#changes.add('end', (error: RealtimeError | null) => fail(error ?? ended)));
       until(whenAborted(signal, () => fail(aborted(signal as AbortSignal))));
       if (timeout !== undefined) {
         const late = new RealtimeError('timeout', lateText, { channel: this.name, retryable: true });
         const timer = setTimeout(() => fail(late), timeout);
         until(() => clearTimeout(timer));
       }
-      const ended = new RealtimeError('closed', 'the subscription ended', { channel: this.name });
-      until(this.#changes.add('end', (error: RealtimeError | null) => fail(error ?? ended)));
+      until(this.retain());
       until(listen((value) => settle(() => resolve(value))));
     });
   }

@@ -18,6 +18,10 @@ export class MessageQueue implements AsyncIterableIterator<Message> {
     this.#ended = ended;
   }
 
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
   push(message: Message): void {
     if (this.#isOver) {
       return;

@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { connected, pair, reported, subscribed } from './support/client.mjs';
+import { position } from './support/fake-server.mjs';
+
+test('a handler that throws is reported and disturbs nobody', async (t) => {
+  const errors = reported(t);
+  const { server, realtime, channel } = await subscribed(t, 'c');
+  const heard = [];
+  const fail = (what) => () => {
+    throw new Error(what);
+  };
+  channel.on('e', fail('message'));
+  channel.on('e', (data) => heard.push(data));
+  channel.onState(fail('state'));
+  channel.onGap(fail('gap'));
+  channel.presence.on('join', fail('join'));
+  for (const event of ['status', 'connected', 'disconnected', 'gap', 'error']) {
+    realtime.on(event, fail(event));
+  }
+  realtime.subscribeStatus(fail('change'));
+  server.socket.event('c', 'e', 1);
+  server.socket.event('c', 'member_added', { id: 'ann', info: null });
+  server.socket.say({ type: 'error', code: 4300, error: 'x', retry: false });
+  server.socket.drop();
+  await server.until(() => errors.some(({ message }) => message === 'gap'));
+  server.socket.event('c', 'e', 2);
+  assert.deepEqual(heard, [1, 2]);
+  const seen = new Set(errors.map(({ message }) => message));
+  const expected = ['message', 'state', 'gap', 'join', 'status', 'connected', 'disconnected', 'error', 'change'];
+  assert.deepEqual(expected.filter((what) => !seen.has(what)), []);
+  assert.equal(realtime.state, 'connected');
+  realtime.close();
+});
+
+test('handlers may call everything, in every event', async (t) => {
+  const errors = reported(t);
+  const { server, realtime } = pair(t, { autoConnect: false });
+  const done = [];
+  realtime.on('connected', () => {
+    if (done.length === 0) {
+      done.push('connected');
+      realtime.subscribe('a', 'e', onMessage);
+      realtime.channel('b').publish('e', 1).then(() => done.push('published'));
+      realtime.reconnectNow();
+    }
+  });
+  const onMessage = (data) => {
+    done.push(`message ${data}`);
+    realtime.channel('a').unsubscribe();
+    realtime.subscribe('b', 'e', () => {});
+    realtime.setToken('token-of-ann');
+    realtime.channel('b').onState((state) => {
+      if (state === 'subscribed' && !done.includes('again')) {
+        done.push('again');
+        realtime.disconnect();
+        realtime.connect();
+      }
+    });
+  };
+  await realtime.connect();
+  await realtime.channel('a').ready();
+  server.socket.event('a', 'e', 1);
+  server.socket.event('a', 'e', 2);
+  await server.until(() => done.includes('again') && realtime.state === 'connected');
+  await realtime.channel('b').ready();
+  assert.deepEqual(done.filter((it) => it.startsWith('message')), ['message 1']);
+  assert.ok(done.includes('published'));
+  assert.deepEqual(errors, []);
+});
+
+test('a handler may close the client in the middle of a batch', async (t) => {
+  const errors = reported(t);
+  const { server, realtime, channel } = await subscribed(t, 'c', { position: position(0) });
+  const heard = [];
+  channel.on('e', (data) => {
+    heard.push(data);
+    realtime.close();
+  });
+  server.socket.say(
+    { type: 'event', channel: 'c', event: 'e', data: 1, offset: 1, tag: 'a1' },
+    { type: 'event', channel: 'c', event: 'e', data: 2, offset: 2, tag: 'a2' },
+  );
+  assert.deepEqual(heard, [1]);
+  assert.deepEqual(errors, []);
+});
+
+test('who is removed during a round is not called in it, who is added is called in the next', async (t) => {
+  const { server, channel } = await subscribed(t, 'c');
+  const heard = [];
+  channel.on('e', () => {
+    heard.push('first');
+    off();
+    if (heard.length === 1) {
+      channel.on('e', () => heard.push('late'));
+    }
+  });
+  const off = channel.on('e', () => heard.push('removed'));
+  server.socket.event('c', 'e', 1);
+  assert.deepEqual(heard, ['first']);
+  server.socket.event('c', 'e', 2);
+  assert.deepEqual(heard, ['first', 'first', 'late']);
+});
+
+test('connecting and disconnecting inside of status handlers settles', async (t) => {
+  const { server, realtime } = await connected(t);
+  let rounds = 0;
+  realtime.on('disconnected', () => {
+    rounds += 1;
+    if (rounds < 3) {
+      realtime.connect();
+    }
+  });
+  realtime.on('connected', () => realtime.disconnect());
+  realtime.disconnect();
+  await server.until(() => rounds === 3);
+  assert.equal(realtime.state, 'disconnected');
+  assert.equal(server.sockets.length, 3);
+});
+
+test('the order of messages and state changes is the order of the wire', async (t) => {
+  const { server, realtime, channel } = await subscribed(t, 'c', { position: position(1) });
+  const heard = [];
+  channel.on('e', (data, { recovered }) => heard.push(`${data}${recovered ? ' recovered' : ''}`));
+  channel.onState((state) => heard.push(state));
+  server.onCommand = (socket, { type, id }) => {
+    if (type === 'subscribe') {
+      const events = [{ event: 'e', data: 'missed', offset: 2, tag: 'a2' }];
+      socket.say(
+        { type: 'subscription_succeeded', id, channel: 'c', position: position(2), recovered: true, events },
+        { type: 'event', channel: 'c', event: 'e', data: 'live', offset: 3, tag: 'a3' },
+      );
+    }
+  };
+  server.socket.drop();
+  await server.until(() => heard.includes('live'));
+  assert.deepEqual(heard, ['suspended', 'subscribing', 'subscribed', 'missed recovered', 'live']);
+  assert.equal(realtime.status.resumed, true);
+});

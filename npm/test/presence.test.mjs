@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { connected, subscribed } from './support/client.mjs';
+import { position } from './support/fake-server.mjs';
+
+const ROOM = 'presence-room';
+const ANN = { id: 'ann', info: { name: 'Ann' } };
+const BOB = { id: 'bob', info: { name: 'Bob' } };
+
+function room(t, options = {}) {
+  const presence = { count: 1, members: [ANN] };
+  return subscribed(t, ROOM, { presence, position: position(1), ...options });
+}
+
+let offset = 1;
+function added(socket, member) {
+  offset += 1;
+  socket.event(ROOM, 'member_added', member, { offset, tag: (offset + 0xa0).toString(16) });
+}
+function removed(socket, id) {
+  offset += 1;
+  socket.event(ROOM, 'member_removed', { id, reason: 'left' }, { offset, tag: (offset + 0xa0).toString(16) });
+}
+
+test.beforeEach(() => {
+  offset = 1;
+});
+
+test('members come and go', async (t) => {
+  const { server, channel } = await room(t);
+  const { presence } = channel;
+  assert.deepEqual([...presence.members.values()], [ANN]);
+  const told = [];
+  presence.on('join', (member) => told.push(['join', member.info.name, presence.count]));
+  presence.on('leave', (member, reason) => told.push(['leave', member.info.name, reason, presence.count]));
+  added(server.socket, BOB);
+  removed(server.socket, 'ann');
+  assert.deepEqual(told, [['join', 'Bob', 2], ['leave', 'Ann', 'left', 1]]);
+  assert.deepEqual([...presence.members.keys()], ['bob']);
+});
+
+test('knows which member is me', async (t) => {
+  const { channel } = await room(t, { token: 'token-of-ann' });
+  assert.deepEqual(channel.presence.me, ANN);
+  const other = await room(t, { token: 'token-of-eve' });
+  assert.equal(other.channel.presence.me, null);
+});
+
+test('the members are a snapshot for useSyncExternalStore', async (t) => {
+  const { server, channel } = await room(t);
+  const { subscribe, getSnapshot } = channel.presence;
+  const before = getSnapshot();
+  assert.equal(getSnapshot(), before);
+  let changes = 0;
+  const off = subscribe(() => {
+    changes += 1;
+  });
+  added(server.socket, BOB);
+  assert.equal(changes, 1);
+  assert.notEqual(getSnapshot(), before);
+  assert.equal(before.size, 1, 'what was handed out does not change');
+  off();
+  removed(server.socket, 'bob');
+  assert.equal(changes, 1);
+});
+
+test('away, the members are kept but not up to date; back, they are told anew', async (t) => {
+  const { server, channel } = await room(t);
+  const { presence } = channel;
+  const synced = [];
+  presence.on('sync', (members) => synced.push([...members.keys()]));
+  server.socket.drop();
+  assert.equal(presence.synced, false);
+  assert.equal(presence.members.size, 1);
+  await server.until(() => presence.synced);
+  assert.deepEqual(synced, [['ann']]);
+});
+
+test('a presence listener alone subscribes to the channel', async (t) => {
+  const { server, realtime } = await connected(t);
+  const off = realtime.channel(ROOM).presence.on('join', () => {});
+  assert.equal((await server.command('subscribe')).channel, ROOM);
+  await realtime.channel(ROOM).ready();
+  off();
+  await server.command('unsubscribe');
+  assert.equal(realtime.channel(ROOM).presence.members.size, 0);
+});
+
+test('a signal ends a presence listener', async (t) => {
+  const { server, channel } = await room(t);
+  const abort = new AbortController();
+  channel.presence.on('join', () => assert.fail('it has ended'), { signal: abort.signal });
+  abort.abort();
+  channel.presence.on('join', () => assert.fail('it never began'), { signal: abort.signal });
+  added(server.socket, BOB);
+});
+
+test('fetch() asks without a subscription', async (t) => {
+  const { server, realtime } = await connected(t);
+  server.onCommand = (socket, { id }) => socket.say({ type: 'ok', id, members: [ANN], count: 5 });
+  assert.deepEqual(await realtime.channel(ROOM).presence.fetch(), { members: [ANN], count: 5 });
+  assert.deepEqual(server.commands.map(({ type }) => type), ['presence']);
+});
