@@ -2,7 +2,7 @@
 const ENTRY = /^(machine_|__wbg_machine_free|wasm_bindgen__convert__closures|__wbindgen_destroy_closure)/;
 
 /** Stands for what an entry would have returned: the glue reads it as "no error". */
-const NOTHING: readonly unknown[] = [];
+const NOTHING: readonly unknown[] = [0, 0, 0];
 
 type Entry = (...values: unknown[]) => unknown;
 

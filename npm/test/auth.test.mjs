@@ -18,7 +18,10 @@ async function endpoint(t, ...answers) {
     response.end(JSON.stringify(value));
   });
   await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
-  t.after(() => http.close());
+  t.after(() => {
+    http.close();
+    http.closeAllConnections();
+  });
   return { requests, url: `http://127.0.0.1:${http.address().port}/realtime/auth` };
 }
 
