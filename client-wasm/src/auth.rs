@@ -13,8 +13,8 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{AbortController, AbortSignal, RequestCredentials};
 
 use crate::bridge::{Fields, date_now, parse_json};
-use crate::convert::socket_text;
 use crate::drain::Driver;
+use crate::text::socket_text;
 
 /// Something that JavaScript will have an answer to.
 pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = T>>>;

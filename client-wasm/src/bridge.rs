@@ -20,7 +20,7 @@ extern "C" {
     pub(crate) fn document(this: &Global) -> Option<Document>;
 
     #[wasm_bindgen(method, getter, structural, js_name = reportError)]
-    fn report_error_function(this: &Global) -> Option<js_sys::Function>;
+    pub(crate) fn report_error_function(this: &Global) -> Option<js_sys::Function>;
 
     #[wasm_bindgen(method, getter, structural, js_name = addEventListener)]
     fn add_event_listener_function(this: &Global) -> Option<js_sys::Function>;
@@ -76,7 +76,7 @@ extern "C" {
     pub(crate) fn get_present(this: &Fields, name: &JsValue) -> Option<JsValue>;
 
     #[wasm_bindgen(method, structural, indexing_setter)]
-    fn set_value(this: &Fields, name: &str, value: &JsValue);
+    pub(crate) fn set_value(this: &Fields, name: &str, value: &JsValue);
 
     #[wasm_bindgen(js_name = setTimeout)]
     pub(crate) fn set_timeout(callback: &JsValue, milliseconds: u32) -> JsValue;
@@ -96,18 +96,6 @@ extern "C" {
 }
 
 impl Fields {
-    /// Sets a field of an object that this module made.
-    pub(crate) fn set(&self, name: &str, value: impl Into<JsValue>) {
-        self.set_value(name, &value.into());
-    }
-
-    /// Sets a field when there is a value for it.
-    pub(crate) fn set_some(&self, name: &str, value: Option<impl Into<JsValue>>) {
-        if let Some(value) = value {
-            self.set(name, value);
-        }
-    }
-
     /// A field's text; `None` when it is absent or no string.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.get(name)?.as_string()
@@ -128,16 +116,6 @@ impl Global {
     pub(crate) fn as_target(&self) -> Option<Target> {
         self.add_event_listener_function()?;
         Some(self.clone().unchecked_into())
-    }
-}
-
-/// Reports what a callback threw, as an uncaught exception would be, and carries on.
-pub(crate) fn report(thrown: &JsValue) {
-    let global = Global::current();
-    match global.report_error_function() {
-        Some(report_error) => drop(report_error.call1(&global, thrown)),
-        // Nobody handles this rejection, and so it is reported, too.
-        None => drop(js_sys::Promise::reject(thrown)),
     }
 }
 

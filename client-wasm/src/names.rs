@@ -24,6 +24,7 @@ impl Names {
     }
 
     /// A text as a JavaScript string.
+    #[cfg(feature = "module")]
     pub(crate) fn value(&self, text: &str) -> JsValue {
         let at = self
             .0

@@ -7,12 +7,13 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::WebSocket;
 
 use crate::auth::{Answer, AuthRequest, read_grant};
-use crate::bridge::{Fields, report};
-use crate::convert::{self, Refused, channel_value, number, user_value};
+use crate::bridge::{Fields, Global};
 use crate::drain::Driver;
 use crate::host::Host;
+use crate::machine::convert::{self, Refused, channel_value, number, user_value};
 use crate::names::EVENTS;
 use crate::read::Data;
+use crate::text::socket_text;
 
 #[wasm_bindgen]
 extern "C" {
@@ -236,7 +237,7 @@ impl Host for JsHost {
         let authorize = self.authorize.as_ref()?;
         let fields = Fields::new();
         fields.set("channel", channel_value(&request.channel));
-        fields.set("socketId", convert::socket_text(request.socket_id));
+        fields.set("socketId", socket_text(request.socket_id));
         fields.set("reason", convert::auth_reason(request.reason));
         fields.set("signal", request.signal.clone());
         let answer = self.ask(Some(authorize), &fields);
@@ -308,6 +309,16 @@ fn new_headers(init: &JsValue) -> Result<web_sys::Headers, JsValue> {
 fn is_unauthorized(thrown: &JsValue) -> bool {
     thrown.is_object()
         && thrown.unchecked_ref::<Fields>().text("name").as_deref() == Some("UnauthorizedError")
+}
+
+/// Reports what a callback threw, as an uncaught exception would be, and carries on.
+fn report(thrown: &JsValue) {
+    let global = Global::current();
+    match global.report_error_function() {
+        Some(report_error) => drop(report_error.call1(&global, thrown)),
+        // Nobody handles this rejection, and so it is reported, too.
+        None => drop(Promise::reject(thrown)),
+    }
 }
 
 /// What an `UnauthorizedError` without a status of its own stands for.

@@ -1,5 +1,6 @@
 //! The class that the npm package wraps.
 
+mod convert;
 mod host;
 mod options;
 
@@ -10,7 +11,6 @@ use fanfare_client::{Client, ConnectionState, Input, RequestId, SubscribeOptions
 use fanfare_protocol::{ChannelName, EventName, IdempotencyKey, NameError, Position, RawJson};
 use wasm_bindgen::prelude::*;
 
-use crate::convert;
 use crate::drain::Driver;
 use crate::machine::host::JsHost;
 

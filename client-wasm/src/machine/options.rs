@@ -7,8 +7,8 @@ use web_sys::RequestCredentials;
 
 use crate::auth::Endpoint;
 use crate::bridge::Fields;
-use crate::convert;
 use crate::drain::Settings;
+use crate::machine::convert;
 use crate::machine::host::JsHost;
 
 #[wasm_bindgen]

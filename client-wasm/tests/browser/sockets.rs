@@ -29,6 +29,37 @@ fn offers_both_forms_of_the_protocol() {
 }
 
 #[wasm_bindgen_test]
+fn ids_and_positions_as_the_wire_has_them() {
+    let witness = Witness::new();
+    witness.script.pretend_sockets();
+    let machine = witness.machine_at("ws://example.test/ws", json!({}));
+    machine.connect();
+    witness.greet(0);
+    let status = witness.notes("state").last().unwrap()[1].clone();
+    assert_eq!(status["socketId"], "0123456789abcdef0123456789abcdef");
+    for (channel, position) in [
+        ("new", json!({ "epoch": "f00d", "offset": 0, "tag": "0" })),
+        (
+            "old",
+            json!({ "epoch": "ffffffffffffffff", "offset": 9_007_199_254_740_991_u64, "tag": "1" }),
+        ),
+    ] {
+        machine.subscribe(channel, None).unwrap();
+        let id = witness.sent(0).last().unwrap()["id"].clone();
+        witness.frame(
+            0,
+            &json!({
+                "type": "subscription_succeeded", "id": id, "channel": channel, "recovered": false,
+                "position": position,
+            }),
+        );
+        let kept = js_sys::JSON::stringify(&machine.position(channel).unwrap()).unwrap();
+        let kept: serde_json::Value = serde_json::from_str(&String::from(kept)).unwrap();
+        assert_eq!(kept, position);
+    }
+}
+
+#[wasm_bindgen_test]
 fn earlier_socket_is_not_listened_to() {
     let witness = Witness::new();
     witness.script.pretend_sockets();

@@ -4,15 +4,28 @@ use fanfare_client::{
     AuthReason, ChannelState, ClientError, ConnectionState, ConnectionStatus, GapReason,
     TokenReason,
 };
-use fanfare_protocol::{
-    ChannelName, Epoch, Event, Member, NameError, Position, Reply, SocketId, UserId,
-};
+use fanfare_protocol::{ChannelName, Epoch, Event, Member, NameError, Position, Reply, UserId};
 use wasm_bindgen::JsValue;
 
 use crate::bridge::Fields;
 use crate::clock::Clock;
 use crate::names::{CHANNELS, EVENTS, USERS};
 use crate::read::Data;
+use crate::text::{hexadecimal, socket_text};
+
+impl Fields {
+    /// Sets a field of an object that this module made.
+    pub(crate) fn set(&self, name: &str, value: impl Into<JsValue>) {
+        self.set_value(name, &value.into());
+    }
+
+    /// Sets a field when there is a value for it.
+    pub(crate) fn set_some(&self, name: &str, value: Option<impl Into<JsValue>>) {
+        if let Some(value) = value {
+            self.set(name, value);
+        }
+    }
+}
 
 /// Where an error comes from: JavaScript's names of the server's refusals say it.
 #[derive(Clone, Copy)]
@@ -147,19 +160,8 @@ pub(crate) fn user_value(user: &UserId) -> JsValue {
     USERS.with(|names| names.value(user.as_str()))
 }
 
-pub(crate) fn socket_text(id: SocketId) -> String {
-    hexadecimal(id.bits(), 32)
-}
-
 pub(crate) fn epoch_text(epoch: Epoch) -> String {
     hexadecimal(epoch.0.into(), 1)
-}
-
-/// What `format!("{number:0width$x}")` gives, without the machinery of `format!`.
-fn hexadecimal(number: u128, width: u32) -> String {
-    let digits = (128 - number.leading_zeros()).div_ceil(4).max(width);
-    let digit = |place: u32| char::from_digit((number >> (4 * place)) as u32 & 15, 16);
-    (0..digits).rev().filter_map(digit).collect()
 }
 
 /// A sentence about a name that is none, as its `Display` has it, without the machinery of formatting.

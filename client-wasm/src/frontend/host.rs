@@ -1,0 +1,190 @@
+//! The host that is made of closures.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use fanfare_client::{AuthReason, ChannelAuthReply, ClientError, Event, TokenReason, TokenReply};
+use fanfare_protocol::{ChannelName, SocketId};
+use wasm_bindgen::JsValue;
+use web_sys::WebSocket;
+
+use crate::auth::{Answer, AuthRequest};
+use crate::drain::Driver;
+use crate::frontend::error::Error;
+use crate::frontend::listeners::Listeners;
+use crate::frontend::request::Requests;
+use crate::frontend::subscription::Meta;
+use crate::host::Host;
+use crate::read::Data;
+
+/// A channel token that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthQuestion {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The connection that the token has to be bound to.
+    pub socket_id: SocketId,
+    /// Why.
+    pub reason: AuthReason,
+}
+
+/// A channel token, as the backend gave it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChannelAuth {
+    /// The token.
+    pub auth: String,
+    /// Signed member data, exactly as it was given.
+    pub channel_data: Option<String>,
+}
+
+impl std::fmt::Debug for ChannelAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ChannelAuth(..)")
+    }
+}
+
+/// Why a closure has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The user may not: do not ask again.
+    Unauthorized,
+    /// It could not be had this time: ask again later.
+    Failed,
+}
+
+pub(crate) type TokenProvider = Rc<dyn Fn(TokenReason) -> Answer<Result<Option<String>, Refused>>>;
+pub(crate) type Authorizer = Rc<dyn Fn(AuthQuestion) -> Answer<Result<ChannelAuth, Refused>>>;
+pub(crate) type HeaderProvider = Rc<dyn Fn() -> Answer<Vec<(String, String)>>>;
+
+/// The closures of one client.
+#[derive(Default)]
+pub(crate) struct Closures {
+    pub(crate) listeners: Rc<Listeners>,
+    pub(crate) requests: Rc<Requests>,
+    pub(crate) token: Option<TokenProvider>,
+    pub(crate) authorize: Option<Authorizer>,
+    pub(crate) headers: Option<HeaderProvider>,
+}
+
+impl Host for Closures {
+    fn tell(&self, _driver: &Driver, event: Event<Data>) {
+        let listeners = &self.listeners;
+        match event {
+            Event::Connection(status) => listeners.connection.each(|tell| tell(&status)),
+            Event::Channel(status) => listeners.each(&status.channel, |channel| {
+                channel.state.each(|tell| tell(&status));
+            }),
+            Event::Message(message) => {
+                let data = message.data;
+                let meta = Meta {
+                    channel: message.channel,
+                    event: message.event,
+                    position: message.position,
+                    user_id: message.user_id,
+                    event_id: message.event_id,
+                    recovered: message.recovered,
+                };
+                listeners.each(&meta.channel, |channel| {
+                    channel.messages.each(|tell| tell(&data, &meta));
+                });
+            }
+            Event::Sync {
+                channel,
+                count,
+                members,
+            } => listeners.each(&channel, |channel| {
+                channel.sync.each(|tell| tell(&members, count));
+            }),
+            Event::Joined {
+                channel, member, ..
+            } => listeners.each(&channel, |channel| {
+                channel.joined.each(|tell| tell(&member));
+            }),
+            Event::Left {
+                channel,
+                id,
+                reason,
+                ..
+            } => listeners.each(&channel, |channel| {
+                channel.left.each(|tell| tell(&id, reason.as_deref()));
+            }),
+            Event::Gap(gap) => listeners.each(&gap.channel, |channel| {
+                channel.gaps.each(|tell| tell(&gap));
+            }),
+            Event::Reset(reset) => listeners.each(&reset.channel, |channel| {
+                channel.resets.each(|tell| tell(&reset));
+            }),
+            Event::RequestDone { request, result } => self.requests.done(request, result),
+            Event::Error(error) => self.complain(error),
+        }
+    }
+
+    fn token(&self, reason: TokenReason) -> Answer<TokenReply> {
+        let Some(token) = &self.token else {
+            return Box::pin(async { TokenReply::Anonymous });
+        };
+        let answer = token(reason);
+        Box::pin(async move {
+            match answer.await {
+                Ok(Some(token)) => TokenReply::Token(token),
+                Ok(None) => TokenReply::Anonymous,
+                Err(Refused::Unauthorized) => TokenReply::Unauthorized,
+                Err(Refused::Failed) => TokenReply::Failed,
+            }
+        })
+    }
+
+    fn authorize(&self, request: &AuthRequest) -> Option<Answer<ChannelAuthReply>> {
+        let answer = self.authorize.as_ref()?(AuthQuestion {
+            channel: request.channel.clone(),
+            socket_id: request.socket_id,
+            reason: request.reason,
+        });
+        Some(Box::pin(async move {
+            match answer.await {
+                Ok(ChannelAuth { auth, channel_data }) => {
+                    ChannelAuthReply::Granted { auth, channel_data }
+                }
+                Err(Refused::Unauthorized) => ChannelAuthReply::Forbidden { status: FORBIDDEN },
+                Err(Refused::Failed) => ChannelAuthReply::Failed { retry_after: None },
+            }
+        }))
+    }
+
+    fn headers(&self) -> Answer<Result<web_sys::Headers, JsValue>> {
+        let answer = self.headers.as_ref().map(|headers| headers());
+        Box::pin(async move {
+            let headers = web_sys::Headers::new()?;
+            if let Some(answer) = answer {
+                for (name, value) in answer.await {
+                    headers.set(&name, &value)?;
+                }
+            }
+            Ok(headers)
+        })
+    }
+
+    fn open(&self, url: &str, protocols: &JsValue) -> Result<WebSocket, JsValue> {
+        WebSocket::new_with_str_sequence(url, protocols)
+    }
+}
+
+impl Closures {
+    fn complain(&self, error: ClientError) {
+        let error = Error::from(error);
+        self.listeners.errors.each(|tell| tell(&error));
+    }
+}
+
+/// Makes one type of closures that give futures.
+pub(crate) fn boxed<T, F>(future: F) -> Pin<Box<dyn Future<Output = T>>>
+where
+    F: Future<Output = T> + 'static,
+{
+    Box::pin(future)
+}
+
+/// What a closure's "unauthorized" stands for.
+const FORBIDDEN: u16 = 403;

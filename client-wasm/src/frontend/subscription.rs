@@ -1,0 +1,249 @@
+//! One channel, and who listens to it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use fanfare_client::{ChannelState, ChannelStatus, Gap, Input, Reset, SubscribeOptions};
+use fanfare_protocol::{ChannelName, EventName, Position, UserId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::frontend::Shared;
+use crate::frontend::error::Error;
+use crate::frontend::listeners::{ChannelListeners, Listener};
+use crate::frontend::request::{self, PastEvent, Receipt, Request};
+use crate::read::Data;
+
+/// A channel is wanted for as long as this lives, and its closures are called for as long.
+///
+/// The channel is left when the last subscription of it is dropped.
+#[must_use = "the channel is left when this is dropped"]
+pub struct Subscription {
+    shared: Rc<Shared>,
+    channel: ChannelName,
+    listeners: Rc<ChannelListeners>,
+    guards: RefCell<Vec<Listener>>,
+}
+
+/// What comes with a payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Meta {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The event's name.
+    pub event: EventName,
+    /// Its place in the channel's history, on channels that keep one.
+    pub position: Option<Position>,
+    /// Who sent it, on client events.
+    pub user_id: Option<UserId>,
+    /// The id of the bus event it came from.
+    pub event_id: Option<String>,
+    /// Whether it was published while the client was away, or before it came.
+    pub recovered: bool,
+}
+
+/// Somebody who is present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member<T> {
+    /// Who.
+    pub id: UserId,
+    /// What the server or a signature says about them.
+    pub info: T,
+}
+
+impl Subscription {
+    pub(crate) fn open(
+        shared: &Rc<Shared>,
+        channel: ChannelName,
+        options: SubscribeOptions,
+    ) -> Self {
+        let subscription = Self {
+            shared: Rc::clone(shared),
+            channel,
+            listeners: Rc::default(),
+            guards: RefCell::default(),
+        };
+        let channel = &subscription.channel;
+        if shared.listeners.open(channel, &subscription.listeners) {
+            let channel = channel.clone();
+            shared.driver.handle(Input::Subscribe { channel, options });
+        }
+        subscription
+    }
+
+    /// Calls `listener` with every payload of the event, as its own type.
+    ///
+    /// A payload that is not of that type goes to [`FanfareClient::on_error`](crate::frontend::FanfareClient::on_error).
+    pub fn on<T: DeserializeOwned + 'static>(
+        &self,
+        event: &str,
+        listener: impl Fn(T, &Meta) + 'static,
+    ) -> &Self {
+        let event = event.to_owned();
+        let listeners = Rc::downgrade(&self.shared.listeners);
+        self.keep(self.listeners.messages.add(move |data, meta| {
+            if meta.event.as_str() != event {
+                return;
+            }
+            match decode(data) {
+                Ok(payload) => listener(payload, meta),
+                Err(reason) => {
+                    let error = Error::Decode {
+                        channel: meta.channel.clone(),
+                        event: meta.event.clone(),
+                        reason,
+                    };
+                    if let Some(listeners) = listeners.upgrade() {
+                        listeners.errors.each(|listener| listener(&error));
+                    }
+                }
+            }
+        }))
+    }
+
+    /// Calls `listener` whenever the subscription's state changes.
+    pub fn on_state(&self, listener: impl Fn(&ChannelStatus) + 'static) -> &Self {
+        self.keep(self.listeners.state.add(listener))
+    }
+
+    /// Calls `listener` when messages were lost: reload what depends on them.
+    pub fn on_gap(&self, listener: impl Fn(&Gap) + 'static) -> &Self {
+        self.keep(self.listeners.gaps.add(listener))
+    }
+
+    /// Calls `listener` when the channel's history started anew: reload what depends on it.
+    pub fn on_reset(&self, listener: impl Fn(&Reset) + 'static) -> &Self {
+        self.keep(self.listeners.resets.add(listener))
+    }
+
+    /// Calls `listener` with all members, after the subscription and whenever they had to be asked for again, and with their
+    /// count, which may exceed the list. Members whose `info` is not a `T` are left out of the list.
+    pub fn on_members<T: DeserializeOwned + 'static>(
+        &self,
+        listener: impl Fn(Vec<Member<T>>, u64) + 'static,
+    ) -> &Self {
+        self.keep(self.listeners.sync.add(move |members, count| {
+            listener(members.iter().filter_map(member).collect(), count);
+        }))
+    }
+
+    /// Calls `listener` with everybody who comes.
+    pub fn on_joined<T: DeserializeOwned + 'static>(
+        &self,
+        listener: impl Fn(Member<T>) + 'static,
+    ) -> &Self {
+        self.keep(self.listeners.joined.add(move |joined| {
+            if let Some(joined) = member(joined) {
+                listener(joined);
+            }
+        }))
+    }
+
+    /// Calls `listener` with everybody who leaves, and why in the server's words.
+    pub fn on_left(&self, listener: impl Fn(&UserId, Option<&str>) + 'static) -> &Self {
+        self.keep(self.listeners.left.add(listener))
+    }
+
+    /// Sends a client event to the channel. It is on its way when this returns, or waits for the connection; the future is the
+    /// answer, and need not be awaited.
+    ///
+    /// # Errors
+    /// When the name is none or the payload cannot be written as JSON.
+    pub fn publish<T: Serialize + ?Sized>(
+        &self,
+        event: &str,
+        payload: &T,
+    ) -> Result<Request<Receipt>, Error> {
+        let event = EventName::new(event)?;
+        let data = request::encode(payload)?;
+        let (request, future) = self.shared.requests.start(request::receipt);
+        self.shared.driver.handle(Input::Publish {
+            request,
+            channel: self.channel.clone(),
+            event,
+            data,
+            key: None,
+        });
+        Ok(future)
+    }
+
+    /// Asks for past events, oldest first.
+    pub fn history(&self, since: Option<Position>, limit: Option<u32>) -> Request<Vec<PastEvent>> {
+        let (request, future) = self.shared.requests.start(request::past_events);
+        self.shared.driver.handle(Input::History {
+            request,
+            channel: self.channel.clone(),
+            since,
+            limit,
+        });
+        future
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    /// The subscription's state.
+    #[must_use]
+    pub fn state(&self) -> ChannelState {
+        let driver = &self.shared.driver;
+        driver.with_client(|client| client.channel_state(&self.channel))
+    }
+
+    /// Where the subscription stands: keep it to continue there with
+    /// [`SubscribeOptions::since`](crate::frontend::SubscribeOptions::since).
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        let driver = &self.shared.driver;
+        driver.with_client(|client| client.position(&self.channel))
+    }
+
+    /// The known members of a presence channel, ordered by id. While the channel is not subscribed they may be out of date.
+    #[must_use]
+    pub fn members<T: DeserializeOwned>(&self) -> Vec<Member<T>> {
+        let driver = &self.shared.driver;
+        let members = driver.with_client(|client| client.members(&self.channel).to_vec());
+        members.iter().filter_map(member).collect()
+    }
+
+    fn keep(&self, listener: Listener) -> &Self {
+        self.guards.borrow_mut().push(listener);
+        self
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // Closures first: what they hold may be dropped with them, and so may another subscription.
+        drop(self.guards.take());
+        let channel = self.channel.clone();
+        if self.shared.listeners.close(&channel, &self.listeners) {
+            self.shared.driver.handle(Input::Unsubscribe { channel });
+        }
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription")
+            .field("channel", &self.channel)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn member<T: DeserializeOwned>(
+    member: &fanfare_protocol::Member<Data>,
+) -> Option<Member<T>> {
+    Some(Member {
+        id: member.id.clone(),
+        info: decode(&member.info).ok()?,
+    })
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(data: &Data) -> Result<T, String> {
+    serde_wasm_bindgen::from_value(data.0.clone()).map_err(|error| error.to_string())
+}
