@@ -7,7 +7,6 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { build as esbuild } from 'esbuild';
 import * as vite from 'vite';
-import * as viteOldest from 'vite-oldest';
 import webpack from 'webpack';
 import { Browser } from './support/browser.mjs';
 import { Consumer } from './support/consumer.mjs';
@@ -108,27 +107,23 @@ for (const [entry, name] of [['page', 'webpack'], ['external', 'webpack, with th
   });
 }
 
-for (const tool of [vite, viteOldest]) {
-  const major = tool.version.split('.')[0];
-
-  for (const [entry, name] of [['index', ''], ['external', ', with the module as a file'], ['slim', ', with the module brought along']]) {
-    test(`Vite ${major}, built${name}`, async (t) => {
-      const outDir = join(consumer.output, `vite-${major}-${entry}`);
-      const input = join(consumer.path, `${entry}.html`);
-      await tool.build({ ...quiet(), base: './', build: { outDir, rollupOptions: { input } } });
-      const files = await serve(t, outDir);
-      assert.equal(await browser.run(`${files.url}${entry}.html`, realtime.url), SAID);
-    });
-  }
-
-  test(`Vite ${major}, while developing`, async (t) => {
-    const server = await tool.createServer({ ...quiet(), server: { host: '127.0.0.1', port: 0, hmr: false } });
-    t.after(() => server.close());
-    await server.listen();
-    const { port } = server.httpServer.address();
-    assert.equal(await browser.run(`http://127.0.0.1:${port}/index.html`, realtime.url), SAID);
+for (const [entry, name] of [['index', ''], ['external', ', with the module as a file'], ['slim', ', with the module brought along']]) {
+  test(`Vite, built${name}`, async (t) => {
+    const outDir = join(consumer.output, `vite-${entry}`);
+    const input = join(consumer.path, `${entry}.html`);
+    await vite.build({ ...quiet(), base: './', build: { outDir, rollupOptions: { input } } });
+    const files = await serve(t, outDir);
+    assert.equal(await browser.run(`${files.url}${entry}.html`, realtime.url), SAID);
   });
 }
+
+test('Vite, while developing', async (t) => {
+  const server = await vite.createServer({ ...quiet(), server: { host: '127.0.0.1', port: 0, hmr: false } });
+  t.after(() => server.close());
+  await server.listen();
+  const { port } = server.httpServer.address();
+  assert.equal(await browser.run(`http://127.0.0.1:${port}/index.html`, realtime.url), SAID);
+});
 
 function quiet() {
   return { root: consumer.path, configFile: false, logLevel: 'error', clearScreen: false };
