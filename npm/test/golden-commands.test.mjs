@@ -48,7 +48,7 @@ const SCRIPTS = {
     'a presence channel with signed member data': [
       4,
       (rt) => rt.channel(ROOM).presence.on('join', () => {}),
-      { auth: async () => ({ auth: 'v1.f3a1', channel_data: '{"user_id":"7","user_info":{"name":"Ann"}}' }) },
+      { auth: async () => ({ auth: 'v1.f3a1', channel_data: '{"id":"7","info":{"name":"Ann"}}' }) },
     ],
     'an unsigned member hint': [5, (rt) => rt.subscribe(ROOM, 'x', () => {}, { data: { name: 'Ann' } })],
     'a member hint may be null': [5, (rt) => rt.subscribe(ROOM, 'x', () => {}, { data: null })],

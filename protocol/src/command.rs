@@ -39,7 +39,7 @@ pub enum Command {
         event: EventName,
         /// The payload.
         data: RawJson,
-        /// Makes a repetition within ten minutes harmless.
+        /// Makes a repetition by the same sender within ten minutes harmless.
         key: Option<IdempotencyKey>,
     },
     /// Sends a typed event to the server's event bus. Reply: `ok {event_id}`.

@@ -25,6 +25,9 @@ pub struct Publication {
     pub event_id: Option<Arc<str>>,
     /// A repetition with the same key within ten minutes yields the first result and no second message.
     pub key: Option<IdempotencyKey>,
+    /// Whether a client sent it. Its key then counts among that user's own keys (anonymous clients share theirs), never among
+    /// the application's.
+    pub is_client_event: bool,
 }
 
 impl Publication {
@@ -39,6 +42,7 @@ impl Publication {
             user: None,
             event_id: None,
             key: None,
+            is_client_event: false,
         }
     }
 
@@ -117,6 +121,7 @@ impl Delivery {
             user,
             event_id,
             key: _,
+            is_client_event: _,
         } = publication;
         Self {
             channel,

@@ -135,7 +135,7 @@ impl ChannelRules {
     pub fn retention(&self, channel: &ChannelName) -> Retention {
         let rule = self.of(channel);
         if rule.history_size > 0 {
-            return Retention::new(rule.history_size, rule.history_ttl);
+            return Retention::new(rule.history_size.min(HISTORY_SIZE_MAX), rule.history_ttl);
         }
         if self.has_presence(channel) {
             return Retention::new(PRESENCE_HISTORY_SIZE, rule.history_ttl);

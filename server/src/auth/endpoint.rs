@@ -153,7 +153,16 @@ impl AuthEndpoint {
         let claims = TokenClaims::new(caller.socket, channel)
             .with_user(user)
             .with_channel_data(channel_data.as_deref());
-        let auth = self.tokens.sign(&claims, grant.expires_at, clock::now());
+        // The permission ends with the credentials that earned it.
+        let identity_ends = caller
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.expires_at);
+        let expires_at = [grant.expires_at, identity_ends]
+            .into_iter()
+            .flatten()
+            .min();
+        let auth = self.tokens.sign(&claims, expires_at, clock::now());
         Ok(Permission { auth, channel_data })
     }
 }

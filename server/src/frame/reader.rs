@@ -62,6 +62,7 @@ pub(crate) struct FrameReader {
     kind: Option<Data>,
     fragments: u32,
     started_at: Option<Instant>,
+    pushed_at: Option<Instant>,
     is_stopped: bool,
 }
 
@@ -76,6 +77,7 @@ impl FrameReader {
             kind: None,
             fragments: 0,
             started_at: None,
+            pushed_at: None,
             is_stopped: false,
         }
     }
@@ -101,6 +103,7 @@ impl FrameReader {
         if !self.is_stopped {
             self.pending.extend_from_slice(bytes);
             self.started_at.get_or_insert(now);
+            self.pushed_at = Some(now);
         }
     }
 
@@ -212,12 +215,18 @@ impl FrameReader {
         }
     }
 
-    /// Everything complete was taken: gives memory back, and stops the message's clock if nothing is left of one.
+    /// Everything complete was taken: gives memory back, and stops the message's clock if nothing is left of one. What is left
+    /// of another message began with the last read.
     fn settle(&mut self) {
+        let has_taken = self.consumed > 0;
         self.pending.drain(..self.consumed);
         self.consumed = 0;
-        if self.pending.is_empty() && self.kind.is_none() {
-            self.clear();
+        if self.kind.is_none() {
+            if self.pending.is_empty() {
+                self.clear();
+            } else if has_taken {
+                self.started_at = self.pushed_at;
+            }
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Channel {
     /// The highest `from` among the live ones: below it the sweep must look closely.
     from_max: u64,
     pub(super) is_sweeping: bool,
+    /// A loss that can be told only when the subscribers are back from a sweep.
+    pending_gap: Option<&'static str>,
 }
 
 impl Channel {
@@ -74,6 +76,7 @@ impl Channel {
             dialects: [0; Dialect::COUNT],
             from_max: 0,
             is_sweeping: false,
+            pending_gap: None,
         }
     }
 
@@ -311,7 +314,13 @@ impl Channel {
     }
 
     /// Tells every live subscriber that messages were lost here and cannot be recovered.
+    ///
+    /// Who is just being swept is told right after.
     pub(super) fn announce_gap(&mut self, reason: &'static str) {
+        if self.is_sweeping {
+            self.pending_gap = Some(reason);
+            return;
+        }
         let gap = Gap {
             channel: self.name.clone(),
             from: None,
@@ -319,6 +328,13 @@ impl Channel {
             reason: reason.to_owned(),
         };
         self.announce(&ServerMessage::Gap(gap));
+    }
+
+    /// Tells what had to wait for the end of a sweep.
+    pub(super) fn announce_pending(&mut self) {
+        if let Some(reason) = self.pending_gap.take() {
+            self.announce_gap(reason);
+        }
     }
 
     fn announce_reset(&mut self, next: Position, previous: Tag) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_protocol::SocketId;
@@ -12,7 +13,7 @@ use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::dialect::Dialect;
 
@@ -29,6 +30,9 @@ pub(crate) struct Outbox {
     stream: Stream,
     queue: Mutex<Queue>,
     wake: Notify,
+    drained: Notify,
+    /// Whoever holds it is the one whose large reply may go into the empty outbox next.
+    turn: Semaphore,
 }
 
 /// A socket that can be written to without a task of its own.
@@ -88,6 +92,8 @@ impl Outbox {
             stream,
             queue: Mutex::default(),
             wake: Notify::new(),
+            drained: Notify::new(),
+            turn: Semaphore::new(1),
         }
     }
 
@@ -134,6 +140,8 @@ impl Outbox {
     pub(crate) fn close_with(&self, frames: &Bytes) {
         let mut queue = self.lock();
         if matches!(queue.gate, Gate::Open | Gate::Slow) {
+            // Nothing may follow a close frame (RFC 6455, 5.5.1).
+            queue.notices = Vec::new();
             let offer = self.write_or_queue(&mut queue, frames, usize::MAX);
             queue.gate = if offer == Offer::Taken {
                 Gate::Closing
@@ -172,6 +180,22 @@ impl Outbox {
         queue.frames.is_empty() && queue.notices.is_empty()
     }
 
+    /// Waits for a turn with an empty outbox: large replies go out one after the other, so that they do not overflow it
+    /// together. Answers `None` when the outbox did not drain in time. Cancel safe.
+    pub(crate) async fn turn(&self, deadline: Duration) -> Option<SemaphorePermit<'_>> {
+        let turn = async {
+            let permit = self.turn.acquire().await.ok()?;
+            loop {
+                let drained = self.drained.notified();
+                if self.is_empty() {
+                    return Some(permit);
+                }
+                drained.await;
+            }
+        };
+        tokio::time::timeout(deadline, turn).await.ok().flatten()
+    }
+
     /// Wakes the driver: something other than the socket wants its attention.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
@@ -190,6 +214,7 @@ impl Outbox {
         let mut queue = self.lock();
         loop {
             if queue.frames.is_empty() && !queue.raise_notices() {
+                self.drained.notify_waiters();
                 return Ok(());
             }
             match self.write_queued(&queue) {

@@ -260,6 +260,7 @@ impl Owner<'_> {
             return;
         };
         sweep.finish(entry);
+        entry.announce_pending();
         if entry.has_waiting() {
             self.ready.push_back(name);
         }

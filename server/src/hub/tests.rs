@@ -520,3 +520,23 @@ async fn an_overloaded_shard_drops_and_says_so() {
     assert_eq!(peer.next().await["type"], "event");
     bench.end().await;
 }
+
+#[tokio::test]
+async fn a_loss_during_a_sweep_is_told_after_it() {
+    let name = ChannelName::new("c").unwrap();
+    let bench = Bench::new();
+    let mut peer = bench.peer(Dialect::Native, 1 << 20).await;
+    let mut channel = channel::Channel::new(name.clone(), SlowReader::Close);
+    channel.join(1, Arc::clone(&peer.outbox));
+    assert_eq!(channel.activate(1, live(None)), Activated::Live);
+    assert_eq!(peer.next().await["type"], "subscription_succeeded");
+    channel.push(Delivery::new(publication("before"), None, None));
+    let mut sweep = sweep::Sweep::start(&name, &mut channel).unwrap();
+    channel.announce_gap("the server was overloaded");
+    sweep.step(usize::MAX);
+    sweep.finish(&mut channel);
+    channel.announce_pending();
+    assert_eq!(peer.next().await["data"], "before");
+    assert_eq!(peer.next().await["type"], "gap");
+    bench.end().await;
+}

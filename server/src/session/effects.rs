@@ -66,6 +66,7 @@ pub(super) async fn run(setting: Setting, op: OpId, effect: Effect) -> Done {
         } => {
             let mut publication = Publication::new(channel, event, data);
             publication.key = key;
+            publication.is_client_event = true;
             setting.publish(request, publication).await
         }
         Effect::ReadPresence { request, channel } => setting.read_presence(request, &channel).await,
@@ -162,7 +163,12 @@ impl Setting {
         let history = self
             .within_engine(self.services.engine.broker.history(channel, range))
             .await?;
-        let events = history.entries.iter().map(Delivery::to_event).collect();
+        let mut entries = history.entries;
+        if since.is_some_and(|since| since.epoch != history.top.epoch) {
+            // Another history: its messages do not come after that position. The new position says so.
+            entries = Vec::new();
+        }
+        let events = entries.iter().map(Delivery::to_event).collect();
         Ok(reply(Reply {
             events: Some(events),
             position: Some(history.top),

@@ -105,6 +105,9 @@ impl Setting {
                 is_last_try,
                 bytes_max,
             };
+            // Who reads as fast as its line allows is not slow: it gets one large reply after the other. When the outbox does
+            // not drain in time the reply goes out all the same.
+            let _turn = self.outbox.turn(terms.limits.engine_deadline).await;
             match membership.activate(activation).await {
                 Activated::Live => return Ok(()),
                 Activated::Hole => {}

@@ -199,6 +199,8 @@ impl Session {
         }
         self.subscriptions
             .iter()
+            // A step under way is not interrupted; its end asks again.
+            .filter(|subscription| subscription.step.is_none())
             .filter_map(|subscription| subscription.expires_at)
             .fold(next, Instant::min)
     }

@@ -13,7 +13,7 @@ pub(super) struct Subscription {
     channel: ChannelName,
     is_live: bool,
     /// The step that is under way; the channel's next command waits for it.
-    step: Option<OpId>,
+    pub(super) step: Option<OpId>,
     /// When the permission ends.
     pub(super) expires_at: Option<Instant>,
 }

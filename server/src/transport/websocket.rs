@@ -16,6 +16,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
@@ -200,11 +201,17 @@ fn tcp(stream: TcpStream, early: &[u8]) -> std::io::Result<(Stream, bytes::Bytes
 
 #[cfg(unix)]
 fn foreign(upgraded: Upgraded, services: &Services) -> std::io::Result<(Stream, bytes::Bytes)> {
-    let (near, mut far) = tokio::net::UnixStream::pair()?;
-    let mut io = TokioIo::new(upgraded);
+    let (near, far) = tokio::net::UnixStream::pair()?;
     services.connections.spawn(async move {
-        // Either side ending ends the copy, and with it the other side.
-        let _ = tokio::io::copy_bidirectional(&mut io, &mut far).await;
+        let (mut from_peer, mut to_peer) = tokio::io::split(TokioIo::new(upgraded));
+        let (mut from_session, mut to_session) = tokio::io::split(far);
+        // The session outlives neither side: whichever ends first ends the other with the pair.
+        tokio::select! {
+            _ = tokio::io::copy(&mut from_peer, &mut to_session) => {}
+            _ = tokio::io::copy(&mut from_session, &mut to_peer) => {}
+        }
+        // A failure here means that the peer is gone already.
+        let _ = to_peer.shutdown().await;
     });
     Ok((Stream::Pair(near), bytes::Bytes::new()))
 }

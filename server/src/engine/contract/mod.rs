@@ -195,6 +195,7 @@ pub const SCENARIOS: &[Scenario] = scenarios! {
     keys::a_repetition_yields_the_first_result;
     keys::a_repetition_is_recognised_on_live_only_channels;
     keys::a_key_belongs_to_its_channel;
+    keys::a_key_belongs_to_its_sender;
     keys::of_concurrent_repetitions_one_is_published;
     keys::a_key_is_forgotten_after_its_time advances;
     history::the_position_before_the_first_message_holds;

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, IdempotencyKey, Position};
+use fanfare_protocol::{ChannelName, IdempotencyKey, Position, UserId};
 use tokio::time::Instant;
 
-use crate::delivery::Published;
+use crate::delivery::{Publication, Published};
 
-/// Results by channel and key, bounded in age and number.
+/// Results by channel, sender and key, bounded in age and number.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     results: HashMap<Id, Option<Position>>,
@@ -16,13 +16,31 @@ pub(super) struct Keys {
     order: VecDeque<(Instant, Id)>,
 }
 
-type Id = (ChannelName, IdempotencyKey);
+/// Whose keys a key is one of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Sender {
+    /// The application itself.
+    Application,
+    /// A client, by its user; anonymous ones share their keys.
+    Client(Option<UserId>),
+}
+
+impl Sender {
+    pub(super) fn of(publication: &Publication) -> Self {
+        if publication.is_client_event {
+            Self::Client(publication.user.clone())
+        } else {
+            Self::Application
+        }
+    }
+}
+
+type Id = (ChannelName, Sender, IdempotencyKey);
 
 impl Keys {
     /// The result of an earlier publication with this key.
-    pub(super) fn find(&self, channel: &ChannelName, key: &IdempotencyKey) -> Option<Published> {
-        let id = (channel.clone(), key.clone());
-        self.results.get(&id).copied().map(Published::duplicate)
+    pub(super) fn find(&self, id: &Id) -> Option<Published> {
+        self.results.get(id).copied().map(Published::duplicate)
     }
 
     /// Remembers a result. Answers whether a younger one than `ttl` had to go for it.

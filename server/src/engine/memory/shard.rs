@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::MemoryOptions;
 use super::channel::Channel;
-use super::keys::Keys;
+use super::keys::{Keys, Sender};
 use super::presence::Change;
 use crate::delivery::{
     Delivery, Departure, History, HistoryRange, Members, Publication, Published, Retention,
@@ -78,10 +78,13 @@ impl Shard {
         now: Instant,
         deliver: &Deliver,
     ) -> Result<Published, EngineError> {
-        let key = publication.key.take();
-        if let Some(key) = &key {
+        let id = publication.key.take().map(|key| {
+            let sender = Sender::of(&publication);
+            (publication.channel.clone(), sender, key)
+        });
+        if let Some(id) = &id {
             self.keys.expire(self.limits.options.key_ttl, now);
-            if let Some(first) = self.keys.find(&publication.channel, key) {
+            if let Some(first) = self.keys.find(id) {
                 return Ok(first);
             }
         }
@@ -92,10 +95,8 @@ impl Shard {
             Delivery::new(publication, None, None)
         };
         let position = delivery.position;
-        if let Some(key) = key {
-            let is_early = self
-                .keys
-                .insert((name, key), position, self.limits.keys, now);
+        if let Some(id) = id {
+            let is_early = self.keys.insert(id, position, self.limits.keys, now);
             self.losses.keys += usize::from(is_early);
         }
         deliver(delivery);

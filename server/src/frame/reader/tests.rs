@@ -139,6 +139,21 @@ async fn an_idle_reader_owns_no_memory_and_keeps_no_clock() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_clock_of_a_message_starts_with_its_own_first_read() {
+    let mut reader = FrameReader::new(BYTES_MAX, FRAGMENTS_MAX);
+    let stream = text("one").repeat(2);
+    let middle = stream.len() / 2 + 2;
+    reader.push(&stream[..3], Instant::now());
+    assert_eq!(reader.next(), Ok(None));
+    tokio::time::advance(std::time::Duration::from_secs(9)).await;
+    let later = Instant::now();
+    reader.push(&stream[3..middle], later);
+    assert!(matches!(reader.next(), Ok(Some(_))));
+    assert_eq!(reader.next(), Ok(None));
+    assert_eq!(reader.started_at(), Some(later));
+}
+
 proptest! {
     /// However the stream is cut into reads, the messages are the same.
     #[test]
