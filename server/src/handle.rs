@@ -13,7 +13,7 @@ use crate::delivery::{Publication, Published};
 use crate::engine::EngineError;
 use crate::publish::PublishError;
 use crate::services::Services;
-use crate::sessions::Control;
+use crate::sessions::{Control, SessionHandle};
 
 /// Publishes, asks and orders from anywhere in an application. Cheap to clone.
 ///
@@ -317,12 +317,7 @@ impl Handle {
     /// # Errors
     /// When there is no such connection.
     pub async fn drop_connection(&self, socket: SocketId) -> Result<(), HandleError> {
-        let session = self
-            .services
-            .sessions
-            .get(socket)
-            .ok_or(HandleError::NoSuchConnection { socket })?;
-        session.cut();
+        self.session(socket)?.cut();
         Ok(())
     }
 
@@ -336,16 +331,16 @@ impl Handle {
     }
 
     fn order(&self, socket: SocketId, control: Control) -> Result<(), HandleError> {
-        let session = self
-            .services
-            .sessions
-            .get(socket)
-            .ok_or(HandleError::NoSuchConnection { socket })?;
-        if session.ask(control) {
+        if self.session(socket)?.ask(control) {
             Ok(())
         } else {
             Err(HandleError::Busy { socket })
         }
+    }
+
+    fn session(&self, socket: SocketId) -> Result<Arc<SessionHandle>, HandleError> {
+        let session = self.services.sessions.get(socket);
+        session.ok_or(HandleError::NoSuchConnection { socket })
     }
 
     async fn publish_to(

@@ -47,6 +47,29 @@ test('a cut connection comes back and nothing is missing', async (t) => {
   assert.deepEqual(await ada.texts(), await grace.texts());
 });
 
+test('an answer that got lost does not make a page say something twice', async (t) => {
+  const server = await ChatServer.start();
+  t.after(() => server.end());
+  const ada = await Visitor.enter(browser, server.url, 'Ada');
+  const grace = await Visitor.enter(browser, server.url, 'Grace');
+  await ada.page.getByRole('button', { name: 'Cut it' }).click();
+  await ada.is('reconnecting');
+  // The request arrives, its answer does not, and the line is cut: Ada's page cannot know.
+  const lose = async (route) => {
+    await route.fetch();
+    await route.abort();
+  };
+  await ada.page.route('**/api/rooms/lobby/messages', lose, { times: 1 });
+  await ada.say('once');
+  await grace.sees('once');
+  await ada.page.locator('.unsent').filter({ hasText: 'waiting to be sent' }).waitFor();
+  await ada.is('connected');
+  await ada.sees('once');
+  await ada.say('twice');
+  await Promise.all([ada.sees('twice'), grace.sees('twice')]);
+  for (const visitor of [ada, grace]) assert.deepEqual(await visitor.texts(), ['once', 'twice']);
+});
+
 test('the server is killed and comes back: both pages show every message once, in order', async (t) => {
   const server = await ChatServer.start({ keeps: true });
   t.after(() => server.end());
