@@ -36,16 +36,14 @@ test('two pages chat', async () => {
   await ada.say('four');
   await grace.sees('four');
   for (const visitor of [ada, grace]) {
-    await visitor.sees('four');
-    assert.deepEqual(await visitor.texts(), ['one', 'two', 'three', 'four']);
+    await visitor.shows(['one', 'two', 'three', 'four']);
     assert.equal(await visitor.page.locator('.unsent').count(), 0);
     assert.deepEqual(visitor.page.uncaught, []);
   }
 
   const late = await Visitor.enter(browser, server.url, 'Linus', 'design');
   await late.go('Coffee corner');
-  await late.sees('four');
-  assert.deepEqual(await late.texts(), ['one', 'two', 'three', 'four']);
+  await late.shows(['one', 'two', 'three', 'four']);
   await late.leave();
   await end();
 });

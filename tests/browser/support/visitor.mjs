@@ -1,5 +1,7 @@
 // Somebody in the chat: what a person does with the page and sees on it.
 
+import assert from 'node:assert/strict';
+
 import { freshPage } from './browser.mjs';
 
 export class Visitor {
@@ -57,6 +59,18 @@ export class Visitor {
   /** The texts of the room, top to bottom. */
   texts() {
     return this.page.locator('#messages > li:not(.unsent) .words').allTextContents();
+  }
+
+  /** Waits until the room shows exactly these texts, and no more has come by the next tick. */
+  async shows(texts) {
+    const isShown = (expected) => {
+      const words = [...document.querySelectorAll('#messages > li .words')];
+      return JSON.stringify(words.map((text) => text.textContent)) === JSON.stringify(expected);
+    };
+    // What is there instead, when it is not, the assertion says better than a deadline.
+    await this.page.waitForFunction(isShown, texts).catch(() => {});
+    await this.tick();
+    assert.deepEqual(await this.texts(), texts);
   }
 
   /** Waits until exactly these people are here. */
