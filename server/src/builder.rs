@@ -8,9 +8,8 @@ use tokio_util::task::TaskTracker;
 use crate::auth::guarded::Guarded;
 use crate::auth::{Authorizer, ChannelTokens, Origins, PublicOnly, WeakSecret};
 use crate::config::Limits;
-use crate::delivery::Delivery;
-use crate::engine::{Engine, EngineError};
-use crate::hub::{Hub, OnInterest};
+use crate::engine::{Arrival, Broker, Deliver, Engine, EngineError};
+use crate::hub::{Hub, Notice, OnInterest};
 use crate::publish::Publisher;
 use crate::rules::ChannelRules;
 use crate::server::Server;
@@ -148,15 +147,11 @@ impl ServerBuilder {
         });
         let tasks = TaskTracker::new();
         let stopped = CancellationToken::new();
-        let broker = Arc::clone(&engine.broker);
-        let on_interest: OnInterest =
-            Arc::new(move |channel, wanted| broker.set_interest(channel, wanted));
+        let on_interest = on_interest(Arc::clone(&engine.broker), Arc::clone(&rules));
         let hub = Hub::start(self.shards, &on_interest, &tasks, &stopped);
-        let to_hub = Arc::clone(&hub);
-        let deliver = Arc::new(move |delivery: Delivery| to_hub.enqueue(delivery));
         engine
             .broker
-            .start(deliver)
+            .start(deliver_to(Arc::clone(&hub)))
             .await
             .map_err(BuildError::Engine)?;
         let publisher = Publisher {
@@ -191,6 +186,26 @@ impl std::fmt::Debug for ServerBuilder {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
+}
+
+/// Which channels are wanted goes from the hub to the engine.
+fn on_interest(broker: Arc<dyn Broker>, rules: Arc<ChannelRules>) -> OnInterest {
+    Arc::new(move |channel, wanted| broker.set_interest(channel, rules.retention(channel), wanted))
+}
+
+/// What arrives goes from the engine to the hub.
+fn deliver_to(hub: Arc<Hub>) -> Deliver {
+    Arc::new(move |arrival| match arrival {
+        Arrival::Delivery(delivery) => hub.enqueue(delivery),
+        Arrival::Gap { channel, reason } => hub.notify(channel, Notice::Gap { reason }),
+        Arrival::Reset {
+            channel,
+            position,
+            reason,
+        } => hub.notify(channel, Notice::Reset { position, reason }),
+        // Nothing asks yet: dropping the answer says that this node has none.
+        Arrival::Question { .. } => {}
+    })
 }
 
 fn checked_path(path: String) -> Result<String, BuildError> {

@@ -28,6 +28,8 @@ pub struct Publication {
     /// Whether a client sent it. Its key then counts among that user's own keys (anonymous clients share theirs), never among
     /// the application's.
     pub is_client_event: bool,
+    /// What the engine must confirm before the publication counts as accepted.
+    pub level: PublishLevel,
 }
 
 impl Publication {
@@ -43,6 +45,7 @@ impl Publication {
             event_id: None,
             key: None,
             is_client_event: false,
+            level: PublishLevel::Accepted,
         }
     }
 
@@ -81,6 +84,48 @@ impl Publication {
     pub fn with_key(mut self, key: IdempotencyKey) -> Self {
         self.key = Some(key);
         self
+    }
+
+    /// Asks for more than that the engine has taken it.
+    #[must_use]
+    pub fn with_level(mut self, level: PublishLevel) -> Self {
+        self.level = level;
+        self
+    }
+}
+
+/// What `Ok` means for a publication: who holds it by then.
+///
+/// Whatever the level, a failure to confirm it is an error of its own and the message stays published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PublishLevel {
+    /// The engine took it. Lost when the store dies before it has written or replicated it.
+    #[default]
+    Accepted,
+    /// So many replicas of the store have it as well. Lost when a failover promotes one that does not.
+    Replicated {
+        /// How many replicas.
+        replicas: u32,
+        /// How long to wait for them.
+        timeout: Duration,
+    },
+    /// The store has it on disk. Lost with the disk.
+    Fsynced {
+        /// How long to wait for it.
+        timeout: Duration,
+    },
+}
+
+impl std::fmt::Display for PublishLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("acceptance"),
+            Self::Replicated { replicas, timeout } => {
+                write!(f, "replication to {replicas} within {timeout:?}")
+            }
+            Self::Fsynced { timeout } => write!(f, "writing to disk within {timeout:?}"),
+        }
     }
 }
 
@@ -122,6 +167,7 @@ impl Delivery {
             event_id,
             key: _,
             is_client_event: _,
+            level: _,
         } = publication;
         Self {
             channel,

@@ -5,10 +5,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fanfare_protocol::{ChannelName, Member, SocketId};
+use bytes::Bytes;
+use fanfare_protocol::{ChannelName, Member, Position, SocketId};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::delivery::{
-    Delivery, Departure, History, HistoryRange, Members, Publication, Published, Retention,
+    Delivery, Departure, History, HistoryRange, Members, Publication, PublishLevel, Published,
+    Retention,
 };
 
 #[cfg(any(test, feature = "__contract"))]
@@ -18,7 +22,70 @@ pub mod memory;
 /// Where an engine hands over what reaches this node: in order per channel, never blocking.
 ///
 /// An engine may hold its own lock of that channel meanwhile: the callback only appends to a queue and never calls the engine.
-pub type Deliver = Arc<dyn Fn(Delivery) + Send + Sync>;
+pub type Deliver = Arc<dyn Fn(Arrival) + Send + Sync>;
+
+/// What reaches this node.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Arrival {
+    /// A message of a wanted channel.
+    Delivery(Delivery),
+    /// Messages of a channel were lost on their way here, and no history can bring them back.
+    Gap {
+        /// The channel.
+        channel: ChannelName,
+        /// How, in a sentence for the subscribers.
+        reason: &'static str,
+    },
+    /// The channel's history no longer continues what was delivered here.
+    Reset {
+        /// The channel.
+        channel: ChannelName,
+        /// Where it goes on: the next delivery follows this position.
+        position: Position,
+        /// Why, in a sentence for the subscribers.
+        reason: &'static str,
+    },
+    /// Another node asks this one, see [`Broker::ask`].
+    Question {
+        /// What the other node gave to [`Broker::ask`].
+        body: Bytes,
+        /// Where the answer goes. Dropped, this node counts as silent.
+        answer: Answer,
+    },
+}
+
+/// Where the answer to another node's question goes.
+#[derive(Debug)]
+pub struct Answer(oneshot::Sender<Bytes>);
+
+impl Answer {
+    /// An answer that is awaited at the other end.
+    #[must_use]
+    pub fn channel() -> (Self, oneshot::Receiver<Bytes>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Answers. Nobody may be waiting any more.
+    pub fn send(self, body: Bytes) {
+        let _ = self.0.send(body);
+    }
+}
+
+/// Whether what is published reaches this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Flowing,
+    /// It does not, as far as this node can tell.
+    Stalled {
+        /// Since when.
+        since: Instant,
+        /// What is known about it; no secrets.
+        reason: String,
+    },
+}
 
 /// Append and fan-out.
 ///
@@ -42,7 +109,7 @@ pub trait Broker: Send + Sync {
         retention: Retention,
     ) -> Result<Published, EngineError>;
 
-    /// Reads part of a channel's history.
+    /// Reads part of a channel's history. `retention` is what the channel's rule keeps.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -50,6 +117,7 @@ pub trait Broker: Send + Sync {
         &self,
         channel: &ChannelName,
         range: HistoryRange,
+        retention: Retention,
     ) -> Result<History, EngineError>;
 
     /// Drops a channel's history: its next message starts a new epoch.
@@ -59,16 +127,26 @@ pub trait Broker: Send + Sync {
     async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError>;
 
     /// States whether this node wants the channel's deliveries. Never fails, idempotent; the engine converges by itself.
+    /// `retention` is what the channel's rule keeps.
     ///
     /// It may be called under a lock that [`Deliver`] also takes: an engine delivers nothing from inside this call, and holds
     /// no lock here that it holds while delivering.
-    fn set_interest(&self, channel: &ChannelName, wanted: bool);
+    fn set_interest(&self, channel: &ChannelName, retention: Retention, wanted: bool);
 
     /// Resolves when deliveries of a wanted channel are flowing.
     ///
     /// # Errors
     /// When they cannot be made to flow now.
     async fn interested(&self, channel: &ChannelName) -> Result<(), EngineError>;
+
+    /// Asks every other live node of the cluster; the answers come in no order. An engine of one process has no other nodes.
+    ///
+    /// # Errors
+    /// [`EngineError::Incomplete`] when some node did not answer in time.
+    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError>;
+
+    /// Whether what is published reaches this node. Cheap, never waits.
+    fn health(&self) -> Health;
 
     /// Ends the engine's tasks and waits for them; nothing is delivered afterwards and every call is refused. Idempotent.
     async fn close(&self);
@@ -171,5 +249,41 @@ pub enum EngineError {
         what: &'static str,
         /// The limit.
         limit: usize,
+    },
+    /// It refused; nothing happened, and the same would be refused again.
+    #[error("the {engine} engine refused {attempted}: {detail}")]
+    Refused {
+        /// Which engine.
+        engine: &'static str,
+        /// What was attempted.
+        attempted: &'static str,
+        /// What it said.
+        detail: String,
+    },
+    /// It cannot do this at all; nothing happened.
+    #[error("the {engine} engine cannot {what}")]
+    Unsupported {
+        /// Which engine.
+        engine: &'static str,
+        /// What it cannot do.
+        what: String,
+    },
+    /// The publication was accepted, but not confirmed at the level that was asked for.
+    #[error("the {engine} engine accepted the message, but {level} was not confirmed")]
+    LevelNotReached {
+        /// Which engine.
+        engine: &'static str,
+        /// The level asked for.
+        level: PublishLevel,
+        /// The publication's position; none on channels without one.
+        position: Option<Position>,
+    },
+    /// Some nodes did not answer in time.
+    #[error("{answered} of {asked} other nodes answered in time")]
+    Incomplete {
+        /// How many answered.
+        answered: usize,
+        /// How many were asked.
+        asked: usize,
     },
 }

@@ -9,7 +9,7 @@ use fanfare_protocol::{
 };
 
 use super::merge::{self, Joined};
-use super::op::{Activated, Activation, Op, SubscriberId};
+use super::op::{Activated, Activation, Notice, Op, SubscriberId};
 use super::outbox::{Offer, Outbox};
 use super::prepared::{self, Joiner, Prepared};
 use crate::delivery::Delivery;
@@ -37,6 +37,23 @@ struct Buffering {
     has_overflowed: bool,
 }
 
+/// What has arrived and was not handed on yet.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Delivery(Delivery),
+    Notice(Notice),
+}
+
+impl Waiting {
+    /// The bytes it holds, for bounded queues.
+    pub(super) fn cost_bytes(&self) -> usize {
+        match self {
+            Self::Delivery(delivery) => delivery.cost_bytes(),
+            Self::Notice(_) => NOTICE_BYTES,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Channel {
     name: ChannelName,
@@ -45,7 +62,7 @@ pub(super) struct Channel {
     position: Option<Position>,
     /// The history that the live subscribers stand in.
     epoch: Option<Epoch>,
-    waiting: VecDeque<Delivery>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     /// What has to wait for the end of a sweep.
     deferred: Vec<Op>,
@@ -109,14 +126,14 @@ impl Channel {
         self.slow_reader
     }
 
-    /// The bytes of the deliveries that wait.
+    /// The bytes of what waits.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
 
-    pub(super) fn push(&mut self, delivery: Delivery) {
-        self.waiting_bytes += delivery.cost_bytes();
-        self.waiting.push_back(delivery);
+    pub(super) fn push(&mut self, waiting: Waiting) {
+        self.waiting_bytes += waiting.cost_bytes();
+        self.waiting.push_back(waiting);
     }
 
     /// Drops what waits for nobody; answers its bytes.
@@ -125,10 +142,10 @@ impl Channel {
         std::mem::take(&mut self.waiting_bytes)
     }
 
-    fn pop(&mut self) -> Option<Delivery> {
-        let delivery = self.waiting.pop_front()?;
-        self.waiting_bytes -= delivery.cost_bytes();
-        Some(delivery)
+    fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front()?;
+        self.waiting_bytes -= waiting.cost_bytes();
+        Some(waiting)
     }
 
     pub(super) fn join(&mut self, id: SubscriberId, outbox: Arc<Outbox>) {
@@ -155,13 +172,23 @@ impl Channel {
     /// Takes the next run of waiting deliveries, about 16 KiB, checks its chain once for everybody, hands it to those who are
     /// still joining, and encodes it for those who are live.
     ///
-    /// A run never crosses a change of epoch: that is announced with a `reset` first.
+    /// A run never crosses a notice or a change of epoch: what happened is told first.
     pub(super) fn next_run(&mut self) -> Option<Prepared> {
         let mut run = Vec::new();
         let mut bytes = 0;
         let mut new_epoch = None;
-        while let Some(delivery) = self.waiting.front() {
-            let cost = delivery.cost_bytes();
+        while let Some(waiting) = self.waiting.front() {
+            let cost = waiting.cost_bytes();
+            let delivery = match waiting {
+                Waiting::Delivery(delivery) => delivery,
+                Waiting::Notice(_) if !run.is_empty() => break,
+                Waiting::Notice(notice) => {
+                    let notice = *notice;
+                    self.pop();
+                    new_epoch = self.take_notice(notice).or(new_epoch);
+                    continue;
+                }
+            };
             if !run.is_empty() && bytes + cost > RUN_BYTES {
                 break;
             }
@@ -175,7 +202,13 @@ impl Channel {
                     // Every subscriber sees the jump in offsets and recovers it from the history by itself.
                     Link::Next | Link::Gap { .. } => {}
                     Link::Diverged if run.is_empty() => {
-                        self.announce_reset(next, previous.unwrap_or_default());
+                        // The subscribers stand before the delivery that shows the new history.
+                        let before = Position {
+                            epoch: next.epoch,
+                            offset: next.offset.saturating_sub(1),
+                            tag: previous.unwrap_or_default(),
+                        };
+                        self.announce_reset(before, "the channel's history was replaced");
                         new_epoch = Some(next.epoch);
                     }
                     Link::Diverged => break,
@@ -184,7 +217,9 @@ impl Channel {
             self.position = position.or(self.position);
             self.epoch = self.position.map(|position| position.epoch);
             bytes += cost;
-            run.extend(self.pop());
+            if let Some(Waiting::Delivery(delivery)) = self.pop() {
+                run.push(delivery);
+            }
         }
         if run.is_empty() {
             return None;
@@ -337,13 +372,23 @@ impl Channel {
         }
     }
 
-    fn announce_reset(&mut self, next: Position, previous: Tag) {
-        // The subscribers stand before the delivery that shows the new history.
-        let position = Position {
-            epoch: next.epoch,
-            offset: next.offset.saturating_sub(1),
-            tag: previous,
-        };
+    /// Tells the live subscribers; answers the epoch that what follows has to name, if it is another one.
+    fn take_notice(&mut self, notice: Notice) -> Option<Epoch> {
+        match notice {
+            Notice::Gap { reason } => {
+                self.announce_gap(reason);
+                None
+            }
+            Notice::Reset { position, reason } => {
+                self.announce_reset(position, reason);
+                self.position = Some(position);
+                self.epoch = Some(position.epoch);
+                Some(position.epoch)
+            }
+        }
+    }
+
+    fn announce_reset(&mut self, position: Position, reason: &'static str) {
         self.from_max = 0;
         for subscriber in &mut self.live {
             subscriber.from = 0;
@@ -351,11 +396,10 @@ impl Channel {
         for buffering in &mut self.buffering {
             buffering.has_overflowed = true;
         }
-        let reason = "the channel's history was replaced".to_owned();
         self.announce(&ServerMessage::Reset(Reset {
             channel: self.name.clone(),
             position,
-            reason,
+            reason: reason.to_owned(),
         }));
     }
 
@@ -405,6 +449,9 @@ pub(super) fn offer(outbox: &Outbox, frames: &bytes::Bytes) {
         outbox.mark_slow();
     }
 }
+
+/// 128: what a notice that waits counts for in bounded queues.
+pub(super) const NOTICE_BYTES: usize = 128;
 
 /// 16 KiB: a run's joined buffer stays within one comfortable write.
 const RUN_BYTES: usize = 16 << 10;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::merge::Wish;
-pub(crate) use self::op::{Activated, Activation};
+pub(crate) use self::op::{Activated, Activation, Notice};
 use self::op::{Op, SubscriberId};
 pub(crate) use self::outbox::{Offer, Outbox, Stream};
 use self::shard::Shard;
@@ -65,6 +65,12 @@ impl Hub {
     /// Takes a delivery for its channel's subscribers here. Order per channel is kept; never blocks.
     pub(crate) fn enqueue(&self, delivery: Delivery) {
         self.shard(&delivery.channel).deliver(delivery);
+    }
+
+    /// Tells a channel's subscribers here what happened to its messages, in its place among the deliveries; never blocks.
+    pub(crate) fn notify(&self, channel: ChannelName, notice: Notice) {
+        let shard = Arc::clone(self.shard(&channel));
+        shard.push(Op::Notify { channel, notice });
     }
 
     /// Waits until this channel's shard has room for another delivery. Cancel safe.

@@ -15,6 +15,11 @@ use crate::rules::SlowReader;
 pub(super) enum Op {
     /// Hand a delivery to the channel's subscribers.
     Deliver(Delivery),
+    /// Tell the channel's subscribers what happened to its messages, in its place among the deliveries.
+    Notify {
+        channel: ChannelName,
+        notice: Notice,
+    },
     /// Add a subscriber that is still joining.
     Join {
         channel: ChannelName,
@@ -51,6 +56,7 @@ impl std::fmt::Debug for Op {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Deliver(_) => "Deliver",
+            Self::Notify { .. } => "Notify",
             Self::Join { .. } => "Join",
             Self::Activate { .. } => "Activate",
             Self::Leave { .. } => "Leave",
@@ -58,6 +64,18 @@ impl std::fmt::Debug for Op {
             Self::Channels { .. } => "Channels",
         })
     }
+}
+
+/// What happened to a channel's messages on their way here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// Some were lost, and no history can bring them back.
+    Gap { reason: &'static str },
+    /// The history no longer continues what was delivered; it goes on after a position.
+    Reset {
+        position: Position,
+        reason: &'static str,
+    },
 }
 
 /// A subscriber's place in the hub, unique for the life of the process.

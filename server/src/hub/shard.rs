@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::OnInterest;
-use super::channel::{self, Channel};
+use super::channel::NOTICE_BYTES;
+use super::channel::{self, Channel, Waiting};
 use super::op::{Activated, Op, SubscriberId};
 use super::outbox::Outbox;
 use super::sweep::Sweep;
@@ -148,7 +149,16 @@ struct Owner<'a> {
 impl Owner<'_> {
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Deliver(delivery) => self.deliver(delivery),
+            Op::Deliver(delivery) => {
+                let channel = delivery.channel.clone();
+                self.take_in(channel, Waiting::Delivery(delivery));
+            }
+            Op::Notify { channel, notice } => {
+                self.shard
+                    .waiting_bytes
+                    .fetch_add(NOTICE_BYTES, Ordering::Relaxed);
+                self.take_in(channel, Waiting::Notice(notice));
+            }
             Op::Join {
                 channel,
                 id,
@@ -188,15 +198,15 @@ impl Owner<'_> {
         }
     }
 
-    fn deliver(&mut self, delivery: Delivery) {
-        let Some(entry) = self.channels.get_mut(&delivery.channel) else {
-            self.shard.release(delivery.cost_bytes());
+    fn take_in(&mut self, channel: ChannelName, waiting: Waiting) {
+        let Some(entry) = self.channels.get_mut(&channel) else {
+            self.shard.release(waiting.cost_bytes());
             return;
         };
         if !entry.has_waiting() && !entry.is_sweeping {
-            self.ready.push_back(delivery.channel.clone());
+            self.ready.push_back(channel);
         }
-        entry.push(delivery);
+        entry.push(waiting);
     }
 
     /// Carries out what had to wait for a moment without a sweep.

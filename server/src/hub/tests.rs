@@ -247,6 +247,84 @@ async fn what_the_history_already_told_is_not_told_again() {
 }
 
 #[tokio::test]
+async fn a_notice_is_told_in_its_place_among_the_deliveries() {
+    let bench = Bench::new();
+    let mut peer = bench.peer(Dialect::Native, 1 << 20).await;
+    let _membership = bench.subscribe(&mut peer).await;
+    bench.deliver(1..=2);
+    let reason = "lost on the way";
+    bench.hub.notify(channel(), Notice::Gap { reason });
+    bench.deliver(3..=3);
+    assert_eq!(peer.offsets(2).await, [1, 2]);
+    let gap = peer.next().await;
+    assert_eq!(
+        (&gap["type"], &gap["reason"]),
+        (&json!("gap"), &json!(reason))
+    );
+    assert_eq!(peer.offsets(1).await, [3]);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn after_a_reset_the_channel_goes_on_from_its_position() {
+    let bench = Bench::new();
+    let mut peer = bench.peer(Dialect::Native, 1 << 20).await;
+    let _membership = bench.subscribe(&mut peer).await;
+    bench.deliver(1..=5);
+    let (position, reason) = (at(1, 2), "rewritten");
+    bench
+        .hub
+        .notify(channel(), Notice::Reset { position, reason });
+    // The same offset again is another message now, and nobody has had it.
+    bench.deliver(3..=3);
+    assert_eq!(peer.offsets(5).await, [1, 2, 3, 4, 5]);
+    let reset = peer.next().await;
+    assert_eq!(
+        (&reset["type"], &reset["position"]["offset"]),
+        (&json!("reset"), &json!(2))
+    );
+    assert_eq!(peer.offsets(1).await, [3]);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_reset_of_another_epoch_is_told_once() {
+    let bench = Bench::new();
+    let mut peer = bench.peer(Dialect::Native, 1 << 20).await;
+    let _membership = bench.subscribe(&mut peer).await;
+    bench.deliver(1..=1);
+    let (position, reason) = (at(2, 7), "another history");
+    bench
+        .hub
+        .notify(channel(), Notice::Reset { position, reason });
+    bench.hub.enqueue(delivery(2, 8));
+    assert_eq!(peer.offsets(1).await, [1]);
+    let reset = peer.next().await;
+    assert_eq!(
+        (&reset["type"], &reset["position"]["epoch"]),
+        (&json!("reset"), &json!("2"))
+    );
+    let next = peer.next().await;
+    assert_eq!((&next["offset"], &next["epoch"]), (&json!(8), &json!("2")));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn who_is_joining_during_a_reset_reads_the_history_again() {
+    let bench = Bench::new();
+    let peer = bench.peer(Dialect::Native, 1 << 20).await;
+    let membership = bench.join(&peer, SlowReader::Close).await;
+    let (position, reason) = (at(2, 0), "another history");
+    bench
+        .hub
+        .notify(channel(), Notice::Reset { position, reason });
+    bench.hub.enqueue(delivery(2, 1));
+    bench.swept().await;
+    assert_eq!(membership.activate(live(top(5))).await, Activated::Hole);
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn a_hole_between_history_and_buffer_asks_for_another_read() {
     let bench = Bench::new();
     let mut peer = bench.peer(Dialect::Native, 1 << 20).await;
@@ -530,7 +608,8 @@ async fn a_loss_during_a_sweep_is_told_after_it() {
     channel.join(1, Arc::clone(&peer.outbox));
     assert_eq!(channel.activate(1, live(None)), Activated::Live);
     assert_eq!(peer.next().await["type"], "subscription_succeeded");
-    channel.push(Delivery::new(publication("before"), None, None));
+    let before = Delivery::new(publication("before"), None, None);
+    channel.push(channel::Waiting::Delivery(before));
     let mut sweep = sweep::Sweep::start(&name, &mut channel).unwrap();
     channel.announce_gap("the server was overloaded");
     sweep.step(usize::MAX);

@@ -160,9 +160,13 @@ impl Setting {
             },
             None => HistoryRange::Last { limit },
         };
-        let history = self
-            .within_engine(self.services.engine.broker.history(channel, range))
-            .await?;
+        let retention = self.services.terms.rules.retention(channel);
+        let reading = self
+            .services
+            .engine
+            .broker
+            .history(channel, range, retention);
+        let history = self.within_engine(reading).await?;
         let mut entries = history.entries;
         if since.is_some_and(|since| since.epoch != history.top.epoch) {
             // Another history: its messages do not come after that position. The new position says so.

@@ -70,14 +70,13 @@ impl Setting {
     ) -> Result<(), Refusal> {
         let terms = &self.services.terms;
         let channel = membership.channel();
-        let is_positioned = terms.rules.retention(channel).is_positioned;
+        let retention = terms.rules.retention(channel);
         let (wish, range) = self.wish(joining);
         for is_last_try in [false, true] {
-            let history = if is_positioned {
-                Some(
-                    self.within_engine(self.services.engine.broker.history(channel, range))
-                        .await?,
-                )
+            let history = if retention.is_positioned {
+                let broker = &self.services.engine.broker;
+                let reading = broker.history(channel, range, retention);
+                Some(self.within_engine(reading).await?)
             } else {
                 None
             };

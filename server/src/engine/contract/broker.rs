@@ -118,15 +118,15 @@ pub(super) async fn channels_do_not_mix(trial: &Trial<'_>) -> Outcome {
 pub(super) async fn deliveries_flow_while_a_channel_is_wanted(trial: &Trial<'_>) -> Outcome {
     let broker = &trial.engine.broker;
     let channel = unused_channel()?;
-    broker.set_interest(&channel, false);
+    broker.set_interest(&channel, KEPT, false);
     for round in 0..3 {
-        broker.set_interest(&channel, true);
-        broker.set_interest(&channel, true);
+        broker.set_interest(&channel, KEPT, true);
+        broker.set_interest(&channel, KEPT, true);
         broker.interested(&channel).await?;
         let sent = trial.publish(&channel, round).await?;
         trial.seen_position(&channel, sent).await?;
-        broker.set_interest(&channel, false);
-        broker.set_interest(&channel, false);
+        broker.set_interest(&channel, KEPT, false);
+        broker.set_interest(&channel, KEPT, false);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Epoch, Member, Position, RawJson, SocketId, UserId};
 
 use super::faults::{Fault, State};
@@ -10,7 +11,7 @@ use super::trial::KEPT;
 use crate::delivery::{
     Departure, History, HistoryRange, Members, Publication, Published, Retention,
 };
-use crate::engine::{Broker, Deliver, Engine, EngineError, PresenceStore};
+use crate::engine::{Arrival, Broker, Deliver, Engine, EngineError, Health, PresenceStore};
 
 /// A good engine with a fault in front of it.
 pub(super) struct Faulty {
@@ -48,9 +49,14 @@ impl Faulty {
 impl Broker for Faulty {
     async fn start(&self, deliver: Deliver) -> Result<(), EngineError> {
         let (fault, state) = (self.fault, Arc::clone(&self.state));
-        let spoil: Deliver = Arc::new(move |delivery| {
+        let spoil: Deliver = Arc::new(move |arrival| {
+            let Arrival::Delivery(delivery) = arrival else {
+                return deliver(arrival);
+            };
             let spoiled = state.lock().unwrap().spoil(fault, delivery);
-            spoiled.into_iter().for_each(|delivery| deliver(delivery));
+            spoiled
+                .into_iter()
+                .for_each(|delivery| deliver(Arrival::Delivery(delivery)));
         });
         self.good.broker.start(spoil).await
     }
@@ -102,6 +108,7 @@ impl Broker for Faulty {
         &self,
         channel: &ChannelName,
         mut range: HistoryRange,
+        retention: Retention,
     ) -> Result<History, EngineError> {
         if self.is(Fault::IgnoreLimit) {
             range = match range {
@@ -112,7 +119,7 @@ impl Broker for Faulty {
                 HistoryRange::Last { .. } => HistoryRange::Last { limit: u32::MAX },
             };
         }
-        let mut history = self.good.broker.history(channel, range).await?;
+        let mut history = self.good.broker.history(channel, range, retention).await?;
         match self.fault {
             Fault::LagHistory => {
                 if let Some(newest) = history.entries.pop()
@@ -153,11 +160,11 @@ impl Broker for Faulty {
         self.good.broker.forget(channel).await
     }
 
-    fn set_interest(&self, channel: &ChannelName, wanted: bool) {
+    fn set_interest(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
         if !wanted {
             self.state.lock().unwrap().unwanted.push(channel.clone());
         }
-        self.good.broker.set_interest(channel, wanted);
+        self.good.broker.set_interest(channel, retention, wanted);
     }
 
     async fn interested(&self, channel: &ChannelName) -> Result<(), EngineError> {
@@ -168,6 +175,14 @@ impl Broker for Faulty {
             });
         }
         self.good.broker.interested(channel).await
+    }
+
+    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError> {
+        self.good.broker.ask(question).await
+    }
+
+    fn health(&self) -> Health {
+        self.good.broker.health()
     }
 
     async fn close(&self) {

@@ -12,7 +12,7 @@ use super::{Features, Harness, Outcome, Violation};
 use crate::delivery::{
     Delivery, Departure, History, HistoryRange, Members, Publication, Published, Retention,
 };
-use crate::engine::{Deliver, Engine};
+use crate::engine::{Arrival, Deliver, Engine};
 
 /// Enough that nothing a scenario published is ever missing.
 pub(super) const KEPT: Retention = Retention::new(1_000, Duration::from_mins(5));
@@ -46,7 +46,11 @@ impl<'a> Trial<'a> {
         let engine = harness.open().await;
         let record = Arc::new(Record::default());
         let deliveries = Arc::clone(&record);
-        let deliver: Deliver = Arc::new(move |delivery| deliveries.add(delivery));
+        let deliver: Deliver = Arc::new(move |arrival| {
+            if let Arrival::Delivery(delivery) = arrival {
+                deliveries.add(delivery);
+            }
+        });
         engine.broker.start(deliver).await?;
         Ok(Self {
             engine,
@@ -66,7 +70,7 @@ impl<'a> Trial<'a> {
     /// A channel that nobody else uses, with deliveries flowing.
     pub(super) async fn channel(&self) -> Result<ChannelName, Violation> {
         let channel = unused_channel()?;
-        self.engine.broker.set_interest(&channel, true);
+        self.engine.broker.set_interest(&channel, KEPT, true);
         self.engine.broker.interested(&channel).await?;
         Ok(channel)
     }
@@ -96,7 +100,7 @@ impl<'a> Trial<'a> {
         channel: &ChannelName,
         range: HistoryRange,
     ) -> Result<History, Violation> {
-        Ok(self.engine.broker.history(channel, range).await?)
+        Ok(self.engine.broker.history(channel, range, KEPT).await?)
     }
 
     pub(super) async fn join(

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Member, SocketId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -29,9 +30,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::shard::{Shard, Wanted};
-use super::{Broker, Deliver, Engine, EngineError, PresenceStore};
+use super::{Broker, Deliver, Engine, EngineError, Health, PresenceStore};
 use crate::delivery::{
-    Departure, History, HistoryRange, Members, Publication, Published, Retention,
+    Departure, History, HistoryRange, Members, Publication, PublishLevel, Published, Retention,
 };
 
 /// What the memory engine may hold.
@@ -229,6 +230,15 @@ impl Broker for MemoryEngine {
         publication: Publication,
         retention: Retention,
     ) -> Result<Published, EngineError> {
+        if publication.level != PublishLevel::Accepted {
+            return Err(EngineError::Unsupported {
+                engine: NAME,
+                what: format!(
+                    "confirm {}: it has neither replicas nor a disk",
+                    publication.level
+                ),
+            });
+        }
         let channel = publication.channel.clone();
         let (mut shard, deliver) = self.stores.open(&channel, "publishing")?;
         shard.publish(publication, retention, Instant::now(), deliver)
@@ -238,6 +248,7 @@ impl Broker for MemoryEngine {
         &self,
         channel: &ChannelName,
         range: HistoryRange,
+        _retention: Retention,
     ) -> Result<History, EngineError> {
         let (mut shard, _) = self.stores.open(channel, "reading a history")?;
         shard.history(channel, range, Instant::now())
@@ -249,7 +260,7 @@ impl Broker for MemoryEngine {
         Ok(())
     }
 
-    fn set_interest(&self, channel: &ChannelName, wanted: bool) {
+    fn set_interest(&self, channel: &ChannelName, _retention: Retention, wanted: bool) {
         let mut set = lock(&self.stores.slot(channel).wanted);
         if wanted {
             set.insert(channel.clone());
@@ -260,6 +271,14 @@ impl Broker for MemoryEngine {
 
     async fn interested(&self, channel: &ChannelName) -> Result<(), EngineError> {
         self.stores.open(channel, "subscribing").map(|_| ())
+    }
+
+    async fn ask(&self, _question: Bytes) -> Result<Vec<Bytes>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    fn health(&self) -> Health {
+        Health::Flowing
     }
 
     async fn close(&self) {

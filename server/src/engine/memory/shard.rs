@@ -13,7 +13,7 @@ use super::presence::Change;
 use crate::delivery::{
     Delivery, Departure, History, HistoryRange, Members, Publication, Published, Retention,
 };
-use crate::engine::{Deliver, EngineError};
+use crate::engine::{Arrival, Deliver, EngineError};
 
 /// The channels that this node has subscribers for: their position is kept however long they are quiet.
 ///
@@ -99,7 +99,7 @@ impl Shard {
             let is_early = self.keys.insert(id, position, self.limits.keys, now);
             self.losses.keys += usize::from(is_early);
         }
-        deliver(delivery);
+        deliver(Arrival::Delivery(delivery));
         Ok(Published::new(position))
     }
 
@@ -238,7 +238,8 @@ impl Shard {
                     Publication::member_removed(name.clone(), &user, departure)
                 }
             };
-            deliver(self.append(name, publication, retention, now)?);
+            let delivery = self.append(name, publication, retention, now)?;
+            deliver(Arrival::Delivery(delivery));
         }
         Ok(())
     }

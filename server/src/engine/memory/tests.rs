@@ -64,7 +64,11 @@ fn held(engine: &MemoryEngine) -> (usize, usize) {
 
 async fn position(engine: &MemoryEngine, name: &str) -> Position {
     let last = HistoryRange::Last { limit: 0 };
-    engine.history(&channel(name), last).await.unwrap().top
+    engine
+        .history(&channel(name), last, KEPT)
+        .await
+        .unwrap()
+        .top
 }
 
 /// Sweeps happen every 10 s; the paused clock runs on while nothing else is to do.
@@ -93,7 +97,7 @@ async fn one_channels_history_is_bounded_in_bytes() {
     }
     let (_, bytes) = held(&engine);
     assert!(bytes <= 10_000, "{bytes}");
-    let history = engine.history(&channel("c"), ALL).await.unwrap();
+    let history = engine.history(&channel("c"), ALL, KEPT).await.unwrap();
     assert!((5..10).contains(&history.entries.len()));
     assert_eq!(history.entries.last().unwrap().position, Some(history.top));
 
@@ -101,7 +105,7 @@ async fn one_channels_history_is_bounded_in_bytes() {
         .publish(publication("c", 50_000), KEPT)
         .await
         .unwrap();
-    let history = engine.history(&channel("c"), ALL).await.unwrap();
+    let history = engine.history(&channel("c"), ALL, KEPT).await.unwrap();
     assert_eq!(history.entries.len(), 1, "the newest message always stays");
 }
 
@@ -121,10 +125,13 @@ async fn full_memory_takes_the_quietest_history_and_leaves_its_position() {
         let (_, bytes) = held(&engine);
         assert!(bytes <= SHARDS * 100_000, "{bytes}");
     }
-    let history = engine.history(&channel("quiet"), ALL).await.unwrap();
+    let history = engine.history(&channel("quiet"), ALL, KEPT).await.unwrap();
     assert!(history.entries.is_empty());
     assert_eq!(history.top, before, "whoever was up to date still is");
-    let newest = engine.history(&channel("busy.1999"), ALL).await.unwrap();
+    let newest = engine
+        .history(&channel("busy.1999"), ALL, KEPT)
+        .await
+        .unwrap();
     assert_eq!(newest.entries.len(), 1);
 }
 
@@ -132,7 +139,7 @@ async fn full_memory_takes_the_quietest_history_and_leaves_its_position() {
 async fn too_many_channels_take_the_quietest_that_nobody_uses() {
     let options = MemoryOptions::default().with_channels_max(SHARDS * 8);
     let (engine, _) = started(options).await;
-    engine.set_interest(&channel("wanted"), true);
+    engine.set_interest(&channel("wanted"), KEPT, true);
     engine
         .publish(publication("wanted", 1), KEPT)
         .await
@@ -166,7 +173,7 @@ async fn a_shard_full_of_channels_in_use_refuses_one_more() {
     let mut refused = 0;
     for index in 0..100 {
         let name = format!("used.{index}");
-        engine.set_interest(&channel(&name), true);
+        engine.set_interest(&channel(&name), KEPT, true);
         match engine.publish(publication(&name, 1), KEPT).await {
             Ok(_) => {}
             Err(EngineError::Full { limit: 1, .. }) => refused += 1,
@@ -195,12 +202,12 @@ async fn a_quiet_channel_loses_its_history_first_and_its_position_later() {
 #[tokio::test(start_paused = true)]
 async fn a_wanted_channel_keeps_its_position_however_quiet_it_is() {
     let (engine, _) = started(MemoryOptions::default()).await;
-    engine.set_interest(&channel("c"), true);
+    engine.set_interest(&channel("c"), KEPT, true);
     engine.publish(publication("c", 100), KEPT).await.unwrap();
     let stood = position(&engine, "c").await;
     pass(KEPT.ttl * 100).await;
     assert_eq!(position(&engine, "c").await, stood);
-    engine.set_interest(&channel("c"), false);
+    engine.set_interest(&channel("c"), KEPT, false);
     pass(KEPT.ttl * 10).await;
     assert_eq!(held(&engine), (0, 0));
 }
@@ -265,7 +272,7 @@ async fn offsets_end_below_2_to_the_53_and_start_over_in_a_new_epoch() {
     let next = engine.publish(publication("c", 1), KEPT).await.unwrap();
     assert_eq!(next.position.unwrap().offset, 1);
     assert_ne!(next.position.unwrap().epoch, first.epoch);
-    let history = engine.history(&channel("c"), ALL).await.unwrap();
+    let history = engine.history(&channel("c"), ALL, KEPT).await.unwrap();
     assert_eq!(history.entries.len(), 1);
 }
 
