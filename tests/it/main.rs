@@ -13,6 +13,7 @@ mod limits;
 mod native_client;
 mod origins;
 mod presence;
+mod presence_unknown;
 mod random;
 mod raw_browser;
 mod recovery;

@@ -39,8 +39,12 @@ impl Setting {
         if let Some(member) = member {
             let retention = terms.rules.retention(&channel);
             let presence = &self.services.engine.presence;
-            self.within_engine(presence.join(&channel, self.outbox.socket(), member, retention))
-                .await?;
+            let join = presence.join(&channel, self.outbox.socket(), member, retention);
+            if let Err(refusal) = self.within_engine(join).await {
+                // A join without an answer may have happened, or happen yet: who is told "unavailable" must not be shown as here.
+                self.leave_presence(&channel, Departure::Removed).await;
+                return Err(refusal);
+            }
         }
         match self.go_live(&membership, &joining, is_present).await {
             Ok(()) => {
