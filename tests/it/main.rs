@@ -17,5 +17,6 @@ mod presence_unknown;
 mod random;
 mod raw_browser;
 mod recovery;
+mod redis;
 mod shutdown;
 mod unsafe_input;

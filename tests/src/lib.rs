@@ -1,15 +1,18 @@
 //! What the integration tests share, and the server that the browser suites run against.
 //!
 //! [`checker`]: what was promised about messages, checked over a recorded history. [`server`] and [`socket`]: a server in the
-//! test's process and peers that speak JSON text or bytes to it. [`proxy`]: what networks do to connections. [`suite`]: the
-//! server of the browser suites.
+//! test's process and peers that speak JSON text or bytes to it. [`redis`]: real Redis servers, alone or many. [`proxy`]: what
+//! networks do to connections. [`suite`]: the server of the browser suites.
 
 use std::time::Duration;
 
 pub mod checker;
 pub mod http;
+pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod redis;
+pub mod resp;
 pub mod server;
 pub mod socket;
 pub mod suite;

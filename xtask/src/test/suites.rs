@@ -102,6 +102,7 @@ impl Suite {
 
 /// Unit, doc, property and integration tests; the browser crate has nothing to run outside of a browser.
 fn rust(workspace: &Workspace) -> Result<Prepared> {
+    tools::servers(workspace)?;
     let mut command = workspace.cargo();
     command.args([
         "test",

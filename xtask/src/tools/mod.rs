@@ -4,6 +4,7 @@ mod apt;
 mod browser;
 mod cargo_install;
 mod node;
+mod servers;
 mod wasm_target;
 
 use std::fs::{self, File};
@@ -40,6 +41,12 @@ pub(crate) fn browser(workspace: &Workspace) -> Result<Browser> {
     browser::ensure(workspace)
 }
 
+/// redis-server (also as Sentinel) and haproxy, which tests start for themselves.
+pub(crate) fn servers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let _turn = Turn::take(workspace)?;
+    servers::ensure(workspace)
+}
+
 /// Node and npm.
 pub(crate) fn npm() -> Result<Npm> {
     node::ensure()
@@ -50,12 +57,14 @@ pub(crate) fn all(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     npm()?;
     wasm_target(workspace)?;
     let browser = browser(workspace)?;
-    Ok(vec![
+    let mut programs = servers(workspace)?;
+    programs.extend([
         wasm_bindgen(workspace)?.generator,
         wasm_pack(workspace)?.program,
         browser.chromium,
         browser.driver,
-    ])
+    ]);
+    Ok(programs)
 }
 
 /// The right to install tools: held by one process at a time.

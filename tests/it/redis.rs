@@ -1,0 +1,3 @@
+//! The Redis engine against real servers.
+
+mod support;

@@ -1,0 +1,250 @@
+//! A Redis Cluster of three masters.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a Redis that does not start or answer fails the test"
+)]
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use super::server::{Redis, RedisConfig};
+use crate::eventually;
+use crate::process::free_port;
+use crate::resp::Value;
+
+/// A Redis Cluster of three masters, each with so many replicas. A master that is silent for 2 s is replaced.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The masters that it begins with, then their replicas.
+    pub servers: Vec<Redis>,
+}
+
+impl Cluster {
+    /// Three masters, each with `replicas` replicas, once all of them agree.
+    pub async fn start(replicas: usize) -> Self {
+        let mut servers = Vec::new();
+        for _ in 0..MASTERS * (replicas + 1) {
+            let config = RedisConfig::default()
+                .line("cluster-enabled yes")
+                .line(format!("cluster-port {}", free_port()))
+                .line(format!("cluster-node-timeout {NODE_TIMEOUT_MS}"))
+                .line("cluster-replica-validity-factor 0")
+                .line("cluster-require-full-coverage no");
+            servers.push(Redis::start_with(config).await);
+        }
+        let cluster = Self { servers };
+        cluster.form().await;
+        cluster
+    }
+
+    /// Where its servers listen.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.servers.iter().map(Redis::address).collect()
+    }
+
+    /// The slot of a key, or of a channel.
+    pub async fn slot(&self, key: &str) -> u16 {
+        let slot = self.servers[0].command(&["CLUSTER", "KEYSLOT", key]).await;
+        u16::try_from(slot.number().unwrap()).unwrap()
+    }
+
+    /// The index of the server that owns a slot, as it says itself.
+    pub async fn owner(&self, slot: u16) -> Option<usize> {
+        for (index, server) in self.servers.iter().enumerate() {
+            let Ok(nodes) = server.try_command(&["CLUSTER", "NODES"]).await else {
+                continue;
+            };
+            let text = nodes.text();
+            let Some(own) = text.lines().find(|line| line.contains("myself,master")) else {
+                continue;
+            };
+            if own.split(' ').skip(8).any(|part| has_slot(part, slot)) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Waits until a server that runs owns a slot; its index.
+    pub async fn until_owned(&self, slot: u16) -> usize {
+        eventually("an owner of the slot", async || {
+            self.owner(slot).await.is_some()
+        })
+        .await;
+        self.owner(slot).await.unwrap()
+    }
+
+    /// Moves a slot with its keys to another master, as `redis-cli --cluster reshard` does.
+    pub async fn move_slot(&self, slot: u16, from: usize, to: usize) {
+        let number = slot.to_string();
+        let (source, target) = (&self.servers[from], &self.servers[to]);
+        let (source_id, target_id) = (self.id(from).await, self.id(to).await);
+        told(
+            target,
+            &["CLUSTER", "SETSLOT", &number, "IMPORTING", &source_id],
+        )
+        .await;
+        told(
+            source,
+            &["CLUSTER", "SETSLOT", &number, "MIGRATING", &target_id],
+        )
+        .await;
+        self.move_keys(slot, from, to).await;
+        told(target, &["CLUSTER", "SETSLOT", &number, "NODE", &target_id]).await;
+        told(source, &["CLUSTER", "SETSLOT", &number, "NODE", &target_id]).await;
+    }
+
+    /// Waits until every server that runs names the same owner of a slot; until then a failover may not know of a move.
+    pub async fn until_agreed(&self, slot: u16) {
+        eventually("servers that agree about a slot", async || {
+            let mut owners = Vec::new();
+            for server in self.servers.iter().filter(|server| server.id().is_some()) {
+                let nodes = server.command(&["CLUSTER", "NODES"]).await.text();
+                let is_owner =
+                    |line: &&str| line.split(' ').skip(8).any(|part| has_slot(part, slot));
+                let owner = nodes.lines().find(is_owner).unwrap_or_default();
+                owners.push(owner.split(' ').next().unwrap_or_default().to_owned());
+            }
+            !owners[0].is_empty() && owners.iter().all(|owner| *owner == owners[0])
+        })
+        .await;
+    }
+
+    /// Waits until every server that runs says that all slots are served.
+    pub async fn until_ok(&self) {
+        eventually("a cluster that is well", async || {
+            for server in self.servers.iter().filter(|server| server.id().is_some()) {
+                let info = server.try_command(&["CLUSTER", "INFO"]).await;
+                let is_ok = info.is_ok_and(|info| {
+                    let text = info.text();
+                    text.contains("cluster_state:ok") && text.contains("cluster_slots_ok:16384")
+                });
+                if !is_ok {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+
+    /// A server's id in the cluster.
+    pub async fn id(&self, index: usize) -> String {
+        self.servers[index]
+            .command(&["CLUSTER", "MYID"])
+            .await
+            .text()
+    }
+
+    async fn move_keys(&self, slot: u16, from: usize, to: usize) {
+        let (source, target) = (&self.servers[from], self.servers[to].address());
+        let (host, port) = (target.ip().to_string(), target.port().to_string());
+        loop {
+            let question = ["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "10"];
+            let keys = source.command(&question).await;
+            if keys.elements().is_empty() {
+                return;
+            }
+            let mut words: Vec<Vec<u8>> = ["MIGRATE", &host, &port, "", "0", "5000", "KEYS"]
+                .iter()
+                .map(|word| word.as_bytes().to_vec())
+                .collect();
+            for key in keys.elements() {
+                if let Value::Bulk(key) = key {
+                    words.push(key.clone());
+                }
+            }
+            // A key may have expired meanwhile: `NOKEY` is no error.
+            let moved = source.command(&words).await;
+            assert!(!moved.is_error(), "{moved:?}");
+        }
+    }
+
+    async fn form(&self) {
+        for (index, server) in self.servers.iter().enumerate() {
+            told(
+                server,
+                &["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()],
+            )
+            .await;
+        }
+        for index in 0..MASTERS {
+            let slots = slots_of(index);
+            let (first, last) = (slots.start().to_string(), slots.end().to_string());
+            told(
+                &self.servers[index],
+                &["CLUSTER", "ADDSLOTSRANGE", &first, &last],
+            )
+            .await;
+        }
+        for server in &self.servers[1..] {
+            self.introduce(server).await;
+        }
+        let count = self.servers.len();
+        eventually("servers that know each other", async || {
+            for server in &self.servers {
+                let info = server.command(&["CLUSTER", "INFO"]).await.text();
+                if !info.contains(&format!("cluster_known_nodes:{count}\r")) {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+        for index in MASTERS..count {
+            let master = self.id(index % MASTERS).await;
+            let replica = &self.servers[index];
+            eventually("a replica that knows its master", async || {
+                let done = replica.command(&["CLUSTER", "REPLICATE", &master]).await;
+                !done.is_error()
+            })
+            .await;
+        }
+        self.until_ok().await;
+        for replica in &self.servers[MASTERS..] {
+            super::server::until_info(replica, "master_link_status", "up").await;
+        }
+    }
+
+    async fn introduce(&self, server: &Redis) {
+        let address = server.address();
+        let info = server.command(&["CONFIG", "GET", "cluster-port"]).await;
+        let bus = info.elements()[1].text();
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        told(&self.servers[0], &["CLUSTER", "MEET", &host, &port, &bus]).await;
+    }
+}
+
+async fn told(server: &Redis, words: &[&str]) {
+    let answer = server.command(words).await;
+    assert!(!answer.is_error(), "{words:?}: {answer:?}");
+}
+
+/// The slots that a master begins with.
+fn slots_of(index: usize) -> RangeInclusive<u32> {
+    let share = SLOTS / u32::try_from(MASTERS).unwrap();
+    let index = u32::try_from(index).unwrap();
+    let last = match index + 1 == u32::try_from(MASTERS).unwrap() {
+        true => SLOTS - 1,
+        false => (index + 1) * share - 1,
+    };
+    index * share..=last
+}
+
+/// Whether a part of a line of `CLUSTER NODES`, such as `0-5460`, has a slot.
+fn has_slot(part: &str, slot: u16) -> bool {
+    let (first, last) = part.split_once('-').unwrap_or((part, part));
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) => (first..=last).contains(&slot),
+        _ => false,
+    }
+}
+
+/// 3: the fewest that a cluster has.
+const MASTERS: usize = 3;
+/// How many slots there are (Redis cluster specification, *key distribution model*).
+const SLOTS: u32 = 16_384;
+/// 2 s: a failover takes about two of them.
+const NODE_TIMEOUT_MS: u32 = 2_000;
