@@ -18,6 +18,8 @@ use crate::delivery::{
 #[cfg(any(test, feature = "__contract"))]
 pub mod contract;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 /// Where an engine hands over what reaches this node: in order per channel, never blocking.
 ///

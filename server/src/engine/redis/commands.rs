@@ -1,0 +1,335 @@
+//! Running scripts where their channel lives, and trying again what may be tried again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fanfare_protocol::ChannelName;
+use redis::aio::ConnectionLike;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::connections::{Connection, Server};
+use super::error::CommandError;
+use super::keys::Keys;
+use super::options::RedisOptions;
+use super::retry::Retry;
+use super::scripts::{ScriptText, Scripts};
+use super::topology::Topology;
+use crate::engine::EngineError;
+
+/// Runs scripts where their channel lives. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Commands(Arc<Shared>);
+
+struct Shared {
+    options: RedisOptions,
+    keys: Keys,
+    scripts: Scripts,
+    topology: Arc<Topology>,
+    /// Redis's `maxmemory`, once start-up has read it.
+    memory_max: AtomicUsize,
+    closed: CancellationToken,
+}
+
+/// A script and what it is called with.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    /// What the caller is doing, for errors: "publishing".
+    pub(super) attempted: &'static str,
+    /// The script.
+    pub(super) script: &'a ScriptText,
+    /// The channel that all keys belong to.
+    pub(super) channel: &'a ChannelName,
+    /// Its `KEYS`.
+    pub(super) keys: &'a [String],
+    /// Its `ARGV`.
+    pub(super) args: &'a [&'a [u8]],
+}
+
+impl Commands {
+    /// Commands to the Redis of these options.
+    pub(super) fn new(options: RedisOptions, scripts: Scripts) -> Self {
+        Self(Arc::new(Shared {
+            keys: Keys::new(&options.prefix),
+            scripts,
+            topology: Arc::new(Topology::new(options.clone())),
+            options,
+            memory_max: AtomicUsize::new(0),
+            closed: CancellationToken::new(),
+        }))
+    }
+
+    /// The names of keys and channels.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// The scripts.
+    pub(super) fn scripts(&self) -> &Scripts {
+        &self.0.scripts
+    }
+
+    /// Which server owns what.
+    pub(super) fn topology(&self) -> &Arc<Topology> {
+        &self.0.topology
+    }
+
+    /// How Redis is used.
+    pub(super) fn options(&self) -> &RedisOptions {
+        &self.0.options
+    }
+
+    /// `PUBLISH`, or what it is called in a cluster.
+    pub(super) fn publish_command(&self) -> &'static str {
+        if self.topology().is_cluster() {
+            "SPUBLISH"
+        } else {
+            "PUBLISH"
+        }
+    }
+
+    /// Refuses everything from now on.
+    pub(super) fn close(&self) {
+        self.0.closed.cancel();
+    }
+
+    /// Notes Redis's `maxmemory`.
+    pub(super) fn note_memory_max(&self, bytes: usize) {
+        self.0.memory_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Runs a script once, within the deadline of a command.
+    pub(super) async fn run(&self, call: Call<'_>) -> Result<Value, CommandError> {
+        let options = self.options();
+        let deadline = Instant::now() + options.connect_deadline + options.command_deadline;
+        self.run_until(deadline, call).await
+    }
+
+    /// Runs a script, and again with pauses while it certainly was not executed; with `is_repeatable`, also when it may have
+    /// been.
+    pub(super) async fn run_retrying(
+        &self,
+        call: Call<'_>,
+        is_repeatable: bool,
+    ) -> Result<Value, EngineError> {
+        let mut retry = self.retry(call.attempted);
+        loop {
+            match self.run_until(retry.deadline(), call).await {
+                Ok(value) => return Ok(value),
+                Err(error) => retry.pause(error, is_repeatable).await?,
+            }
+        }
+    }
+
+    /// The attempts of one call of the engine.
+    pub(super) fn retry(&self, attempted: &'static str) -> Retry {
+        let memory_max = self.0.memory_max.load(Ordering::Relaxed);
+        Retry::new(attempted, self.options().budget, memory_max)
+    }
+
+    /// Runs a script once, over by the deadline.
+    pub(super) async fn run_until(
+        &self,
+        deadline: Instant,
+        call: Call<'_>,
+    ) -> Result<Value, CommandError> {
+        let mut redirections = 0;
+        loop {
+            let connection = self.connection(deadline, call.channel).await?;
+            let answer = self.evaluate(deadline, &connection, call).await;
+            match answer {
+                Err(error) if redirections < REDIRECTIONS_MAX && self.follow(&error, call) => {
+                    redirections += 1;
+                }
+                Err(error) if is(&error, Answer::Ask) => {
+                    let answer = self.ask_elsewhere(deadline, &error, call).await;
+                    return answer.map_err(|error| self.judge(&connection, &error));
+                }
+                Err(error) => return Err(self.judge(&connection, &error)),
+                Ok(value) => return Ok(value),
+            }
+        }
+    }
+
+    /// The connection for commands on a channel.
+    pub(super) async fn connection(
+        &self,
+        deadline: Instant,
+        channel: &ChannelName,
+    ) -> Result<Connection, CommandError> {
+        if self.0.closed.is_cancelled() {
+            return Err(CommandError::not_executed("it is closed"));
+        }
+        let connecting = async {
+            let owner = self.topology().owner(channel).await?;
+            self.topology().connections().shared(&owner).await
+        };
+        let connected = tokio::time::timeout_at(deadline, connecting).await;
+        let connected = connected.unwrap_or_else(|_| {
+            Err(CommandError::not_executed(
+                "no connection could be opened in time",
+            ))
+        });
+        if connected.is_err() {
+            self.topology().distrust();
+        }
+        connected
+    }
+
+    /// What an unsuccessful answer means, and what it says about the connection and the layout.
+    pub(super) fn judge(&self, connection: &Connection, error: &RedisError) -> CommandError {
+        let meaning = CommandError::while_executing(error);
+        let topology = self.topology();
+        match (&meaning, error.kind()) {
+            (CommandError::Unknown(_), _)
+            | (_, ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)) => {
+                topology.connections().retire(connection);
+                topology.distrust();
+            }
+            (CommandError::NotExecuted(_), ErrorKind::Server(ServerErrorKind::TryAgain)) => {}
+            (CommandError::NotExecuted(_), _) => topology.distrust(),
+            _ => {}
+        }
+        meaning
+    }
+
+    /// Sends the script by its digest, and by its text when Redis does not have it.
+    async fn evaluate(
+        &self,
+        deadline: Instant,
+        connection: &Connection,
+        call: Call<'_>,
+    ) -> Result<Value, RedisError> {
+        let sent = send(deadline, connection, &call.by_digest()).await;
+        match sent {
+            Err(error) if is(&error, Answer::NoScript) => {
+                send(deadline, connection, &call.by_text()).await
+            }
+            other => other,
+        }
+    }
+
+    /// Whether the slot has moved for good; then its new owner is known from now on.
+    pub(super) fn follow(&self, error: &RedisError, call: Call<'_>) -> bool {
+        if !is(error, Answer::Moved) {
+            return false;
+        }
+        let topology = self.topology();
+        topology.distrust();
+        if let Some(owner) = self.redirection(error, call) {
+            topology.moved(self.keys().slot(call.channel), owner);
+        }
+        true
+    }
+
+    /// Runs a script at the server that a slot is moving to.
+    async fn ask_elsewhere(
+        &self,
+        deadline: Instant,
+        error: &RedisError,
+        call: Call<'_>,
+    ) -> Result<Value, RedisError> {
+        let Some(server) = self.redirection(error, call) else {
+            return Err(error.clone());
+        };
+        let connecting = self.topology().connections().shared(&server);
+        let Ok(Ok(mut connection)) = tokio::time::timeout_at(deadline, connecting).await else {
+            return Err(error.clone());
+        };
+        let mut both = redis::pipe();
+        both.cmd("ASKING");
+        both.add_command(call.by_text());
+        let sent = connection.commands.req_packed_commands(&both, 1, 1);
+        let answered = within(deadline, sent).await?;
+        let answer = answered.into_iter().next().unwrap_or(Value::Nil);
+        answer.extract_error()
+    }
+
+    fn redirection(&self, error: &RedisError, call: Call<'_>) -> Option<Server> {
+        let (address, _) = error.redirect_node()?;
+        let (host, port) = super::options::host_and_port(address, 0).or_else(|| {
+            // A server that does not know its own host: `:7000`.
+            Some(("", address.strip_prefix(':')?.parse().ok()?))
+        })?;
+        if !host.is_empty() {
+            return Some(Server::at(host, port));
+        }
+        let known = self
+            .topology()
+            .known_owner(self.keys().slot(call.channel))?;
+        Some(Server::at(known.host()?, port))
+    }
+}
+
+impl Call<'_> {
+    /// The command that runs the script by its digest.
+    pub(super) fn by_digest(&self) -> Cmd {
+        self.command("EVALSHA", self.script.digest())
+    }
+
+    /// The command that runs the script by its text.
+    pub(super) fn by_text(&self) -> Cmd {
+        self.command("EVAL", self.script.text())
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let bytes = self.args.iter().map(|arg| arg.len()).sum::<usize>() + script.len();
+        let mut command = Cmd::with_capacity(3 + self.keys.len() + self.args.len(), bytes + 256);
+        command.arg(name).arg(script).arg(self.keys.len());
+        for key in self.keys {
+            command.arg(key);
+        }
+        for arg in self.args {
+            command.arg(*arg);
+        }
+        command
+    }
+}
+
+/// Sends a command and waits for its answer, at most until the deadline.
+async fn send(
+    deadline: Instant,
+    connection: &Connection,
+    command: &Cmd,
+) -> Result<Value, RedisError> {
+    let mut commands = connection.commands.clone();
+    let answer = within(deadline, commands.send_packed_command(command)).await?;
+    answer.extract_error()
+}
+
+/// The result of something on its way, or that it was not there in time.
+pub(super) async fn within<T>(
+    deadline: Instant,
+    sent: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, RedisError> {
+    let answer = tokio::time::timeout_at(deadline, sent).await;
+    answer.unwrap_or_else(|_| {
+        let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        Err(RedisError::from(late))
+    })
+}
+
+/// Answers that lead elsewhere.
+#[derive(Clone, Copy)]
+pub(super) enum Answer {
+    /// The script is not there.
+    NoScript,
+    /// The slot has moved.
+    Moved,
+    /// The slot is moving.
+    Ask,
+}
+
+/// Whether Redis answered this.
+pub(super) fn is(error: &RedisError, answer: Answer) -> bool {
+    let kind = match answer {
+        Answer::NoScript => ServerErrorKind::NoScript,
+        Answer::Moved => ServerErrorKind::Moved,
+        Answer::Ask => ServerErrorKind::Ask,
+    };
+    error.kind() == ErrorKind::Server(kind)
+}
+
+/// 3: a slot does not move more often than that between two commands.
+const REDIRECTIONS_MAX: u32 = 3;

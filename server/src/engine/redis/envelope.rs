@@ -1,0 +1,297 @@
+//! What is published in Redis and kept in streams. Pure.
+//!
+//! A **body** is written by the publishing node: two bytes with the length of its header, the header, the payload. The header is a
+//! row of fields, each a letter, two bytes with its length, and its bytes; unknown letters are skipped, so that nodes of
+//! two versions understand each other during a deploy. Numbers are big-endian.
+//!
+//! A **message** is what Redis fans out. The script knows the position, and puts it before the body as text:
+//! `1 <epoch> <offset> <tag before> <tag> <body>`, or, on channels without positions, `0 <number before> <number> <body>`.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use fanfare_protocol::{ChannelName, EventName, Position, RawJson, SocketId, Tag, UserId};
+
+use crate::delivery::{Delivery, Publication};
+
+/// A message as it reaches a node.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    /// What it says and where it stands.
+    pub(super) delivery: Delivery,
+    /// On channels without positions: which message it is, so that losses are noticed.
+    pub(super) count: Option<Count>,
+}
+
+/// A message's number among those of a channel without positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count {
+    /// The number of the message before it; 0 when the count had been forgotten, which says nothing about losses.
+    pub(super) previous: u64,
+    /// Its own number; higher than all before it.
+    pub(super) number: u64,
+}
+
+/// Why bytes are not a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a message in Redis has no readable {part}")]
+pub(super) struct NotAMessage {
+    pub(super) part: &'static str,
+}
+
+/// Writes a publication's body.
+///
+/// Nothing in it is longer than its length can say: names have at most 200 bytes, and the id of a bus event that is longer than
+/// that is cut by nobody but left out.
+pub(super) fn encode_body(publication: &Publication) -> Vec<u8> {
+    let except = publication.except.map(|except| except.bits().to_be_bytes());
+    let event_id = publication.event_id.as_deref().map(str::as_bytes);
+    let fields = [
+        (EVENT, Some(publication.event.as_str().as_bytes())),
+        (EXCEPT, except.as_ref().map(<[u8; 16]>::as_slice)),
+        (
+            USER,
+            publication
+                .user
+                .as_ref()
+                .map(|user| user.as_str().as_bytes()),
+        ),
+        (
+            EVENT_ID,
+            event_id.filter(|id| id.len() <= EVENT_ID_BYTES_MAX),
+        ),
+    ];
+    let payload = publication.data.as_str().as_bytes();
+    let header = fields.iter().filter_map(|(_, field)| *field);
+    let header_bytes: usize = header.map(|field| 3 + field.len()).sum();
+    let mut body = Vec::with_capacity(2 + header_bytes + payload.len());
+    put_length(&mut body, header_bytes);
+    for (letter, field) in fields {
+        if let Some(field) = field {
+            body.push(letter);
+            put_length(&mut body, field.len());
+            body.extend_from_slice(field);
+        }
+    }
+    body.extend_from_slice(payload);
+    body
+}
+
+/// Reads a message of a channel.
+pub(super) fn decode_message(
+    channel: &ChannelName,
+    message: &[u8],
+) -> Result<Message, NotAMessage> {
+    let mut rest = message;
+    match take_word(&mut rest, "kind")? {
+        "1" => {
+            let epoch = take(&mut rest, "epoch")?;
+            let offset = take(&mut rest, "offset")?;
+            let previous = take(&mut rest, "tag before")?;
+            let tag = take(&mut rest, "tag")?;
+            let position = Position { epoch, offset, tag };
+            let publication = decode_body(channel, rest)?;
+            Ok(Message {
+                delivery: Delivery::new(publication, Some(position), Some(previous)),
+                count: None,
+            })
+        }
+        "0" => {
+            let previous = take(&mut rest, "number before")?;
+            let number = take(&mut rest, "number")?;
+            let publication = decode_body(channel, rest)?;
+            Ok(Message {
+                delivery: Delivery::new(publication, None, None),
+                count: Some(Count { previous, number }),
+            })
+        }
+        _ => Err(NotAMessage { part: "kind" }),
+    }
+}
+
+/// Reads a message that was kept.
+pub(super) fn decode_kept(
+    channel: &ChannelName,
+    position: Position,
+    previous: Tag,
+    body: &[u8],
+) -> Result<Delivery, NotAMessage> {
+    let publication = decode_body(channel, body)?;
+    Ok(Delivery::new(publication, Some(position), Some(previous)))
+}
+
+fn decode_body(channel: &ChannelName, body: &[u8]) -> Result<Publication, NotAMessage> {
+    let mut rest = body;
+    let mut header = take_field(&mut rest).ok_or(NotAMessage { part: "header" })?;
+    let payload = std::str::from_utf8(rest).map_err(|_| NotAMessage { part: "payload" })?;
+    let (mut event, mut except, mut user, mut event_id) = (None, None, None, None);
+    while let Some((letter, after)) = header.split_first() {
+        header = after;
+        let field = take_field(&mut header).ok_or(NotAMessage { part: "header" })?;
+        let text = || std::str::from_utf8(field).ok();
+        match *letter {
+            EVENT => event = text().and_then(|text| EventName::new(text).ok()),
+            EXCEPT => except = <[u8; 16]>::try_from(field).ok().map(u128::from_be_bytes),
+            USER => user = text().and_then(|text| UserId::new(text).ok()),
+            EVENT_ID => event_id = text().map(Arc::from),
+            _ => {}
+        }
+    }
+    let event = event.ok_or(NotAMessage { part: "event" })?;
+    let mut publication = Publication::new(channel.clone(), event, RawJson::trusted(payload));
+    publication.except = except.map(SocketId::from_bits);
+    publication.user = user;
+    publication.event_id = event_id;
+    Ok(publication)
+}
+
+/// Takes two bytes of length and so many bytes.
+fn take_field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<2>()?;
+    let (field, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    *rest = after;
+    Some(field)
+}
+
+fn take<T: FromStr>(rest: &mut &[u8], part: &'static str) -> Result<T, NotAMessage> {
+    let word = take_word(rest, part)?;
+    word.parse().map_err(|_| NotAMessage { part })
+}
+
+fn take_word<'a>(rest: &mut &'a [u8], part: &'static str) -> Result<&'a str, NotAMessage> {
+    let end = rest
+        .iter()
+        .take(WORD_BYTES_MAX)
+        .position(|byte| *byte == b' ');
+    let end = end.ok_or(NotAMessage { part })?;
+    let word = std::str::from_utf8(&rest[..end]).map_err(|_| NotAMessage { part })?;
+    *rest = &rest[end + 1..];
+    Ok(word)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "no field has more than 8 KiB, and a header holds four"
+)]
+fn put_length(body: &mut Vec<u8>, length: usize) {
+    body.extend_from_slice(&(length as u16).to_be_bytes());
+}
+
+const EVENT: u8 = b'e';
+const EXCEPT: u8 = b'x';
+const USER: u8 = b'u';
+const EVENT_ID: u8 = b'i';
+
+/// 8 KiB: ids of bus events have some dozen bytes.
+const EVENT_ID_BYTES_MAX: usize = 8 << 10;
+
+/// 24: a number below 2^64 has 20 digits, a tag 16.
+const WORD_BYTES_MAX: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use fanfare_protocol::Epoch;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn channel() -> ChannelName {
+        ChannelName::new("c").unwrap()
+    }
+
+    fn publication() -> impl Strategy<Value = Publication> {
+        let event = "[!-~]{1,200}";
+        let user = proptest::option::of("\\PC{1,20}");
+        let id = proptest::option::of(".{0,40}");
+        (event, any::<Option<u128>>(), user, id, any::<String>()).prop_map(
+            |(event, except, user, id, data)| {
+                let event = EventName::new(&event).unwrap();
+                let data = RawJson::encode(&data).unwrap();
+                let mut publication = Publication::new(channel(), event, data);
+                publication.except = except.map(SocketId::from_bits);
+                publication.user = user.and_then(|user| UserId::new(&user).ok());
+                publication.event_id = id.map(Arc::from);
+                publication
+            },
+        )
+    }
+
+    #[track_caller]
+    fn same(delivery: &Delivery, publication: &Publication) {
+        assert_eq!(delivery.channel, publication.channel);
+        assert_eq!(delivery.event, publication.event);
+        assert_eq!(delivery.data, publication.data);
+        assert_eq!(delivery.except, publication.except);
+        assert_eq!(delivery.user, publication.user);
+        assert_eq!(delivery.event_id, publication.event_id);
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_comes_back_as_it_was(
+            publication in publication(),
+            (epoch, offset, tag, previous) in any::<(u64, u64, u64, u64)>(),
+        ) {
+            let position = Position { epoch: Epoch(epoch), offset, tag: Tag(tag) };
+            let body = encode_body(&publication);
+            let mut message = format!("1 {epoch:x} {offset} {previous:x} {tag:x} ").into_bytes();
+            message.extend_from_slice(&body);
+            let read = decode_message(&channel(), &message).unwrap();
+            same(&read.delivery, &publication);
+            prop_assert_eq!(read.delivery.position, Some(position));
+            prop_assert_eq!(read.delivery.previous, Some(Tag(previous)));
+            prop_assert_eq!(read.count, None);
+
+            let kept = decode_kept(&channel(), position, Tag(previous), &body).unwrap();
+            same(&kept, &publication);
+
+            let mut message = format!("0 {previous} {offset} ").into_bytes();
+            message.extend_from_slice(&body);
+            let read = decode_message(&channel(), &message).unwrap();
+            same(&read.delivery, &publication);
+            prop_assert_eq!(read.delivery.position, None);
+            prop_assert_eq!(read.count, Some(Count { previous, number: offset }));
+        }
+
+        #[test]
+        fn nothing_that_is_no_message_panics(bytes in any::<Vec<u8>>(), cut in any::<usize>()) {
+            let _ = decode_message(&channel(), &bytes);
+            let event = EventName::new("e").unwrap();
+            let publication = Publication::new(channel(), event, RawJson::null());
+            let mut message = b"0 1 2 ".to_vec();
+            message.extend_from_slice(&encode_body(&publication));
+            message.truncate(cut % message.len());
+            let is_cut = decode_message(&channel(), &message);
+            // The payload may be cut anywhere: that is for whoever checks JSON.
+            prop_assert!(is_cut.is_ok_and(|read| "null".starts_with(read.delivery.data.as_str()))
+                || decode_message(&channel(), &message).is_err());
+        }
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_skipped() {
+        let mut body = vec![0, 8, b'?', 0, 1, b'z', b'e', 0, 1, b'n'];
+        body.extend_from_slice(b"null");
+        let mut message = b"0 0 1 ".to_vec();
+        message.extend_from_slice(&body);
+        let read = decode_message(&channel(), &message).unwrap();
+        assert_eq!(read.delivery.event.as_str(), "n");
+        assert_eq!(read.delivery.data, RawJson::null());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let rows: [(&[u8], &str); 6] = [
+            (b"", "kind"),
+            (b"2 x", "kind"),
+            (b"1 g 1 0 1 ", "epoch"),
+            (b"1 a x 0 1 ", "offset"),
+            (b"0 1 2 ", "header"),
+            (b"0 1 2 \0\0null", "event"),
+        ];
+        for (message, part) in rows {
+            let error = decode_message(&channel(), message).unwrap_err();
+            assert_eq!(error, NotAMessage { part });
+        }
+    }
+}

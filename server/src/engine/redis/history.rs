@@ -1,0 +1,135 @@
+//! Reading what a channel keeps, and forgetting it.
+
+use fanfare_protocol::position::OFFSET_MAX;
+use fanfare_protocol::{ChannelName, Position};
+use redis::Value;
+
+use super::commands::{Call, Commands};
+use super::envelope;
+use super::error::CommandError;
+use super::publish::random_epoch;
+use crate::delivery::{Delivery, History, HistoryRange, Retention};
+use crate::engine::EngineError;
+
+/// Reads part of a channel's history on its master.
+///
+/// At most [`READ_BYTES_MAX`] of payloads come at once: the answer then is shorter than the range asked for, and its last entry is
+/// not at its top.
+pub(super) async fn read(
+    commands: &Commands,
+    channel: &ChannelName,
+    range: HistoryRange,
+    retention: Retention,
+) -> Result<History, EngineError> {
+    let (mode, offset, limit): (&[u8], u64, u32) = match range {
+        HistoryRange::After { offset, limit } => (b"after", offset.min(OFFSET_MAX), limit),
+        HistoryRange::Last { limit } => (b"last", 0, limit),
+    };
+    let keys = [
+        commands.keys().position(channel),
+        commands.keys().stream(channel),
+    ];
+    let (offset, limit) = (offset.to_string(), limit.to_string());
+    let ttl = super::milliseconds(retention.ttl);
+    let epoch = random_epoch().to_string();
+    let position_ttl = commands.options().position_ttl(retention);
+    let bytes_max = READ_BYTES_MAX.to_string();
+    let args = [
+        mode,
+        offset.as_bytes(),
+        limit.as_bytes(),
+        ttl.as_bytes(),
+        epoch.as_bytes(),
+        position_ttl.as_bytes(),
+        bytes_max.as_bytes(),
+    ];
+    let call = Call {
+        attempted: "reading a history",
+        script: &commands.scripts().read,
+        channel,
+        keys: &keys,
+        args: &args,
+    };
+    let answer = commands.run_retrying(call, true).await?;
+    decode(channel, &answer).ok_or_else(|| unreadable("reading a history"))
+}
+
+/// Where a channel stands. A channel never heard of gets its epoch here.
+pub(super) async fn position(
+    commands: &Commands,
+    channel: &ChannelName,
+    retention: Retention,
+) -> Result<Position, EngineError> {
+    let nothing = HistoryRange::Last { limit: 0 };
+    Ok(read(commands, channel, nothing, retention).await?.top)
+}
+
+/// Drops what a channel keeps.
+pub(super) async fn forget(commands: &Commands, channel: &ChannelName) -> Result<(), EngineError> {
+    let keys = [
+        commands.keys().position(channel),
+        commands.keys().stream(channel),
+    ];
+    let epoch = random_epoch().to_string();
+    let position_ttl = commands.options().position_ttl(Retention::NONE);
+    let call = Call {
+        attempted: "forgetting a history",
+        script: &commands.scripts().forget,
+        channel,
+        keys: &keys,
+        args: &[epoch.as_bytes(), position_ttl.as_bytes()],
+    };
+    // Forgetting twice is as good as once.
+    commands.run_retrying(call, true).await.map(|_| ())
+}
+
+fn decode(channel: &ChannelName, answer: &Value) -> Option<History> {
+    let Value::Array(parts) = answer else {
+        return None;
+    };
+    let [epoch, offset, tag, Value::Array(entries)] = parts.as_slice() else {
+        return None;
+    };
+    let top = super::position(epoch, offset, tag)?;
+    let entries: Option<Vec<Delivery>> = entries
+        .iter()
+        .map(|entry| decode_entry(channel, top, entry))
+        .collect();
+    Some(History {
+        top,
+        entries: entries?,
+    })
+}
+
+/// Reads `["12-0", ["b", body, "g", tag, "p", tag before, "a", time]]`.
+fn decode_entry(channel: &ChannelName, top: Position, entry: &Value) -> Option<Delivery> {
+    let Value::Array(entry) = entry else {
+        return None;
+    };
+    let [id, Value::Array(fields)] = entry.as_slice() else {
+        return None;
+    };
+    let offset = super::text(id)?.split_once('-')?.0.parse().ok()?;
+    let field = |name: &str| {
+        let mut pairs = fields.chunks_exact(2);
+        pairs.find_map(|pair| (super::text(&pair[0]) == Some(name)).then_some(&pair[1]))
+    };
+    let position = Position {
+        epoch: top.epoch,
+        offset,
+        tag: super::text(field("g")?)?.parse().ok()?,
+    };
+    let previous = super::text(field("p")?)?.parse().ok()?;
+    let Value::BulkString(body) = field("b")? else {
+        return None;
+    };
+    envelope::decode_kept(channel, position, previous, body).ok()
+}
+
+fn unreadable(attempted: &'static str) -> EngineError {
+    let detail = "its answer cannot be read: another program writes to these keys".to_owned();
+    CommandError::Refused(detail).into_engine_error(attempted, 0)
+}
+
+/// 8 MiB: far more than a recovery may bring, and a reply that does not hold up Redis.
+const READ_BYTES_MAX: usize = 8 << 20;

@@ -1,0 +1,208 @@
+//! Every key and channel in Redis, with its life. One function each, and nothing else builds a name.
+//!
+//! The channel's name stands in braces, so that all that belongs to a channel is in one slot of a cluster, where one script
+//! reaches it. Channel names hold no braces, and the prefix must not.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use fanfare_protocol::{ChannelName, IdempotencyKey};
+
+use crate::delivery::Publication;
+
+/// Builds the names of one cluster of nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: Arc<str>,
+}
+
+/// Why a text cannot be the prefix of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyPrefixError {
+    /// Braces decide where a cluster keeps a key.
+    #[error("a key prefix must not hold braces")]
+    Brace,
+    /// Longer than 100 bytes.
+    #[error("a key prefix has at most {PREFIX_BYTES_MAX} bytes, this one has {bytes}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+impl Keys {
+    /// Names that begin with `prefix`, which was checked.
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.into(),
+        }
+    }
+
+    /// Pub/sub channel (sharded in a cluster): the channel's messages as they happen.
+    pub(super) fn channel(&self, channel: &ChannelName) -> String {
+        self.named(channel, "")
+    }
+
+    /// The channel that a message in Redis was published on, if it is one of ours.
+    pub(super) fn parse_channel(&self, name: &[u8]) -> Option<ChannelName> {
+        let name = std::str::from_utf8(name).ok()?;
+        let name = name.strip_prefix(&*self.prefix)?;
+        let name = name.strip_prefix('{')?.strip_suffix('}')?;
+        ChannelName::new(name).ok()
+    }
+
+    /// Stream: the messages that the channel keeps. Lives as long as its history after the last message.
+    pub(super) fn stream(&self, channel: &ChannelName) -> String {
+        self.named(channel, ":s")
+    }
+
+    /// Hash: where the channel stands, `e` epoch, `s` offset, `t` tag. Lives ten times as long as the history, at least a day,
+    /// after the last message, read or check.
+    pub(super) fn position(&self, channel: &ChannelName) -> String {
+        self.named(channel, ":m")
+    }
+
+    /// Number: how many messages went through a channel without positions. Lives for ten minutes after the last one.
+    pub(super) fn count(&self, channel: &ChannelName) -> String {
+        self.named(channel, ":l")
+    }
+
+    /// String: what became of the publication with this key. Lives for the options' `key_ttl`.
+    ///
+    /// The application's keys, each user's and those of anonymous clients never meet.
+    pub(super) fn idempotency(&self, publication: &Publication, key: &IdempotencyKey) -> String {
+        let mut name = self.named(&publication.channel, ":i:");
+        match &publication.user {
+            _ if !publication.is_client_event => name.push_str("a:"),
+            None => name.push_str("c:"),
+            // The length keeps a user `x:y` with key `z` from a user `x` with key `y:z`.
+            Some(user) => {
+                let user = user.as_str();
+                let _ = write!(name, "u{}:{user}:", user.len());
+            }
+        }
+        name.push_str(key.as_str());
+        name
+    }
+
+    /// The slot of everything that belongs to a channel.
+    pub(super) fn slot(&self, channel: &ChannelName) -> u16 {
+        slot(channel.as_str())
+    }
+
+    fn named(&self, channel: &ChannelName, suffix: &str) -> String {
+        let channel = channel.as_str();
+        let mut name = String::with_capacity(self.prefix.len() + channel.len() + suffix.len() + 40);
+        name.push_str(&self.prefix);
+        name.push('{');
+        name.push_str(channel);
+        name.push('}');
+        name.push_str(suffix);
+        name
+    }
+}
+
+/// Checks a prefix.
+pub(super) fn check_prefix(prefix: &str) -> Result<(), KeyPrefixError> {
+    if prefix.contains(['{', '}']) {
+        return Err(KeyPrefixError::Brace);
+    }
+    let bytes = prefix.len();
+    if bytes > PREFIX_BYTES_MAX {
+        return Err(KeyPrefixError::TooLong { bytes });
+    }
+    Ok(())
+}
+
+/// The slot of what stands between braces. Redis Cluster specification, *Key distribution model*.
+pub(super) fn slot(tag: &str) -> u16 {
+    crc16::State::<crc16::XMODEM>::calculate(tag.as_bytes()) % SLOTS
+}
+
+/// How many slots a cluster has.
+pub(super) const SLOTS: u16 = 16_384;
+
+/// 100: as long as half a channel name, and nobody needs more.
+const PREFIX_BYTES_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use fanfare_protocol::{EventName, RawJson, UserId};
+
+    use super::*;
+
+    fn keys() -> Keys {
+        Keys::new("p:")
+    }
+
+    fn channel() -> ChannelName {
+        ChannelName::new("private-a.1").unwrap()
+    }
+
+    #[test]
+    fn every_name_of_a_channel() {
+        let (keys, channel) = (keys(), channel());
+        let names = [
+            keys.channel(&channel),
+            keys.stream(&channel),
+            keys.position(&channel),
+            keys.count(&channel),
+        ];
+        assert_eq!(
+            names,
+            [
+                "p:{private-a.1}",
+                "p:{private-a.1}:s",
+                "p:{private-a.1}:m",
+                "p:{private-a.1}:l"
+            ]
+        );
+        assert_eq!(keys.parse_channel(names[0].as_bytes()), Some(channel));
+        for foreign in ["q:{a}", "p:a", "p:{a", "p:{a b}", "p:{a}:s"] {
+            assert_eq!(keys.parse_channel(foreign.as_bytes()), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn senders_never_share_a_key() {
+        let key = |text: &str| IdempotencyKey::new(text).unwrap();
+        let sent = |user: Option<&str>, is_client_event| {
+            let event = EventName::new("e").unwrap();
+            let mut sent = Publication::new(channel(), event, RawJson::null());
+            sent.user = user.map(|user| UserId::new(user).unwrap());
+            sent.is_client_event = is_client_event;
+            sent
+        };
+        let name = |user, is_client_event, text| {
+            keys().idempotency(&sent(user, is_client_event), &key(text))
+        };
+        let names = [
+            name(None, false, "k"),
+            name(None, true, "k"),
+            name(Some("x"), true, "y:z"),
+            name(Some("x:y"), true, "z"),
+            name(Some("c"), true, "k"),
+            name(None, false, "c:k"),
+        ];
+        let different: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        assert_eq!(name(Some("x"), false, "k"), names[0], "the application's");
+    }
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(slot("123456789"), 0x31C3 % SLOTS);
+        assert_eq!(keys().slot(&channel()), slot("private-a.1"));
+    }
+
+    #[test]
+    fn a_prefix_has_no_braces_and_an_end() {
+        assert_eq!(check_prefix("shop:"), Ok(()));
+        assert_eq!(check_prefix(""), Ok(()));
+        assert_eq!(check_prefix("a{b"), Err(KeyPrefixError::Brace));
+        let bytes = 101;
+        let long = "x".repeat(bytes);
+        assert_eq!(check_prefix(&long), Err(KeyPrefixError::TooLong { bytes }));
+    }
+}

@@ -1,0 +1,99 @@
+-- Reads part of what a channel keeps, and where it stands.
+--
+-- KEYS: 1 position, 2 stream.
+-- ARGV: 1 'after' or 'last', 2 offset, 3 limit, 4 ttl of messages, 5 a new epoch, 6 position ttl (milliseconds), 7 the most
+--       bytes of bodies.
+-- Returns: epoch, offset, tag, entries (oldest first, as XRANGE gives them).
+-- Why atomic: the position and the messages are of one moment; a channel never heard of gets its epoch here, so that the
+--             answer holds for its first message. It writes, because only a master may answer.
+
+local position, stream = KEYS[1], KEYS[2]
+local limit, bytes_max = tonumber(ARGV[3]), tonumber(ARGV[7])
+-- 16: as many bodies as a reply of the usual size needs, and not more memory than it has.
+local CHUNK = 16
+
+local function start()
+  redis.call('DEL', stream)
+  redis.call('HSET', position, 'e', ARGV[5], 's', '0', 't', '0')
+  return ARGV[5], 0, '0'
+end
+
+local epoch, offset, tag = stands(position)
+if not epoch then
+  epoch, offset, tag = start()
+end
+local touched = redis.pcall('PEXPIRE', position, ARGV[6])
+if type(touched) == 'table' and touched.err and string.find(touched.err, 'READONLY', 1, true) then
+  return touched
+end
+
+-- The newest entry stands at the position, or the entries are not of this history.
+local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+if newest then
+  local at = tonumber(string.match(newest[1], '^%d+'))
+  if at > offset then
+    epoch, offset, tag = start()
+    redis.call('PEXPIRE', position, ARGV[6])
+  elseif at < offset or newest[2][4] ~= tag then
+    redis.call('DEL', stream)
+  end
+end
+local standing = string.format('%.0f', offset)
+if limit == 0 then
+  return { epoch, standing, tag, {} }
+end
+
+-- Entries older than the ttl go.
+local dead_before = milliseconds() - ARGV[4]
+local from, count = '-', 1
+while true do
+  local oldest, alive = redis.call('XRANGE', stream, from, '+', 'COUNT', count), nil
+  for _, entry in ipairs(oldest) do
+    from = '(' .. entry[1]
+    if tonumber(entry[2][8]) > dead_before then
+      alive = entry[1]
+      break
+    end
+  end
+  if alive then
+    if count > 1 then
+      redis.call('XTRIM', stream, 'MINID', alive)
+    end
+    break
+  elseif #oldest < count then
+    if count > 1 then
+      redis.call('DEL', stream)
+    end
+    break
+  end
+  count = CHUNK
+end
+
+local entries, bytes = {}, 0
+local command, next, last = 'XRANGE', '(' .. ARGV[2] .. '-0', '+'
+if ARGV[1] == 'last' then
+  command, next, last = 'XREVRANGE', '+', '-'
+end
+while #entries < limit do
+  local chunk = redis.call(command, stream, next, last, 'COUNT', math.min(CHUNK, limit - #entries))
+  for _, entry in ipairs(chunk) do
+    bytes = bytes + #entry[2][2]
+    if bytes > bytes_max and #entries > 0 then
+      limit = 0
+      break
+    end
+    entries[#entries + 1] = entry
+    next = '(' .. entry[1]
+  end
+  if #chunk < CHUNK then
+    break
+  end
+end
+if ARGV[1] == 'last' then
+  local reversed = {}
+  for index = #entries, 1, -1 do
+    reversed[#reversed + 1] = entries[index]
+  end
+  entries = reversed
+end
+return { epoch, standing, tag, entries }

@@ -1,0 +1,224 @@
+//! Publishing: one script, repeated until it is known what became of it or the budget is used up.
+
+use fanfare_protocol::{ChannelName, Epoch, Tag};
+use redis::Value;
+use tokio::time::Instant;
+
+use super::commands::{Call, Commands};
+use super::envelope;
+use super::error::CommandError;
+use super::levels;
+use crate::delivery::{Publication, PublishLevel, Published, Retention};
+use crate::engine::EngineError;
+
+/// Publishes.
+///
+/// A call whose answer is lost is repeated only where the script can tell that it was executed: by the caller's key, or by the
+/// message's tag among what the channel keeps. Elsewhere its outcome is unknown.
+pub(super) async fn publish(
+    commands: &Commands,
+    publication: &Publication,
+    retention: Retention,
+) -> Result<Published, EngineError> {
+    let message = Message::new(commands, publication, retention);
+    let mut retry = commands.retry("publishing");
+    loop {
+        let since = retry.unknown_since().map(|elapsed| {
+            // The first attempt may have been on its way for as long as a command may take.
+            (elapsed + commands.options().command_deadline).as_millis()
+        });
+        let since = since.map(|since| since.to_string()).unwrap_or_default();
+        let args = message.args(&since);
+        let call = Call {
+            attempted: "publishing",
+            script: message.script,
+            channel: message.channel,
+            keys: &message.keys,
+            args: &args,
+        };
+        let answer = match publication.level {
+            PublishLevel::Accepted => commands
+                .run_until(retry.deadline(), call)
+                .await
+                .and_then(|answer| message.read(&answer)),
+            level => match message
+                .confirmed(commands, retry.deadline(), call, level)
+                .await
+            {
+                Err(levels::Failure::Command(error)) => Err(error),
+                Err(levels::Failure::Engine(error)) => return Err(error),
+                Ok(published) => Ok(published),
+            },
+        };
+        match answer {
+            Ok(published) => return Ok(published),
+            Err(error) => retry.pause(error, message.is_repeatable).await?,
+        }
+    }
+}
+
+/// A publication as the scripts take it.
+struct Message<'a> {
+    channel: &'a ChannelName,
+    script: &'a super::scripts::ScriptText,
+    keys: Vec<String>,
+    command: &'static str,
+    redis_channel: String,
+    body: Vec<u8>,
+    kind: Kind,
+    key_ttl: String,
+    confirms: &'static str,
+    is_repeatable: bool,
+}
+
+enum Kind {
+    /// On a channel with positions.
+    Positioned {
+        epoch: String,
+        tag: String,
+        size: String,
+        ttl: String,
+        position_ttl: String,
+    },
+    /// On a channel without.
+    Live,
+}
+
+impl<'a> Message<'a> {
+    fn new(commands: &'a Commands, publication: &'a Publication, retention: Retention) -> Self {
+        let (keys, options) = (commands.keys(), commands.options());
+        let channel = &publication.channel;
+        let key = publication.key.as_ref();
+        let key = key.map(|key| keys.idempotency(publication, key));
+        let has_key = key.is_some();
+        let (script, kind, mut names) = if retention.is_positioned {
+            let kind = Kind::Positioned {
+                epoch: random_epoch().to_string(),
+                tag: random_tag().to_string(),
+                size: retention.size.to_string(),
+                ttl: super::milliseconds(retention.ttl),
+                position_ttl: options.position_ttl(retention),
+            };
+            let names = vec![keys.position(channel), keys.stream(channel)];
+            (&commands.scripts().publish, kind, names)
+        } else {
+            let names = vec![keys.count(channel)];
+            (&commands.scripts().publish_live, Kind::Live, names)
+        };
+        names.extend(key);
+        Self {
+            channel,
+            script,
+            keys: names,
+            command: commands.publish_command(),
+            redis_channel: keys.channel(channel),
+            body: envelope::encode_body(publication),
+            kind,
+            key_ttl: super::milliseconds(options.key_ttl),
+            confirms: match publication.level {
+                PublishLevel::Accepted => "",
+                _ => "1",
+            },
+            is_repeatable: has_key || retention.size > 0,
+        }
+    }
+
+    /// The script's `ARGV`.
+    fn args<'b>(&'b self, since: &'b str) -> Vec<&'b [u8]> {
+        let (command, channel) = (self.command.as_bytes(), self.redis_channel.as_bytes());
+        let (key_ttl, confirms) = (self.key_ttl.as_bytes(), self.confirms.as_bytes());
+        match &self.kind {
+            Kind::Positioned {
+                epoch,
+                tag,
+                size,
+                ttl,
+                position_ttl,
+            } => vec![
+                command,
+                channel,
+                epoch.as_bytes(),
+                tag.as_bytes(),
+                &self.body,
+                size.as_bytes(),
+                ttl.as_bytes(),
+                position_ttl.as_bytes(),
+                key_ttl,
+                since.as_bytes(),
+                confirms,
+            ],
+            Kind::Live => vec![
+                command,
+                channel,
+                &self.body,
+                COUNT_TTL_MS.as_bytes(),
+                key_ttl,
+                confirms,
+            ],
+        }
+    }
+
+    /// Publishes, and waits until the level is confirmed.
+    async fn confirmed(
+        &self,
+        commands: &Commands,
+        deadline: Instant,
+        call: Call<'_>,
+        level: PublishLevel,
+    ) -> Result<Published, levels::Failure> {
+        let confirmed = levels::run(commands, deadline, call, level).await?;
+        let published = self.read(&confirmed.answer)?;
+        if confirmed.is_reached {
+            return Ok(published);
+        }
+        Err(levels::Failure::Engine(EngineError::LevelNotReached {
+            engine: super::NAME,
+            level,
+            position: published.position,
+        }))
+    }
+
+    /// Reads what the script answered.
+    fn read(&self, answer: &Value) -> Result<Published, CommandError> {
+        let unreadable = || CommandError::Unknown("the script's answer cannot be read".to_owned());
+        match (&self.kind, answer) {
+            (Kind::Live, Value::Int(is_duplicate)) => Ok(if *is_duplicate == 0 {
+                Published::new(None)
+            } else {
+                Published::duplicate(None)
+            }),
+            (Kind::Positioned { .. }, Value::Array(parts)) => {
+                let [epoch, offset, tag, Value::Int(is_duplicate)] = parts.as_slice() else {
+                    return Err(unreadable());
+                };
+                // A key that was used while the channel had no positions has none.
+                let position = if super::text(epoch) == Some("") {
+                    None
+                } else {
+                    Some(super::position(epoch, offset, tag).ok_or_else(unreadable)?)
+                };
+                Ok(if *is_duplicate == 0 {
+                    Published::new(position)
+                } else {
+                    Published::duplicate(position)
+                })
+            }
+            _ => Err(CommandError::Unknown(
+                "whether the first attempt succeeded cannot be told any more".to_owned(),
+            )),
+        }
+    }
+}
+
+/// A new epoch.
+pub(super) fn random_epoch() -> Epoch {
+    Epoch(fastrand::u64(1..))
+}
+
+/// A new tag; never 0, which stands before the first message.
+fn random_tag() -> Tag {
+    Tag(fastrand::u64(1..))
+}
+
+/// 10 minutes: after so long without a message nobody can tell a loss from silence anyway.
+const COUNT_TTL_MS: &str = "600000";

@@ -1,0 +1,143 @@
+//! The attempts of one call: pauses with full jitter, one budget, and what the caller is told in the end.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::CommandError;
+use crate::engine::EngineError;
+
+/// The attempts of one call.
+pub(super) struct Retry {
+    attempted: &'static str,
+    memory_max: usize,
+    started: Instant,
+    deadline: Instant,
+    pauses: u32,
+    /// Whether an earlier attempt may have been executed: no later refusal makes that undone.
+    is_unknown: bool,
+}
+
+impl Retry {
+    /// Attempts within a budget.
+    pub(super) fn new(attempted: &'static str, budget: Duration, memory_max: usize) -> Self {
+        let started = Instant::now();
+        Self {
+            attempted,
+            memory_max,
+            started,
+            deadline: started + budget,
+            pauses: 0,
+            is_unknown: false,
+        }
+    }
+
+    /// When the last attempt must be over.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether an earlier attempt may have been executed, and how long ago the first one began.
+    pub(super) fn unknown_since(&self) -> Option<Duration> {
+        self.is_unknown.then(|| self.started.elapsed())
+    }
+
+    /// Pauses before the next attempt.
+    ///
+    /// # Errors
+    /// What the caller is told when there is no further attempt.
+    pub(super) async fn pause(
+        &mut self,
+        error: CommandError,
+        is_repeatable: bool,
+    ) -> Result<(), EngineError> {
+        let may_try_again = match &error {
+            CommandError::NotExecuted(_) => true,
+            CommandError::Unknown(_) => {
+                self.is_unknown = true;
+                is_repeatable
+            }
+            CommandError::Full | CommandError::Refused(_) => false,
+        };
+        let longest = PAUSE_MAX.min(PAUSE_FIRST * 2_u32.saturating_pow(self.pauses));
+        let pause = longest.mul_f64(fastrand::f64());
+        self.pauses += 1;
+        let next = Instant::now() + pause;
+        if may_try_again && next < self.deadline {
+            tokio::time::sleep_until(next).await;
+            return Ok(());
+        }
+        Err(self.verdict(error))
+    }
+
+    /// What the caller is told about a call that ends with this error.
+    pub(super) fn verdict(&self, error: CommandError) -> EngineError {
+        let error = if self.is_unknown {
+            CommandError::Unknown(String::new())
+        } else {
+            error
+        };
+        error.into_engine_error(self.attempted, self.memory_max)
+    }
+}
+
+/// 20 ms: a slot that is moving, or a script that was forgotten, is there by then.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+
+/// 1 s: a failover takes some seconds, and nobody gains by asking more often.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retry() -> Retry {
+        Retry::new("publishing", Duration::from_secs(5), 7)
+    }
+
+    fn not_executed() -> CommandError {
+        CommandError::not_executed("down")
+    }
+
+    fn unknown() -> CommandError {
+        CommandError::Unknown("late".to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_executed_is_tried_until_the_budget_is_used_up() {
+        let (mut retry, started) = (retry(), Instant::now());
+        let mut attempts = 0;
+        let told = loop {
+            attempts += 1;
+            if let Err(told) = retry.pause(not_executed(), false).await {
+                break told;
+            }
+        };
+        assert!(matches!(told, EngineError::Unavailable { .. }), "{told}");
+        assert!((8..60).contains(&attempts), "{attempts}");
+        assert!(started.elapsed() <= Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_been_executed_is_tried_again_only_when_that_is_harmless() {
+        let told = retry().pause(unknown(), false).await.unwrap_err();
+        assert!(matches!(told, EngineError::Unknown { .. }), "{told}");
+        let mut retry = retry();
+        assert_eq!(retry.unknown_since(), None);
+        retry.pause(unknown(), true).await.unwrap();
+        assert!(retry.unknown_since().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_later_refusal_undoes_what_may_have_been_executed() {
+        for last in [CommandError::Full, CommandError::Refused("no".to_owned())] {
+            let mut retry = retry();
+            retry.pause(not_executed(), true).await.unwrap();
+            retry.pause(unknown(), true).await.unwrap();
+            let told = retry.pause(last, true).await.unwrap_err();
+            assert!(matches!(told, EngineError::Unknown { .. }), "{told}");
+        }
+        let told = retry().pause(CommandError::Full, true).await.unwrap_err();
+        assert!(matches!(told, EngineError::Full { limit: 7, .. }), "{told}");
+    }
+}

@@ -1,0 +1,71 @@
+//! The scripts that run inside Redis, each with the digest that it is called by.
+
+use std::fmt;
+
+/// The scripts of an engine.
+///
+/// Not constants, because the tests of the scripts plant faults in them.
+#[derive(Debug, Clone)]
+pub(super) struct Scripts {
+    /// Publishes on a channel with positions.
+    pub(super) publish: ScriptText,
+    /// Publishes on a channel without positions.
+    pub(super) publish_live: ScriptText,
+    /// Reads a history and where the channel stands.
+    pub(super) read: ScriptText,
+    /// Drops a history.
+    pub(super) forget: ScriptText,
+}
+
+/// A script's text and the digest that Redis knows it by.
+#[derive(Clone)]
+pub(super) struct ScriptText {
+    name: &'static str,
+    text: String,
+    digest: String,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self::edited(|_, text| text)
+    }
+}
+
+impl Scripts {
+    /// The scripts, each text as `edit` returns it for its name.
+    pub(super) fn edited(edit: impl Fn(&'static str, String) -> String) -> Self {
+        let script = |name, parts: &[&str]| ScriptText::new(name, edit(name, parts.concat()));
+        Self {
+            publish: script("publish", &[APPEND, include_str!("lua/publish.lua")]),
+            publish_live: script("publish_live", &[include_str!("lua/publish_live.lua")]),
+            read: script("read", &[APPEND, include_str!("lua/read.lua")]),
+            forget: script("forget", &[include_str!("lua/forget.lua")]),
+        }
+    }
+}
+
+impl ScriptText {
+    fn new(name: &'static str, text: String) -> Self {
+        let digest = redis::Script::new(&text).get_hash().to_owned();
+        Self { name, text, digest }
+    }
+
+    /// The text, for `EVAL`.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The digest, for `EVALSHA`.
+    pub(super) fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+impl fmt::Debug for ScriptText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// What the scripts that publish begin with.
+const APPEND: &str = include_str!("lua/append.lua");

@@ -1,0 +1,4 @@
+//! The engine against real Redis servers.
+
+mod process;
+mod publish;

@@ -1,0 +1,200 @@
+//! Which server owns what: one server, the master that the sentinels name, or the masters of a cluster.
+//!
+//! The answer is remembered until somebody finds it wrong ([`Topology::distrust`]); then it is looked up once for all who ask.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fanfare_protocol::ChannelName;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::watch;
+use tracing::info;
+
+use super::cluster::{self, SlotMap};
+use super::connections::{Connections, Server};
+use super::error::CommandError;
+use super::keys;
+use super::options::{RedisOptions, Target};
+use super::sentinel;
+
+/// Which server owns what.
+pub(super) struct Topology {
+    options: RedisOptions,
+    connections: Arc<Connections>,
+    known: Mutex<Known>,
+    changes: watch::Sender<u64>,
+}
+
+/// Who owns which slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// One master owns everything.
+    Single(Server),
+    /// The masters of a cluster.
+    Cluster(Arc<SlotMap>),
+}
+
+#[derive(Default)]
+struct Known {
+    layout: Option<Layout>,
+    /// Whether somebody found the layout wrong.
+    is_distrusted: bool,
+    looking: Option<Looking>,
+}
+
+type Looking = Shared<BoxFuture<'static, Result<Layout, CommandError>>>;
+
+impl Layout {
+    /// The owner of a slot, if it has one.
+    pub(super) fn owner(&self, slot: u16) -> Option<&Server> {
+        match self {
+            Self::Single(server) => Some(server),
+            Self::Cluster(map) => map.owner(slot),
+        }
+    }
+
+    /// Every master, each once.
+    pub(super) fn masters(&self) -> Vec<Server> {
+        match self {
+            Self::Single(server) => vec![server.clone()],
+            Self::Cluster(map) => map.masters().to_vec(),
+        }
+    }
+}
+
+impl Topology {
+    /// Nothing is known yet.
+    pub(super) fn new(options: RedisOptions) -> Self {
+        Self {
+            connections: Arc::new(Connections::new(options.clone())),
+            options,
+            known: Mutex::new(Known::default()),
+            changes: watch::channel(0).0,
+        }
+    }
+
+    /// Whether channels are spread over servers, and pub/sub is sharded.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.options.target, Target::Cluster(_))
+    }
+
+    /// The open connections.
+    pub(super) fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// Goes up whenever the owners may have changed.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The server that owns a channel, with all its keys and its messages.
+    pub(super) async fn owner(
+        self: &Arc<Self>,
+        channel: &ChannelName,
+    ) -> Result<Server, CommandError> {
+        self.owner_of_slot(keys::slot(channel.as_str())).await
+    }
+
+    /// The server that owns a slot.
+    pub(super) async fn owner_of_slot(self: &Arc<Self>, slot: u16) -> Result<Server, CommandError> {
+        let layout = self.layout().await?;
+        let Some(owner) = layout.owner(slot) else {
+            self.distrust();
+            let detail = format!("no server of the cluster serves slot {slot}");
+            return Err(CommandError::NotExecuted(detail));
+        };
+        Ok(owner.clone())
+    }
+
+    /// Who owns what, looked up when it is not known or was found wrong.
+    pub(super) async fn layout(self: &Arc<Self>) -> Result<Layout, CommandError> {
+        let looking = {
+            let mut known = self.lock();
+            if let (Some(layout), false) = (&known.layout, known.is_distrusted) {
+                return Ok(layout.clone());
+            }
+            // An attempt that is over, but that nobody has cleared away: all who waited for it have given up.
+            if known
+                .looking
+                .as_ref()
+                .is_some_and(|looking| looking.peek().is_some())
+            {
+                known.looking = None;
+            }
+            let look_up = || Arc::clone(self).look_up().boxed().shared();
+            known.looking.get_or_insert_with(look_up).clone()
+        };
+        looking.await
+    }
+
+    /// The owner of a slot as far as it is known, right or wrong.
+    pub(super) fn known_owner(&self, slot: u16) -> Option<Server> {
+        let known = self.lock();
+        known.layout.as_ref()?.owner(slot).cloned()
+    }
+
+    /// Says that the layout was found wrong: the next one who asks looks it up.
+    pub(super) fn distrust(&self) {
+        self.lock().is_distrusted = true;
+    }
+
+    /// Takes a server's word that a slot has moved. The rest of the layout is looked up again soon.
+    pub(super) fn moved(&self, slot: u16, owner: Server) {
+        let mut known = self.lock();
+        if let Some(Layout::Cluster(map)) = &mut known.layout {
+            Arc::make_mut(map).assign(slot, owner);
+        }
+        drop(known);
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    async fn look_up(self: Arc<Self>) -> Result<Layout, CommandError> {
+        let before = {
+            let mut known = self.lock();
+            // Whoever finds it wrong from now on means what is looked up now.
+            known.is_distrusted = false;
+            known.layout.clone()
+        };
+        let found = match &self.options.target {
+            Target::Single(address) => Ok(Layout::Single(Server::new(address))),
+            Target::Sentinel { sentinels, master } => {
+                let master = sentinel::master(&self.options, sentinels, master).await;
+                master.map(Layout::Single)
+            }
+            Target::Cluster(seeds) => {
+                let known = before.as_ref().map(Layout::masters).unwrap_or_default();
+                let seeds = seeds.iter().map(Server::new);
+                let map = cluster::read_map(&self.connections, known, seeds).await;
+                map.map(|map| Layout::Cluster(Arc::new(map)))
+            }
+        };
+        let mut known = self.lock();
+        known.looking = None;
+        match found {
+            Ok(layout) => {
+                known.layout = Some(layout.clone());
+                drop(known);
+                if before.as_ref() != Some(&layout) {
+                    self.adopt(&layout);
+                }
+                Ok(layout)
+            }
+            Err(error) => {
+                known.is_distrusted = true;
+                Err(error)
+            }
+        }
+    }
+
+    fn adopt(&self, layout: &Layout) {
+        let masters = layout.masters();
+        self.connections.retain(&masters);
+        info!(?masters, "Redis masters");
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
