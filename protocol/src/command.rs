@@ -1,5 +1,7 @@
 //! Client to server.
 
+use std::fmt;
+
 use crate::name::{ChannelName, EventName, IdempotencyKey};
 use crate::position::Position;
 use crate::raw::RawJson;
@@ -16,7 +18,9 @@ pub struct Request {
 }
 
 /// What a client can ask.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// `Debug` prints neither tokens nor payloads.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Command {
     /// Says who the client is; also refreshes an expiring token. Reply: `ok {user_id, expires_at?}`.
@@ -72,7 +76,9 @@ pub enum Command {
 }
 
 /// The fields of a `subscribe` command.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// `Debug` says of a channel token and of member data only whether they are there.
+#[derive(Clone, PartialEq)]
 pub struct Subscribe {
     /// The channel.
     pub channel: ChannelName,
@@ -99,6 +105,93 @@ impl Subscribe {
             data: None,
             since: None,
             rewind: None,
+        }
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authenticate { token: _ } => {
+                f.debug_struct("Authenticate").finish_non_exhaustive()
+            }
+            Self::Subscribe(subscribe) => subscribe.fmt(f),
+            Self::Unsubscribe { channel } => f
+                .debug_struct("Unsubscribe")
+                .field("channel", channel)
+                .finish(),
+            Self::Publish {
+                channel,
+                event,
+                data,
+                key,
+            } => f
+                .debug_struct("Publish")
+                .field("channel", channel)
+                .field("event", event)
+                .field("data", data)
+                .field("key", key)
+                .finish(),
+            Self::Emit { event, data, key } => f
+                .debug_struct("Emit")
+                .field("event", event)
+                .field("data", data)
+                .field("key", key)
+                .finish(),
+            Self::Presence { channel } => f
+                .debug_struct("Presence")
+                .field("channel", channel)
+                .finish(),
+            Self::History {
+                channel,
+                since,
+                limit,
+            } => f
+                .debug_struct("History")
+                .field("channel", channel)
+                .field("since", since)
+                .field("limit", limit)
+                .finish(),
+            Self::Ping => f.write_str("Ping"),
+            Self::Disconnect => f.write_str("Disconnect"),
+        }
+    }
+}
+
+impl fmt::Debug for Subscribe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscribe")
+            .field("channel", &self.channel)
+            .field("has_auth", &self.auth.is_some())
+            .field("has_channel_data", &self.channel_data.is_some())
+            .field("data", &self.data)
+            .field("since", &self.since)
+            .field("rewind", &self.rewind)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_show_in_debug() {
+        let channel = ChannelName::new("private-a").unwrap();
+        let mut subscribe = Subscribe::new(channel);
+        subscribe.auth = Some("hunter2".to_owned());
+        subscribe.channel_data = Some("hunter2".to_owned());
+        let token = "hunter2".to_owned();
+        for command in [
+            Command::Authenticate { token },
+            Command::Subscribe(subscribe),
+        ] {
+            let request = Request {
+                id: Some(1),
+                command,
+            };
+            let text = format!("{request:?}");
+            assert!(!text.contains("hunter2"), "{text}");
         }
     }
 }
