@@ -161,11 +161,11 @@ async fn a_token_in_a_message_says_it_later() {
     let expires_ms = answer["expires_at"].as_u64().unwrap();
     assert!(
         expires_ms / 1_000 > seconds_from_now(500),
-        "the token's own end"
+        "the token's end"
     );
     socket.subscribe("orders").await;
     let ann = UserId::new("ann").unwrap();
-    assert_eq!(server.events.connections_of(&ann).await.len(), 1);
+    assert_eq!(server.events.connections_of(&ann).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -18,7 +18,8 @@ use crate::clock;
 /// Says who a connection belongs to by a JSON Web Token (RFC 7519, with the advice of RFC 8725).
 ///
 /// The token comes from an `authenticate` message or an `Authorization: Bearer` header. Each [key](JwtKey) is bound to one
-/// algorithm, whatever the token claims. `exp` is required and has to be a whole number of seconds; the identity ends with it.
+/// algorithm, whatever the token claims. `exp` is required and has to be a whole number of seconds; the identity ends with it and
+/// the leeway.
 ///
 /// ```
 /// use fanfare_server::auth::{JwtAuthorizer, JwtKey};
@@ -163,7 +164,9 @@ impl JwtAuthorizer {
     ) -> Result<Identity, Rejection> {
         let leeway_ms = u64::try_from(self.leeway.as_millis()).unwrap_or(u64::MAX);
         let expires_ms = claims.seconds("exp")?.ok_or(Rejection::Missing("exp"))? * 1_000;
-        if expires_ms.saturating_add(leeway_ms) <= now_ms {
+        // The identity ends when the token stops counting: one that is let in within the leeway is not thrown out at once.
+        let ends_ms = expires_ms.saturating_add(leeway_ms);
+        if ends_ms <= now_ms {
             return Err(Rejection::Expired);
         }
         let not_before_ms = claims.seconds("nbf")?.unwrap_or(0) * 1_000;
@@ -180,8 +183,9 @@ impl JwtAuthorizer {
             .text_or_number(&self.user_claim)?
             .ok_or(Rejection::NoUser)?;
         let user = UserId::new(&user).map_err(|_| Rejection::NoUser)?;
-        let mut identity =
-            Identity::new(user).expiring_at(UNIX_EPOCH + Duration::from_millis(expires_ms));
+        let mut identity = Identity::new(user);
+        // A leeway without bound is an identity without end.
+        identity.expires_at = UNIX_EPOCH.checked_add(Duration::from_millis(ends_ms));
         identity.info = claims.raw(&self.info_claim).map(RawJson::trusted);
         identity.claims = self.keeps_claims.then(|| claims.all());
         Ok(identity)

@@ -65,7 +65,8 @@ fn a_token_says_who_until_when_and_what_others_may_know() {
     assert_eq!(identity.info.unwrap().as_str(), r#"{"name":"Ann"}"#);
     assert_eq!(
         identity.expires_at,
-        Some(UNIX_EPOCH + Duration::from_secs(NOW + 60))
+        Some(UNIX_EPOCH + Duration::from_secs(NOW + 60 + 30)),
+        "its end and the leeway"
     );
     assert_eq!(identity.claims, None);
 
@@ -367,6 +368,12 @@ fn times_are_checked_with_a_leeway() {
         Err(Rejection::BadClaim("nbf".to_owned())),
     );
     check(json!({ "iat": "whenever" }), Ok(()));
+
+    // Whoever is let in within the leeway is not thrown out in the same moment.
+    let late = hs(&merged(json!({ "exp": NOW - 10 })));
+    let identity = verify(&JwtAuthorizer::new(hs256()), &late).unwrap();
+    let end = UNIX_EPOCH + Duration::from_secs(NOW + 20);
+    assert_eq!(identity.expires_at, Some(end));
 
     let strict = JwtAuthorizer::new(hs256()).with_leeway(Duration::ZERO);
     assert_eq!(
