@@ -175,7 +175,10 @@ async fn somebody_elses_private_channel_is_refused_at_both_doors() {
     let mut socket = ann.open().await;
     let answer = ann.ask_permission(&socket, "private-user.ben").await;
     assert_eq!(answer.status, 403);
-    assert_eq!(answer.json(), json!({ "error": "Access denied" }));
+    assert_eq!(
+        answer.json(),
+        json!({ "error": "Access denied", "code": 4302 })
+    );
     let wish = json!({ "type": "subscribe", "id": 1, "channel": "private-user.ben" });
     socket.send(wish).await;
     let refused = json!({

@@ -9,7 +9,7 @@ use axum::extract::{ConnectInfo, FromRequest as _, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Form, Router};
-use fanfare_protocol::{ChannelKind, ChannelName, SocketId};
+use fanfare_protocol::{ChannelKind, ChannelName, Code, SocketId};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::clock;
 use crate::rules::ChannelRules;
+use crate::transport::error_body;
 
 /// What the endpoint works with.
 #[derive(Clone)]
@@ -95,7 +96,7 @@ impl AuthEndpoint {
             .authorizer
             .subscribe(&caller, &question.channel)
             .await
-            .map_err(|denied| Refusal::of(denied, StatusCode::FORBIDDEN))?;
+            .map_err(Refusal::of_channel)?;
         self.permission(&caller, &question.channel, &grant)
     }
 
@@ -126,7 +127,7 @@ impl AuthEndpoint {
         let identity = match self.authorizer.connect(&credentials).await {
             Ok(identity) => Some(identity),
             Err(Denied::NoCredentials) => None,
-            Err(denied) => return Err(Refusal::of(denied, StatusCode::UNAUTHORIZED)),
+            Err(denied) => return Err(Refusal::of_caller(denied)),
         };
         Ok(Caller::new(socket, identity))
     }
@@ -137,10 +138,9 @@ impl AuthEndpoint {
         channel: &ChannelName,
         grant: &Grant,
     ) -> Result<Permission, Refusal> {
-        let unauthorized = |denied| Refusal::of(denied, StatusCode::UNAUTHORIZED);
         let channel_data = if self.rules.has_presence(channel) {
             let identity = caller.identity.as_ref();
-            let identity = identity.ok_or_else(|| unauthorized(Denied::NoCredentials))?;
+            let identity = identity.ok_or_else(|| Refusal::of_caller(Denied::NoCredentials))?;
             let encoded = member_of(identity, grant).and_then(|member| encode_member(&member));
             Some(encoded.map_err(|error| {
                 tracing::warn!(channel = channel.as_str(), %error, "member cannot be shown");
@@ -207,14 +207,17 @@ impl Question {
             _ => {
                 return Err(Refusal::new(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    Code::BAD_MESSAGE,
                     "send JSON (application/json) or a form (application/x-www-form-urlencoded)",
                 ));
             }
         };
-        let bad = |error: fanfare_protocol::NameError| Refusal::bad(error.to_string());
+        let socket = wire.socket_id.parse();
+        let channel = ChannelName::new(&wire.channel);
         Ok(Self {
-            socket: wire.socket_id.parse().map_err(bad)?,
-            channel: ChannelName::new(&wire.channel).map_err(bad)?,
+            socket: socket
+                .map_err(|error: fanfare_protocol::NameError| Refusal::bad(error.to_string()))?,
+            channel: channel.map_err(|error| Refusal::bad_channel(error.to_string()))?,
         })
     }
 }
@@ -225,10 +228,12 @@ async fn read_body(body: Body) -> Result<Bytes, Refusal> {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
+            Code::PAYLOAD_TOO_LARGE,
             format!("the body has at most {BODY_BYTES_MAX} bytes"),
         )),
         Err(_) => Err(Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
+            Code::BAD_MESSAGE,
             "the body did not arrive in time",
         )),
     }
@@ -251,45 +256,60 @@ async fn parse_form(bytes: Bytes) -> Result<WireQuestion, Refusal> {
 #[derive(Debug)]
 struct Refusal {
     status: StatusCode,
+    code: Code,
     error: String,
 }
 
-#[derive(Serialize)]
-struct WireRefusal<'a> {
-    error: &'a str,
-}
-
 impl Refusal {
-    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+    fn new(status: StatusCode, code: Code, error: impl Into<String>) -> Self {
         Self {
             status,
+            code,
             error: error.into(),
         }
     }
 
     fn bad(error: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, error)
+        Self::new(StatusCode::BAD_REQUEST, Code::BAD_MESSAGE, error)
+    }
+
+    fn bad_channel(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Code::BAD_CHANNEL, error)
     }
 
     fn forbidden(error: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, error)
+        Self::new(StatusCode::FORBIDDEN, Code::FORBIDDEN, error)
     }
 
-    /// An authorizer's answer; `refused` is the status of an outright no.
-    fn of(denied: Denied, refused: StatusCode) -> Self {
+    /// An authorizer's answer about the caller.
+    fn of_caller(denied: Denied) -> Self {
         match denied {
-            Denied::NoCredentials => Self::new(StatusCode::UNAUTHORIZED, denied.to_string()),
-            Denied::Refused { reason } => Self::new(refused, reason),
+            Denied::Refused { reason } => {
+                Self::new(StatusCode::UNAUTHORIZED, Code::CREDENTIALS_REFUSED, reason)
+            }
+            other => Self::of_channel(other),
+        }
+    }
+
+    /// An authorizer's answer about a channel.
+    fn of_channel(denied: Denied) -> Self {
+        match denied {
+            Denied::NoCredentials => Self::new(
+                StatusCode::UNAUTHORIZED,
+                Code::NOT_AUTHENTICATED,
+                denied.to_string(),
+            ),
+            Denied::Refused { reason } => Self::forbidden(reason),
             Denied::Unavailable { .. } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "temporarily unavailable, try again",
+                Code::UNAVAILABLE,
+                Code::UNAVAILABLE.text(),
             ),
         }
     }
 
     fn into_response(self) -> Response {
-        let body = axum::Json(WireRefusal { error: &self.error });
-        let mut response = (self.status, body).into_response();
+        let mut response = error_body(self.status, self.code, &self.error);
         let headers = response.headers_mut();
         match self.status {
             StatusCode::UNAUTHORIZED => {

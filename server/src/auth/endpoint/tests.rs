@@ -153,40 +153,44 @@ async fn a_presence_channel_gets_signed_member_data() {
 #[tokio::test]
 async fn refusals_say_why_in_one_sentence() {
     let rows = [
-        ("bob", "private-user.ann", 403, "access denied"),
+        ("bob", "private-user.ann", 403, 4302, "access denied"),
         (
             "old",
             "private-user.ann",
             401,
+            4003,
             "the session is unknown or has ended",
         ),
-        ("", "private-user.ann", 401, "authentication required"),
-        ("", "presence-chat.1", 401, "authentication required"),
+        ("", "private-user.ann", 401, 4301, "authentication required"),
+        ("", "presence-chat.1", 401, 4301, "authentication required"),
         (
             "ann",
             "user:ann",
             403,
+            4302,
             "the server alone joins personal channels",
         ),
         (
             "fat",
             "presence-chat.1",
             403,
+            4302,
             "the member's info is not valid",
         ),
         (
             "down",
             "private-user.ann",
             503,
+            4315,
             "temporarily unavailable, try again",
         ),
     ];
-    for (session, channel, status, error) in rows {
+    for (session, channel, status, code, error) in rows {
         let answer = ask_as(session, channel).await;
         assert_eq!(answer.status, status, "{session} {channel}");
         assert_eq!(
             answer.body,
-            json!({ "error": error }),
+            json!({ "error": error, "code": code }),
             "{session} {channel}"
         );
         assert_eq!(answer.headers["cache-control"], "no-store");
@@ -301,6 +305,7 @@ async fn bad_input_is_named() {
         let answer = send(&endpoint, post_text(media_type, &[], &body)).await;
         assert_eq!(answer.status, status, "{media_type} {body}");
         assert!(answer.body["error"].is_string(), "{body}");
+        assert!(answer.body["code"].is_u64(), "{body}");
     }
     let get = http::Request::get("/ws/auth").body(Body::empty()).unwrap();
     assert_eq!(send(&endpoint, get).await.status, 405);
