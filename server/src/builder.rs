@@ -1,13 +1,15 @@
 //! Builds a server: the only place that names concrete engines.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::guarded::Guarded;
 use crate::auth::{Authorizer, ChannelTokens, Origins, PublicOnly, WeakSecret};
+use crate::cluster::{Node, Questions};
 use crate::config::Limits;
+use crate::delivery::PublishLevel;
 use crate::engine::{Arrival, Broker, Deliver, Engine, EngineError};
 use crate::hub::{Hub, Notice, OnInterest};
 use crate::publish::Publisher;
@@ -25,7 +27,7 @@ pub enum BuildError {
     /// The signing secret is too short.
     #[error("the signing secret is too short")]
     Secret(#[source] WeakSecret),
-    /// The path does not begin with a slash, or has more than letters, digits, `-`, `_` and `/`.
+    /// The path does not begin with a slash, or has more than letters, digits, `-`, `_`, `.` and `/`.
     #[error("the path {path:?} must look like \"/ws\"")]
     Path {
         /// The path.
@@ -40,6 +42,7 @@ pub enum BuildError {
 #[must_use]
 pub struct ServerBuilder {
     path: String,
+    health_path: String,
     authorizer: Arc<dyn Authorizer>,
     allows_anonymous: bool,
     origins: Origins,
@@ -55,6 +58,7 @@ impl Default for ServerBuilder {
     fn default() -> Self {
         Self {
             path: "/ws".to_owned(),
+            health_path: "/health".to_owned(),
             authorizer: Arc::new(PublicOnly),
             allows_anonymous: true,
             origins: Origins::same_host(),
@@ -72,6 +76,12 @@ impl ServerBuilder {
     /// Where the WebSocket is served; `/ws` by default. The auth endpoint is below it: `/ws/auth`.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = path.into();
+        self
+    }
+
+    /// Where the server says whether it is well; `/health` by default: `/health/live` and `/health/ready` below it.
+    pub fn health_path(mut self, path: impl Into<String>) -> Self {
+        self.health_path = path.into();
         self
     }
 
@@ -138,6 +148,7 @@ impl ServerBuilder {
     /// Outside a tokio runtime.
     pub async fn build(self) -> Result<Server, BuildError> {
         let path = checked_path(self.path)?;
+        let health_path = checked_path(self.health_path)?;
         let tokens = Arc::new(channel_tokens(&self.secrets)?);
         let engine = self.engine.unwrap_or_else(Engine::memory);
         let rules = Arc::new(self.rules);
@@ -149,34 +160,45 @@ impl ServerBuilder {
         let stopped = CancellationToken::new();
         let on_interest = on_interest(Arc::clone(&engine.broker), Arc::clone(&rules));
         let hub = Hub::start(self.shards, &on_interest, &tasks, &stopped);
-        engine
-            .broker
-            .start(deliver_to(Arc::clone(&hub)))
-            .await
-            .map_err(BuildError::Engine)?;
-        let publisher = Publisher {
-            broker: Arc::clone(&engine.broker),
+        let sessions = Arc::new(Sessions::default());
+        let node = Arc::new(Node {
             hub: Arc::clone(&hub),
+            sessions: Arc::clone(&sessions),
+            stopped: stopped.clone(),
+        });
+        let (questions, answering) = Questions::answered_by(Arc::clone(&node));
+        let deliver = deliver_to(Arc::clone(&hub), questions);
+        if let Err(error) = engine.broker.start(deliver).await {
+            stopped.cancel();
+            return Err(BuildError::Engine(error));
+        }
+        tasks.spawn(answering);
+        let publisher = Publisher {
+            engine: engine.clone(),
             rules,
+            node: Some(node),
             payload_bytes_max: terms.limits.payload_bytes_max,
             deadline: terms.limits.engine_deadline,
+            level: PublishLevel::default(),
+            calls: TaskTracker::new(),
         };
         let services = Arc::new(Services {
             terms,
             hub,
             engine,
             publisher,
-            sessions: Sessions::default(),
+            sessions,
             authorizer: Arc::new(Guarded::new(self.authorizer)),
             tokens,
             origins: self.origins,
             allows_anonymous: self.allows_anonymous,
             connections: TaskTracker::new(),
             tasks,
+            draining: OnceLock::new(),
             stopping: CancellationToken::new(),
             stopped,
         });
-        Ok(Server::new(services, path, self.accept_limits))
+        Ok(Server::new(services, path, health_path, self.accept_limits))
     }
 }
 
@@ -193,8 +215,8 @@ fn on_interest(broker: Arc<dyn Broker>, rules: Arc<ChannelRules>) -> OnInterest 
     Arc::new(move |channel, wanted| broker.set_interest(channel, rules.retention(channel), wanted))
 }
 
-/// What arrives goes from the engine to the hub.
-fn deliver_to(hub: Arc<Hub>) -> Deliver {
+/// What arrives goes from the engine to the hub, and what is asked to whoever answers.
+fn deliver_to(hub: Arc<Hub>, questions: Questions) -> Deliver {
     Arc::new(move |arrival| match arrival {
         Arrival::Delivery(delivery) => hub.enqueue(delivery),
         Arrival::Gap { channel, reason } => hub.notify(channel, Notice::Gap { reason }),
@@ -203,8 +225,7 @@ fn deliver_to(hub: Arc<Hub>) -> Deliver {
             position,
             reason,
         } => hub.notify(channel, Notice::Reset { position, reason }),
-        // Nothing asks yet: dropping the answer says that this node has none.
-        Arrival::Question { .. } => {}
+        Arrival::Question { body, answer } => questions.take(body, answer),
     })
 }
 

@@ -34,9 +34,14 @@ pub struct Limits {
     pub recovery_events_max: u32,
     /// How many bytes of payload a recovery may bring: 1 MiB.
     pub recovery_bytes_max: usize,
-    /// Over how long the reconnects of a shutdown are spread: 10 s.
+    /// How long a server that is told to stop goes on as before, except that it is no longer ready: a load balancer in front of
+    /// it needs that time to notice. 0 s.
+    pub drain_delay: Duration,
+    /// Over how long the connections are closed then, one after the other: 0 s, all at once.
+    pub drain_spread: Duration,
+    /// Over how long the reconnects of clients that were closed together are spread: 10 s.
     pub reconnect_spread: Duration,
-    /// How long a shutdown may take before what is left is cut: 10 s.
+    /// How long a shutdown may take after the last connection was told to go, before what is left is cut: 10 s.
     pub shutdown_deadline: Duration,
 }
 
@@ -57,6 +62,8 @@ impl Default for Limits {
             engine_deadline: Duration::from_secs(5),
             recovery_events_max: 300,
             recovery_bytes_max: 1 << 20,
+            drain_delay: Duration::ZERO,
+            drain_spread: Duration::ZERO,
             reconnect_spread: Duration::from_secs(10),
             shutdown_deadline: Duration::from_secs(10),
         }

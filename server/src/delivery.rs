@@ -117,6 +117,16 @@ pub enum PublishLevel {
     },
 }
 
+impl PublishLevel {
+    /// How long the confirmation may take on top of the publication itself.
+    pub(crate) const fn timeout(self) -> Duration {
+        match self {
+            Self::Accepted => Duration::ZERO,
+            Self::Replicated { timeout, .. } | Self::Fsynced { timeout } => timeout,
+        }
+    }
+}
+
 impl std::fmt::Display for PublishLevel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

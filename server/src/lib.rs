@@ -20,10 +20,12 @@
 
 mod builder;
 mod clock;
+mod cluster;
 mod config;
 mod dialect;
 mod frame;
 mod handle;
+mod health;
 mod hub;
 mod publish;
 mod server;
@@ -39,11 +41,12 @@ pub mod engine;
 pub mod rules;
 
 pub use builder::{BuildError, ServerBuilder};
+pub use cluster::HandleError;
 pub use config::Limits;
-pub use delivery::{Publication, Published};
+pub use delivery::{Publication, PublishLevel, Published};
 pub use fanfare_protocol as protocol;
-pub use handle::{Handle, HandleError};
-pub use publish::PublishError;
+pub use handle::Handle;
+pub use publish::{PublishError, Publisher};
 pub use rules::{ChannelRule, ChannelRules, SlowReader};
 pub use server::Server;
 pub use transport::accept::AcceptLimits;

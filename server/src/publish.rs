@@ -1,13 +1,20 @@
 //! The only way a message enters.
 
+mod broadcast;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, EventName, NameError};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
-use crate::delivery::{Publication, Published};
-use crate::engine::{Broker, EngineError};
-use crate::hub::Hub;
+use crate::cluster::{self, HandleError, Node};
+use crate::config::Limits;
+use crate::delivery::{Publication, PublishLevel, Published};
+use crate::engine::{Arrival, Engine, EngineError};
 use crate::rules::ChannelRules;
 
 /// Why a publication was not accepted, or not known to be.
@@ -56,24 +63,87 @@ pub enum PublishError {
     },
 }
 
-/// Checks, then hands to the engine: every road into the system ends here.
-pub(crate) struct Publisher {
-    pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) hub: Arc<Hub>,
+/// Publishes and asks the whole cluster: what a job, a command line or another service needs, without HTTP, sockets or clients
+/// of its own. Cheap to clone.
+///
+/// A server's [`Handle`](crate::Handle) is one as well.
+///
+/// ```
+/// use fanfare_server::Publisher;
+/// use fanfare_server::engine::Engine;
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let events = Publisher::connect(Engine::memory()).await?;
+/// events.broadcast("orders", "order.created", &serde_json::json!({ "id": 7 })).await?;
+/// events.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Publisher {
+    pub(crate) engine: Engine,
     pub(crate) rules: Arc<ChannelRules>,
+    /// The connections of this process, where it has any.
+    pub(crate) node: Option<Arc<Node>>,
     pub(crate) payload_bytes_max: usize,
     pub(crate) deadline: Duration,
+    pub(crate) level: PublishLevel,
+    /// What is under way.
+    pub(crate) calls: TaskTracker,
 }
 
 impl Publisher {
-    /// Publishes what the caller was authorized to publish.
+    /// Connects to a cluster through an engine of its own.
+    ///
+    /// Give it the [rules](Publisher::with_rules) that the servers have, or nothing it publishes is kept.
+    ///
+    /// # Errors
+    /// When the engine does not start.
+    pub async fn connect(engine: Engine) -> Result<Self, EngineError> {
+        let deliver = Arc::new(|arrival| {
+            if let Arrival::Question { body, answer } = arrival {
+                answer.send(cluster::answer_of_nobody(&body));
+            }
+        });
+        engine.broker.start(deliver).await?;
+        let limits = Limits::default();
+        Ok(Self {
+            engine,
+            rules: Arc::default(),
+            node: None,
+            payload_bytes_max: limits.payload_bytes_max,
+            deadline: limits.engine_deadline,
+            level: PublishLevel::default(),
+            calls: TaskTracker::new(),
+        })
+    }
+
+    /// What channels keep: the same rules as on the servers.
+    #[must_use]
+    pub fn with_rules(mut self, rules: ChannelRules) -> Self {
+        self.rules = Arc::new(rules);
+        self
+    }
+
+    /// Asks, for everything that is published through this value, for more than that the engine has taken it.
+    ///
+    /// A publication of its own level keeps that.
+    #[must_use]
+    pub fn with_level(mut self, level: PublishLevel) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// Publishes with everything that can be said about a publication: sender, exception, idempotency key, level.
+    ///
+    /// The caller was authorized to publish it; every road into the system ends here.
+    ///
+    /// # Errors
+    /// Says what was wrong with the publication, or that the engine did not accept it.
     ///
     /// # Cancel safety
     /// A dropped call may or may not have published; repeat it with the same key.
-    pub(crate) async fn publish(
-        &self,
-        publication: Publication,
-    ) -> Result<Published, PublishError> {
+    pub async fn publish(&self, mut publication: Publication) -> Result<Published, PublishError> {
+        let _call = self.calls.token();
         let channel = publication.channel.clone();
         if publication.event.is_reserved() {
             return Err(PublishError::Reserved {
@@ -88,15 +158,20 @@ impl Publisher {
                 bytes_max: self.payload_bytes_max,
             });
         }
-        if tokio::time::timeout(self.deadline, self.hub.admit(&channel))
-            .await
-            .is_err()
+        if let Some(node) = &self.node
+            && timeout(self.deadline, node.hub.admit(&channel))
+                .await
+                .is_err()
         {
             return Err(PublishError::Overloaded { channel });
         }
+        if publication.level == PublishLevel::Accepted {
+            publication.level = self.level;
+        }
+        let deadline = self.deadline + publication.level.timeout();
         let retention = self.rules.retention(&channel);
-        match tokio::time::timeout(self.deadline, self.broker.publish(publication, retention)).await
-        {
+        let publishing = self.engine.broker.publish(publication, retention);
+        match timeout(deadline, publishing).await {
             Ok(Ok(published)) => Ok(published),
             Ok(Err(error)) => Err(PublishError::Engine { channel, error }),
             Err(_) => {
@@ -107,5 +182,38 @@ impl Publisher {
                 Err(PublishError::Engine { channel, error })
             }
         }
+    }
+
+    /// Waits for what is under way, for five seconds at most, and ends the engine. Calls of other clones fail from then on.
+    ///
+    /// On a clone of a server's handle it only waits: the engine ends with the server.
+    ///
+    /// # Errors
+    /// [`HandleError::Unfinished`] when not everything had ended by then.
+    pub async fn close(self) -> Result<(), HandleError> {
+        self.calls.close();
+        let is_done = timeout(self.deadline, self.calls.wait()).await.is_ok();
+        let calls = self.calls.len();
+        self.calls.reopen();
+        if self.node.is_none()
+            && timeout(self.deadline, self.engine.broker.close())
+                .await
+                .is_err()
+        {
+            tracing::warn!("the engine did not close in time");
+        }
+        if is_done {
+            Ok(())
+        } else {
+            Err(HandleError::Unfinished { calls })
+        }
+    }
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher")
+            .field("level", &self.level)
+            .finish_non_exhaustive()
     }
 }

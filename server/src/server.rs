@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use crate::auth::endpoint::{self, AuthEndpoint};
 use crate::builder::ServerBuilder;
 use crate::handle::Handle;
+use crate::health;
 use crate::services::Services;
 use crate::transport::accept::{self, AcceptLimits};
 use crate::transport::websocket;
@@ -21,6 +22,7 @@ use crate::transport::websocket;
 pub struct Server {
     services: Arc<Services>,
     path: String,
+    health_path: String,
     accept_limits: AcceptLimits,
 }
 
@@ -30,10 +32,16 @@ impl Server {
         ServerBuilder::default()
     }
 
-    pub(crate) fn new(services: Arc<Services>, path: String, accept_limits: AcceptLimits) -> Self {
+    pub(crate) fn new(
+        services: Arc<Services>,
+        path: String,
+        health_path: String,
+        accept_limits: AcceptLimits,
+    ) -> Self {
         Self {
             services,
             path,
+            health_path,
             accept_limits,
         }
     }
@@ -44,7 +52,8 @@ impl Server {
         Handle::new(Arc::clone(&self.services))
     }
 
-    /// The routes, to be merged into an axum application: the WebSocket and the auth endpoint below it.
+    /// The routes, to be merged into an axum application: the WebSocket, the auth endpoint below it, and the health checks
+    /// `/health/live` and `/health/ready` (elsewhere with [`ServerBuilder::health_path`]).
     ///
     /// The application's own layers apply, so an authorizer finds in the request whatever they put there.
     pub fn router(&self) -> Router {
@@ -60,6 +69,7 @@ impl Server {
             .route(&self.path, get(websocket::upgrade))
             .with_state(Arc::clone(services))
             .merge(auth)
+            .merge(health::router(&self.health_path, Arc::clone(services)))
     }
 
     /// Serves only the server's own routes; see [`Server::serve_app`].
@@ -88,15 +98,8 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         let handle = self.handle();
-        let asked = self.services.stopping.clone();
+        // Cancelled when no new connection is taken any more: some time after the shutdown has begun.
         let begin = self.services.stopping.child_token();
-        let on_shutdown = begin.clone();
-        self.services.tasks.spawn(async move {
-            tokio::select! {
-                () = shutdown => on_shutdown.cancel(),
-                () = asked.cancelled() => {}
-            }
-        });
         let drain_deadline = self.services.terms.limits.shutdown_deadline;
         let limits = &self.accept_limits;
         // Ends by itself when the listener turns out to be none, and then everything else has to end as well.
@@ -106,7 +109,10 @@ impl Server {
             accepted
         };
         let ending = async {
-            begin.cancelled().await;
+            tokio::select! {
+                () = shutdown => {}
+                () = begin.cancelled() => {}
+            }
             handle.shutdown().await;
         };
         // Both at once: requests that take their time do not keep the sessions from their farewell, nor the other way round.

@@ -1,13 +1,13 @@
 //! What the connections of one server share. The builder wires it; nothing in here decides anything.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fanfare_protocol::{Code, Subscribe};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authorizer, Caller, ChannelTokens, Grant, Origins, TokenClaims};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::engine::Engine;
 use crate::hub::Hub;
 use crate::publish::Publisher;
@@ -19,7 +19,7 @@ pub(crate) struct Services {
     pub(crate) hub: Arc<Hub>,
     pub(crate) engine: Engine,
     pub(crate) publisher: Publisher,
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Arc<ChannelTokens>,
     pub(crate) origins: Origins,
@@ -28,7 +28,9 @@ pub(crate) struct Services {
     pub(crate) connections: TaskTracker,
     /// Every other task of the server.
     pub(crate) tasks: TaskTracker,
-    /// Cancelled when a shutdown begins.
+    /// When the server was told to end; it is not ready for connections since then.
+    pub(crate) draining: OnceLock<Instant>,
+    /// Cancelled when no new connection is taken any more.
     pub(crate) stopping: CancellationToken,
     /// Cancelled when the owners of the hub may end: no session is left.
     pub(crate) stopped: CancellationToken,
@@ -37,6 +39,20 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get().is_some()
+    }
+
+    /// Begins the end; answers when it began, and whether this call did it.
+    pub(crate) fn begin_drain(&self) -> (Instant, bool) {
+        let mut is_first = false;
+        let begun = self.draining.get_or_init(|| {
+            is_first = true;
+            Instant::now()
+        });
+        (*begun, is_first)
     }
 
     /// What a session is told when the server goes away: come back, but not all at once.

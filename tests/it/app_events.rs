@@ -157,6 +157,6 @@ async fn the_application_ends_it_with_a_close_code() {
         .header("origin", &format!("http://{}", server.address));
     let (mut socket, _) = open(&signed_in).await;
     let ann = UserId::new("ann").unwrap();
-    assert_eq!(server.events.disconnect_user(&ann).await, 1);
+    assert_eq!(server.events.disconnect_user(&ann).await.unwrap(), 1);
     assert_eq!(socket.closed().await.0, 4005);
 }

@@ -90,7 +90,8 @@ async fn the_handles_shutdown_ends_serve() {
 
 #[tokio::test]
 async fn two_servers_in_one_application_have_nothing_in_common() {
-    let chat = Server::builder().path("/chat").build().await.unwrap();
+    let chat = Server::builder().path("/chat").health_path("/chat/health");
+    let chat = chat.build().await.unwrap();
     let routes = chat.router();
     let both = |server: &Server| server.router().merge(routes);
     let news = TestServer::start_app(Server::builder().path("/news/ws"), both).await;
@@ -105,8 +106,8 @@ async fn two_servers_in_one_application_have_nothing_in_common() {
     news.events.broadcast("lobby", "printed", &1).await.unwrap();
     reader.expect(json!({ "event": "printed" })).await;
     guest.expect(json!({ "event": "said" })).await;
-    assert_eq!(chat_events.connection_count().await, 1);
-    assert_eq!(news.events.connection_count().await, 1);
+    assert_eq!(chat_events.connection_count().await.unwrap(), 1);
+    assert_eq!(news.events.connection_count().await.unwrap(), 1);
 
     // Each has its own end, and its own auth endpoint.
     let question = json!({ "socket_id": guest.id, "channel": "lobby" });

@@ -5,6 +5,7 @@
 mod accept;
 mod app_events;
 mod channel_tokens;
+mod cluster;
 mod embedding;
 mod frames;
 mod handle;

@@ -130,7 +130,7 @@ async fn what_the_application_ends_takes_effect_at_once() {
     let mut cat = member(&server, "cat").await;
     sees_added(&mut ann, "cat").await;
     let id = fanfare_server::protocol::UserId::new("cat").unwrap();
-    server.events.disconnect_user(&id).await;
+    server.events.disconnect_user(&id).await.unwrap();
     assert_eq!(cat.closed().await.0, 4005);
     sees_removed(&mut ann, "cat", "removed").await;
 }

@@ -137,7 +137,7 @@ async fn no_task_outlives_the_server() {
         metrics.num_alive_tasks() == before
     })
     .await;
-    assert_eq!(handle.connection_count().await, 0);
+    assert_eq!(handle.connection_count().await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -168,6 +168,83 @@ async fn new_handshakes_are_sent_elsewhere() {
     assert_eq!(refused.headers()["retry-after"], "1");
     assert_eq!(guest.closed().await.0, 4200);
     within("the shutdown", shutdown).await.unwrap();
+}
+
+/// Far longer than a test: what waits for it does not happen.
+const LONG: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn a_server_that_is_to_stop_first_tells_the_load_balancer_and_goes_on() {
+    let server = TestServer::start(with(|limits| limits.drain_delay = LONG)).await;
+    let mut early = Socket::connect(server.address).await;
+    early.subscribe("orders").await;
+    let events = server.events.clone();
+    let stopping = tokio::spawn(async move { events.shutdown().await });
+    let address = server.address;
+    eventually("readiness to end", async || {
+        let answer = http::request(address, "GET", "/health/ready", &[], "").await;
+        let expected = json!({ "ready": false, "reason": "the server is shutting down" });
+        answer.status == 503 && answer.json() == expected
+    })
+    .await;
+    let live = http::request(address, "GET", "/health/live", &[], "").await;
+    assert_eq!(live.status, 200);
+    // What the load balancer sends meanwhile is taken, and everybody is served.
+    let mut late = Socket::connect(address).await;
+    late.subscribe("orders").await;
+    server.events.broadcast("orders", "e", &1).await.unwrap();
+    for socket in [&mut early, &mut late] {
+        socket.expect(json!({ "event": "e" })).await;
+        socket.is_quiet().await;
+    }
+    stopping.abort();
+}
+
+#[tokio::test]
+async fn connections_are_sent_away_one_after_the_other_and_served_until_then() {
+    let server = TestServer::start(with(|limits| {
+        limits.drain_spread = LONG;
+        limits.reconnect_spread = Duration::ZERO;
+    }))
+    .await;
+    let mut one = Socket::connect(server.address).await;
+    let mut two = Socket::connect(server.address).await;
+    for socket in [&mut one, &mut two] {
+        socket.subscribe("orders").await;
+    }
+    let events = server.events.clone();
+    let stopping = tokio::spawn(async move { events.shutdown().await });
+    // One of them is the first; the other's turn comes much later.
+    let (first, second) = tokio::select! {
+        message = one.receive() => (message, &mut two),
+        message = two.receive() => (message, &mut one),
+    };
+    assert_eq!(
+        first,
+        json!({
+            "type": "disconnect", "code": 4200, "reconnect": true, "after": 0,
+            "reason": "the server is shutting down",
+        })
+    );
+    server.events.broadcast("orders", "e", &1).await.unwrap();
+    second.expect(json!({ "event": "e" })).await;
+    second.is_quiet().await;
+    stopping.abort();
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_turns_that_nobody_takes() {
+    let server = TestServer::start(with(|limits| limits.drain_spread = LONG)).await;
+    let mut one = Socket::connect(server.address).await;
+    let mut two = Socket::connect(server.address).await;
+    let stopping = tokio::spawn(server.stop());
+    tokio::select! {
+        told = one.expect(json!({ "type": "disconnect" })) => told,
+        told = two.expect(json!({ "type": "disconnect" })) => told,
+    };
+    one.vanish();
+    two.vanish();
+    within("the end", stopping).await.unwrap();
 }
 
 #[tokio::test]

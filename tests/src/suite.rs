@@ -181,7 +181,7 @@ async fn drop_connections(State(levers): State<Levers>, Json(order): Json<DropOr
         (user, socket_id) => {
             let mut ids: Vec<String> = socket_id.into_iter().collect();
             if let Some(user) = user {
-                let connections = levers.events.connections_of(&UserId::new(&user)?).await;
+                let connections = levers.events.connections_of(&UserId::new(&user)?).await?;
                 ids.extend(connections.iter().map(SocketId::to_string));
             }
             levers.proxy.cut(&ids)
@@ -192,7 +192,7 @@ async fn drop_connections(State(levers): State<Levers>, Json(order): Json<DropOr
 
 async fn disconnect(State(levers): State<Levers>, Json(order): Json<DisconnectOrder>) -> Answer {
     let user = UserId::new(&order.user)?;
-    let disconnected = levers.events.disconnect_user(&user).await;
+    let disconnected = levers.events.disconnect_user(&user).await?;
     Ok(Json(json!({ "disconnected": disconnected })))
 }
 

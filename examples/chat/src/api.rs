@@ -137,7 +137,8 @@ pub(crate) async fn cut(
     let duration = Duration::from_secs(cut.seconds);
     chat.lines.cut(&user.id, duration, Instant::now());
     let mut connections = 0;
-    for socket in chat.events.connections_of(&user.id).await {
+    let sockets = chat.events.connections_of(&user.id).await;
+    for socket in sockets.map_err(|error| Refusal::unavailable(&error))? {
         // A connection that is already gone needs no cutting.
         connections += usize::from(chat.events.drop_connection(socket).await.is_ok());
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::Chat;
-use crate::error::Refusal;
+use crate::error::{Refusal, sentence};
 use crate::rooms::{Claims, Team};
 use crate::store::Store;
 
@@ -88,7 +88,10 @@ pub(crate) async fn logout(
         let signed_out = chat.store.sign_out(&session);
         signed_out.map_err(|error| Refusal::unavailable(&error))?;
     }
-    chat.events.disconnect_user(&user.id).await;
+    if let Err(error) = chat.events.disconnect_user(&user.id).await {
+        // The session is gone; a connection on a server that did not answer ends with it, or with its line.
+        tracing::warn!(user = %user.id, error = sentence(&error), "not all connections are ended");
+    }
     Ok((set_cookie(""), StatusCode::NO_CONTENT))
 }
 

@@ -3,6 +3,7 @@
 //! An engine never calls up. Deliveries leave it through the one callback given to [`Broker::start`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -191,6 +192,18 @@ pub trait PresenceStore: Send + Sync {
         &self,
         held: &[(ChannelName, SocketId)],
     ) -> Result<Vec<(ChannelName, SocketId)>, EngineError>;
+
+    /// Says that this node goes away and that its clients come back on other nodes: from now on, a connection of it that
+    /// [leaves](PresenceStore::leave) as [`Departure::Lost`] still counts as present for so long.
+    ///
+    /// A store of one process has nobody to hand over to, and does nothing.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn hand_over(&self, within: Duration) -> Result<(), EngineError> {
+        let _ = within;
+        Ok(())
+    }
 
     /// Who is here, and at which position that holds.
     ///

@@ -23,6 +23,7 @@ use tungstenite::handshake::derive_accept_key;
 use crate::auth::{Credentials, Denied, Token};
 use crate::clock;
 use crate::dialect::{Dialect, Negotiated};
+use crate::health;
 use crate::hub::{Outbox, Stream};
 use crate::services::Services;
 use crate::session::driver::Driver;
@@ -61,6 +62,11 @@ impl Handshake {
         if services.is_stopping() {
             let text = Code::SHUTTING_DOWN.text();
             let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::SHUTTING_DOWN, text);
+            return Err(refusal.with(RETRY_AFTER, "1"));
+        }
+        if health::is_cut_off(services) {
+            let text = "this server is cut off from the others, try another one";
+            let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::UNAVAILABLE, text);
             return Err(refusal.with(RETRY_AFTER, "1"));
         }
         let accept_key = accept_key(&parts)?;
