@@ -1,0 +1,132 @@
+//! The configuration file: TOML with the names of the command line's options.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::duration;
+use crate::options::LogFormat;
+use crate::settings::SettingsError;
+
+/// What a configuration file says. A name it does not know is a mistake, never passed over.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) path: Option<String>,
+    pub(crate) redis_url: Option<String>,
+    pub(crate) redis_prefix: Option<String>,
+    /// The first one signs.
+    #[serde(default)]
+    pub(crate) secrets: Vec<String>,
+    pub(crate) jwt_secret: Option<String>,
+    pub(crate) jwt_key: Option<PathBuf>,
+    pub(crate) jwt_issuer: Option<String>,
+    #[serde(default)]
+    pub(crate) jwt_audience: Vec<String>,
+    pub(crate) allow_anonymous: Option<bool>,
+    #[serde(default)]
+    pub(crate) origins: Vec<String>,
+    /// The same texts as on the command line.
+    #[serde(default)]
+    pub(crate) rules: Vec<String>,
+    #[serde(default, deserialize_with = "duration_text")]
+    pub(crate) drain_delay: Option<Duration>,
+    #[serde(default, deserialize_with = "duration_text")]
+    pub(crate) drain_spread: Option<Duration>,
+    pub(crate) log_format: Option<LogFormat>,
+    pub(crate) log: Option<String>,
+}
+
+impl File {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or says something that has no meaning.
+    pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|detail| SettingsError::File {
+            path: path.to_owned(),
+            detail,
+        })
+    }
+
+    /// The error says where and what, but shows no line of the file: one of them may be a secret.
+    fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| {
+            let message = error.message().trim().replace('\n', " ");
+            match error.span() {
+                Some(span) => {
+                    let before = text.get(..span.start).unwrap_or_default();
+                    format!("line {}: {message}", before.matches('\n').count() + 1)
+                }
+                None => message,
+            }
+        })
+    }
+}
+
+fn duration_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    duration::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+impl File {
+    /// What a text says.
+    pub(crate) fn of(text: &str) -> Self {
+        Self::parse(text).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_says_what_the_command_line_says() {
+        let file = File::of(
+            r#"
+            listen = "0.0.0.0:8000"
+            rules = ["orders=history:100", "chat=publish"]
+            allow_anonymous = true
+            drain_delay = "1s"
+            log_format = "json"
+            "#,
+        );
+        assert_eq!(file.listen.unwrap().port(), 8000);
+        assert_eq!(file.rules.len(), 2);
+        assert_eq!(file.drain_delay, Some(Duration::from_secs(1)));
+        assert_eq!(file.log_format, Some(LogFormat::Json));
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_line_and_without_the_secret_beside_it() {
+        #[track_caller]
+        fn check(text: &str, begins: &str) {
+            let Err(error) = File::parse(text) else {
+                panic!("{text:?} was taken")
+            };
+            assert!(error.starts_with(begins), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        check(
+            "path = \"/ws\"\nlisten_on = \"x\"",
+            "line 2: unknown field `listen_on`",
+        );
+        check(
+            "secrets = [\"hunter2\"]\ndrain_delay = \"5\"",
+            "line 2: \"5\" is not a duration",
+        );
+        check("secrets = \"hunter2", "line 1: ");
+        check("allow_anonymous = \"yes\"", "line 1: invalid type");
+    }
+}

@@ -1,0 +1,320 @@
+//! The settings a server runs with: checked, and complete.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fanfare_server::auth::{
+    BadOrigin, Denied, Grant, JwtAuthorizer, JwtKey, JwtKeyError, Origins, Policy, PublicOnly,
+};
+use fanfare_server::protocol::{ChannelKind, ChannelName};
+use fanfare_server::{ChannelRules, Limits, Server, ServerBuilder};
+
+use crate::file::File;
+use crate::options::{LogFormat, Options};
+use crate::rule::{self, Rule};
+
+/// Why a server cannot be started with what it was told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    /// A file cannot be read.
+    #[error("the file {} cannot be read", path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration file says something that has no meaning.
+    #[error("the configuration file {} is not valid, {detail}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Where and what.
+        detail: String,
+    },
+    /// A channel rule is not one.
+    #[error("{0}")]
+    Rule(String),
+    /// A rule can never count.
+    #[error(
+        "the rule for {later:?} never counts, because the one for {earlier:?} before it fits first: change their order"
+    )]
+    HiddenRule {
+        /// The rule behind.
+        later: String,
+        /// The rule in front of it.
+        earlier: String,
+    },
+    /// A shared secret for tokens is not one.
+    #[error("the JWT secret cannot be used")]
+    JwtSecret(#[source] JwtKeyError),
+    /// A key file is not one.
+    #[error("the JWT key file {} cannot be used", path.display())]
+    JwtKey {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: JwtKeyError,
+    },
+    /// Something is said about tokens, and no key can verify any.
+    #[error("{what} is given, but neither a JWT secret nor a JWT key")]
+    NoJwtKey {
+        /// What is said.
+        what: &'static str,
+    },
+    /// Nobody could ever connect.
+    #[error("nobody could connect: give a JWT secret or key, or allow anonymous connections")]
+    Nobody,
+    /// A website is not one.
+    #[error("the list of origins is not valid")]
+    Origin(#[source] BadOrigin),
+    /// A prefix for Redis without Redis.
+    #[error("a prefix for Redis is given, but no Redis URL")]
+    NoRedis,
+}
+
+/// What a server runs with.
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log: String,
+    pub(crate) redis_url: Option<String>,
+    pub(crate) redis_prefix: Option<String>,
+    path: Option<String>,
+    secrets: Vec<String>,
+    authorizer: Policy,
+    allows_anonymous: bool,
+    origins: Option<Origins>,
+    rules: Vec<Rule>,
+    drain_delay: Duration,
+    drain_spread: Duration,
+}
+
+impl Settings {
+    /// Puts the command line, the environment and the file together and checks them.
+    ///
+    /// # Errors
+    /// One sentence about the first thing that is wrong.
+    pub(crate) fn of(options: Options) -> Result<Self, SettingsError> {
+        let file = match &options.config {
+            Some(path) => File::read(path)?,
+            None => File::default(),
+        };
+        Self::merge(options, file)
+    }
+
+    fn merge(options: Options, file: File) -> Result<Self, SettingsError> {
+        let redis_url = text(options.redis_url, file.redis_url);
+        let redis_prefix = text(options.redis_prefix, file.redis_prefix);
+        if redis_prefix.is_some() && redis_url.is_none() {
+            return Err(SettingsError::NoRedis);
+        }
+        let tokens = Tokens {
+            secret: text(options.jwt_secret, file.jwt_secret),
+            key: options.jwt_key.or(file.jwt_key),
+            issuer: text(options.jwt_issuer, file.jwt_issuer),
+            audiences: list(options.jwt_audience, file.jwt_audience),
+        };
+        let jwt = tokens.authorizer()?;
+        let allows_anonymous = options.allow_anonymous.or(file.allow_anonymous);
+        let allows_anonymous = allows_anonymous.unwrap_or_else(|| jwt.is_none());
+        if jwt.is_none() && !allows_anonymous {
+            return Err(SettingsError::Nobody);
+        }
+        let rules = rules(&list(options.rules, file.rules))?;
+        let origins = list(options.origins, file.origins);
+        let origins = match origins.is_empty() {
+            true => None,
+            false => Some(Origins::list(&origins).map_err(SettingsError::Origin)?),
+        };
+        let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
+        Ok(Self {
+            listen: options.listen.or(file.listen).unwrap_or(usual),
+            log_format: options
+                .log_format
+                .or(file.log_format)
+                .unwrap_or(LogFormat::Text),
+            log: text(options.log, file.log).unwrap_or_else(|| "info".to_owned()),
+            redis_url,
+            redis_prefix,
+            path: text(options.path, file.path),
+            secrets: list(options.secrets, file.secrets),
+            authorizer: with_open_channels(jwt, &rules),
+            allows_anonymous,
+            origins,
+            rules,
+            drain_delay: options
+                .drain_delay
+                .or(file.drain_delay)
+                .unwrap_or(DRAIN_DELAY),
+            drain_spread: options
+                .drain_spread
+                .or(file.drain_spread)
+                .unwrap_or(DRAIN_SPREAD),
+        })
+    }
+
+    /// Whether channel tokens are signed with a secret that other servers can share.
+    pub(crate) fn has_secret(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
+    /// A server with these settings, without its engine.
+    pub(crate) fn builder(self) -> ServerBuilder {
+        let mut limits = Limits::default();
+        limits.drain_delay = self.drain_delay;
+        limits.drain_spread = self.drain_spread;
+        // Told one after the other, clients need no wait of their own.
+        limits.reconnect_spread = Duration::ZERO;
+        limits.shutdown_deadline = LAST_ONES;
+        let rules = self.rules.into_iter();
+        let rules = rules.fold(ChannelRules::new(), |rules, rule| {
+            rules.with(rule.prefix, rule.rule)
+        });
+        let mut builder = Server::builder()
+            .authorizer(self.authorizer)
+            .channel_rules(rules)
+            .limits(limits);
+        if self.allows_anonymous {
+            builder = builder.allow_anonymous();
+        }
+        if let Some(path) = self.path {
+            builder = builder.path(path);
+        }
+        if let Some(origins) = self.origins {
+            builder = builder.origins(origins);
+        }
+        self.secrets
+            .into_iter()
+            .fold(builder, |builder, secret| builder.secret(secret))
+    }
+}
+
+/// What is said about JSON Web Tokens.
+struct Tokens {
+    secret: Option<String>,
+    key: Option<PathBuf>,
+    issuer: Option<String>,
+    audiences: Vec<String>,
+}
+
+impl Tokens {
+    fn authorizer(self) -> Result<Option<JwtAuthorizer>, SettingsError> {
+        let mut keys = Vec::new();
+        if let Some(secret) = self.secret {
+            keys.push(JwtKey::hs256(secret).map_err(SettingsError::JwtSecret)?);
+        }
+        if let Some(path) = self.key {
+            keys.push(key_of_file(path)?);
+        }
+        let mut keys = keys.into_iter();
+        let Some(first) = keys.next() else {
+            let what = match (&self.issuer, self.audiences.is_empty()) {
+                (None, true) => return Ok(None),
+                (Some(_), _) => "an issuer of tokens",
+                (None, false) => "an audience of tokens",
+            };
+            return Err(SettingsError::NoJwtKey { what });
+        };
+        let mut authorizer = keys.fold(JwtAuthorizer::new(first), JwtAuthorizer::with_key);
+        if let Some(issuer) = self.issuer {
+            authorizer = authorizer.with_issuer(issuer);
+        }
+        let audiences = self.audiences.into_iter();
+        Ok(Some(
+            audiences.fold(authorizer, JwtAuthorizer::with_audience),
+        ))
+    }
+}
+
+/// A public key; which algorithm it is for is written in the key itself.
+fn key_of_file(path: PathBuf) -> Result<JwtKey, SettingsError> {
+    let pem = match std::fs::read(&path) {
+        Ok(pem) => pem,
+        Err(source) => return Err(SettingsError::Read { path, source }),
+    };
+    let key = match JwtKey::rs256_pem(&pem) {
+        Err(JwtKeyError::NotAKey { .. }) => JwtKey::es256_pem(&pem).or_else(|_| {
+            JwtKey::eddsa_pem(&pem).map_err(|_| JwtKeyError::NotAKey {
+                algorithm: "RS256, ES256 or EdDSA",
+            })
+        }),
+        other => other,
+    };
+    key.map_err(|error| SettingsError::JwtKey { path, error })
+}
+
+/// Public channels are open to everybody, `open` ones to every user, and for the others a channel token is needed.
+fn with_open_channels(jwt: Option<JwtAuthorizer>, rules: &[Rule]) -> Policy {
+    let policy = match jwt {
+        Some(jwt) => Policy::over(jwt),
+        None => Policy::over(PublicOnly),
+    };
+    let decided: Vec<(String, bool)> = rules
+        .iter()
+        .map(|rule| (rule.prefix.clone(), rule.is_open))
+        .collect();
+    let is_open = move |channel: &ChannelName| {
+        let mut fitting = decided
+            .iter()
+            .filter(|(prefix, _)| channel.as_str().starts_with(prefix));
+        fitting.next().is_some_and(|(_, is_open)| *is_open)
+    };
+    policy.with_subscribe(move |caller, channel| {
+        let answer = match channel.kind() {
+            ChannelKind::Public => Ok(Grant::default()),
+            _ if is_open(&channel) => caller.user().map(|_| Grant::default()),
+            _ => Err(Denied::refused("this channel needs a channel token")),
+        };
+        async move { answer }
+    })
+}
+
+fn rules(texts: &[String]) -> Result<Vec<Rule>, SettingsError> {
+    let rules: Result<Vec<Rule>, String> = texts
+        .iter()
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty())
+        .map(str::parse)
+        .collect();
+    let rules = rules.map_err(SettingsError::Rule)?;
+    if let Some((later, earlier)) = rule::hidden(&rules) {
+        return Err(SettingsError::HiddenRule {
+            later: later.prefix.clone(),
+            earlier: earlier.prefix.clone(),
+        });
+    }
+    Ok(rules)
+}
+
+/// What is said, or else what the file has. An environment variable that is set to nothing says nothing.
+fn text(said: Option<String>, in_file: Option<String>) -> Option<String> {
+    let filled = |text: &String| !text.trim().is_empty();
+    said.filter(filled).or_else(|| in_file.filter(filled))
+}
+
+/// A list on the command line or in the environment replaces the one of the file.
+fn list(said: Option<Vec<String>>, in_file: Vec<String>) -> Vec<String> {
+    let list = said.filter(|list| list.iter().any(|text| !text.trim().is_empty()));
+    let list = list.unwrap_or(in_file).into_iter();
+    let list = list.map(|text| text.trim().to_owned());
+    let mut seen = HashSet::new();
+    list.filter(|text| !text.is_empty() && seen.insert(text.clone()))
+        .collect()
+}
+
+/// 5 s: two checks of a load balancer that looks every two seconds.
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
+
+/// 20 s: with the delay before it and the last ones after it, a stop takes less than the 30 s that orchestrators wait.
+const DRAIN_SPREAD: Duration = Duration::from_secs(20);
+
+/// 4 s: for connections that were told to go and do not.
+const LAST_ONES: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests;

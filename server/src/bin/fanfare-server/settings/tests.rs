@@ -1,0 +1,171 @@
+use std::error::Error as _;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::*;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn options(arguments: &[&str]) -> Options {
+    let program = ["fanfare-server"];
+    Options::try_parse_from(program.iter().chain(arguments)).unwrap()
+}
+
+fn settings(arguments: &[&str], file: &str) -> Result<Settings, SettingsError> {
+    Settings::merge(options(arguments), File::of(file))
+}
+
+#[test]
+fn the_command_line_counts_before_the_file_and_the_file_before_the_defaults() {
+    let file = r#"
+        listen = "0.0.0.0:1"
+        path = "/file"
+        rules = ["file=publish"]
+        drain_delay = "1s"
+    "#;
+    let said = [
+        "--path",
+        "/said",
+        "--rule",
+        "a=publish",
+        "--rule",
+        "b=publish",
+    ];
+    let settings = settings(&said, file).unwrap();
+    assert_eq!(settings.path.as_deref(), Some("/said"));
+    assert_eq!(settings.listen.port(), 1);
+    let prefixes: Vec<&str> = settings
+        .rules
+        .iter()
+        .map(|rule| rule.prefix.as_str())
+        .collect();
+    assert_eq!(prefixes, ["a", "b"], "a list replaces the file's");
+    assert_eq!(settings.drain_delay, Duration::from_secs(1));
+    assert_eq!(settings.drain_spread, DRAIN_SPREAD);
+}
+
+#[test]
+fn what_is_set_to_nothing_is_not_said() {
+    let settings = settings(&["--redis-url", "", "--path", ""], "").unwrap();
+    assert_eq!(settings.redis_url, None);
+    assert_eq!(settings.path, None);
+}
+
+#[test]
+fn a_stop_takes_less_than_orchestrators_wait() {
+    assert!(DRAIN_DELAY + DRAIN_SPREAD + LAST_ONES < Duration::from_secs(30));
+}
+
+#[test]
+fn anonymous_connections_are_the_default_only_without_keys() {
+    assert!(settings(&[], "").unwrap().allows_anonymous);
+    let with_key = ["--jwt-secret", SECRET];
+    assert!(!settings(&with_key, "").unwrap().allows_anonymous);
+    let both = ["--jwt-secret", SECRET, "--allow-anonymous"];
+    assert!(settings(&both, "").unwrap().allows_anonymous);
+}
+
+#[test]
+fn every_mistake_has_one_sentence() {
+    #[track_caller]
+    fn check(arguments: &[&str], sentence: &str) {
+        let Err(error) = settings(arguments, "") else {
+            panic!("{arguments:?} was taken")
+        };
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        assert_eq!(text, sentence);
+    }
+    check(
+        &["--allow-anonymous=false"],
+        "nobody could connect: give a JWT secret or key, or allow anonymous connections",
+    );
+    check(
+        &["--jwt-secret", "short"],
+        "the JWT secret cannot be used: an HS256 secret needs at least 32 bytes, this one has 5",
+    );
+    check(
+        &["--jwt-issuer", "me"],
+        "an issuer of tokens is given, but neither a JWT secret nor a JWT key",
+    );
+    check(
+        &["--redis-prefix", "a:"],
+        "a prefix for Redis is given, but no Redis URL",
+    );
+    check(
+        &["--rule", "a=publish", "--rule", "ab=publish"],
+        "the rule for \"ab\" never counts, because the one for \"a\" before it fits first: change their order",
+    );
+    check(
+        &["--rule", "a"],
+        "the rule \"a\" must look like PREFIX=history:100,ttl:5m,publish",
+    );
+    check(
+        &["--jwt-key", "/no/such/file"],
+        "the file /no/such/file cannot be read: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn a_key_file_says_by_itself_what_it_is_for() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/src/auth/jwt/keys");
+    for name in ["rsa.pub.pem", "ec.pub.pem", "ed.pub.pem"] {
+        let path = format!("{keys}/{name}");
+        assert!(settings(&["--jwt-key", &path], "").is_ok(), "{name}");
+    }
+    for name in ["weak-rsa.pub.pem", "rsa.pem"] {
+        let path = format!("{keys}/{name}");
+        let refused = settings(&["--jwt-key", &path], "").err();
+        assert!(
+            matches!(refused, Some(SettingsError::JwtKey { .. })),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_open_channel_takes_every_user_and_nobody_else() {
+    use fanfare_server::auth::{Authorizer as _, Caller, Identity};
+    use fanfare_server::protocol::{SocketId, UserId};
+
+    let rules = [
+        "--rule",
+        "presence-lobby=open",
+        "--rule",
+        "presence-=publish",
+    ];
+    let policy = settings(&rules, "").unwrap().authorizer;
+    let may = async |user: Option<&str>, channel: &str| {
+        let identity = user.map(|user| Identity::new(UserId::new(user).unwrap()));
+        let caller = Caller::new(SocketId::from_bits(1), identity);
+        let channel = ChannelName::new(channel).unwrap();
+        policy.subscribe(&caller, &channel).await.is_ok()
+    };
+    assert!(may(None, "orders").await);
+    assert!(may(Some("ann"), "presence-lobby.1").await);
+    assert!(!may(None, "presence-lobby.1").await);
+    assert!(!may(Some("ann"), "presence-other").await);
+    assert!(!may(Some("ann"), "private-a").await);
+}
+
+#[test]
+fn help_shows_no_secret_and_every_option_has_a_variable() {
+    let command = Options::command();
+    for argument in command.get_arguments() {
+        let name = argument.get_id().as_str();
+        if matches!(name, "help" | "version") {
+            continue;
+        }
+        let variable = argument.get_env();
+        assert!(variable.is_some(), "{name} has no variable");
+        if name.contains("secret") || name.contains("url") {
+            assert!(argument.is_hide_env_values_set(), "{name}");
+        }
+        assert!(argument.get_default_values().is_empty(), "{name}");
+    }
+    command.debug_assert();
+}
