@@ -1,7 +1,9 @@
 //! What happened, as publishers and clients saw it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use fanfare_protocol::{ChannelName, Position};
 
@@ -15,7 +17,20 @@ pub struct History {
     pub publishes: Vec<Publish>,
     /// What every client saw on every channel, by client and channel.
     pub logs: BTreeMap<(String, ChannelName), Vec<Observed>>,
-    now: Moment,
+    /// What every client knew of the members of every channel, by client and channel.
+    pub sights: BTreeMap<(String, ChannelName), Vec<Sight>>,
+    /// Who was there, as connections know it.
+    pub stays: Vec<Stay>,
+    /// Until when clients may get what is said on channels.
+    pub grants: Vec<Grant>,
+    /// When something was done to the system.
+    pub faults: Vec<Fault>,
+    /// The clients that have ended because they were told to.
+    pub ended: BTreeSet<String>,
+    /// Whether the store was made to lose what it had accepted: then nobody is owed what it no longer knows.
+    pub store_may_lose: bool,
+    /// When every moment was, since the recording began.
+    times: Vec<Duration>,
 }
 
 /// A publication that was attempted. Its payload is unlike every other's.
@@ -96,22 +111,117 @@ pub enum Observation {
     Left,
 }
 
+/// Something that a client knew of the members of a channel, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// When.
+    pub at: Duration,
+    /// What.
+    pub what: Sighting,
+}
+
+/// Something that a client knows of the members of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sighting {
+    /// All of them, as a subscription begins or is told anew.
+    Snapshot(BTreeSet<String>),
+    /// One came.
+    Came(String),
+    /// One went.
+    Went(String),
+    /// All of them, as a question is answered once everything has come to rest.
+    Asked(BTreeSet<String>),
+    /// The client knows nothing until the next snapshot.
+    Blind,
+}
+
+/// A connection of a user that was subscribed to a presence channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stay {
+    /// Whose.
+    pub user: String,
+    /// Where.
+    pub channel: ChannelName,
+    /// Since when its subscription was confirmed.
+    pub from: Duration,
+    /// When it ended, if it has.
+    pub until: Option<Duration>,
+}
+
+/// The end of a client's permission on a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose.
+    pub client: String,
+    /// Where.
+    pub channel: ChannelName,
+    /// Until when.
+    pub until: Duration,
+}
+
+/// Something that was done to the system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What.
+    pub name: String,
+    /// Since when.
+    pub from: Duration,
+    /// Until when, if it is over.
+    pub until: Option<Duration>,
+}
+
 /// Records a history from many tasks at once; a clone records into the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct Recorder {
     history: Arc<Mutex<History>>,
+    clock: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        let begun = Instant::now();
+        Self::with_clock(move || begun.elapsed())
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
 }
 
 /// A publication that a [`Recorder`] knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublishId(usize);
 
+/// A fault that a [`Recorder`] knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FaultId(usize);
+
+/// A stay that a [`Recorder`] knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StayId(usize);
+
 impl Recorder {
+    /// Records with a clock of its own, for histories that are made up.
+    pub fn with_clock(clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self {
+            history: Arc::default(),
+            clock: Arc::new(clock),
+        }
+    }
+
+    /// How long ago the recording began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        (self.clock)()
+    }
+
     /// Notes, before it is made, the first attempt to publish.
     #[must_use]
     pub fn call(&self, channel: &ChannelName, payload: &str, except: Option<&str>) -> PublishId {
         let mut history = self.lock();
-        let called = history.tick();
+        let called = history.tick(self.now());
         history.publishes.push(Publish {
             channel: channel.clone(),
             payload: payload.to_owned(),
@@ -131,7 +241,7 @@ impl Recorder {
     /// Notes that a publication was accepted.
     pub fn accepted(&self, id: PublishId, position: Option<Position>) {
         let mut history = self.lock();
-        let returned = history.tick();
+        let returned = history.tick(self.now());
         history.publishes[id.0].outcome = Outcome::Accepted { returned, position };
     }
 
@@ -143,10 +253,77 @@ impl Recorder {
     /// Notes what a client saw, when it saw it.
     pub fn saw(&self, client: &str, channel: &ChannelName, what: Observation) {
         let mut history = self.lock();
-        let at = history.tick();
+        let at = history.tick(self.now());
         let log = (client.to_owned(), channel.clone());
         let log = history.logs.entry(log).or_default();
         log.push(Observed { at, what });
+    }
+
+    /// Notes what a client knows of the members of a channel.
+    pub fn sighted(&self, client: &str, channel: &ChannelName, what: Sighting) {
+        let at = self.now();
+        let key = (client.to_owned(), channel.clone());
+        let mut history = self.lock();
+        history
+            .sights
+            .entry(key)
+            .or_default()
+            .push(Sight { at, what });
+    }
+
+    /// Notes that a connection of a user is subscribed to a presence channel.
+    #[must_use]
+    pub fn came(&self, user: &str, channel: &ChannelName) -> StayId {
+        let mut history = self.lock();
+        history.stays.push(Stay {
+            user: user.to_owned(),
+            channel: channel.clone(),
+            from: self.now(),
+            until: None,
+        });
+        StayId(history.stays.len() - 1)
+    }
+
+    /// Notes that it is no longer.
+    pub fn went(&self, stay: StayId) {
+        self.lock().stays[stay.0].until = Some(self.now());
+    }
+
+    /// Notes that a client's permission on a channel ends so long from now.
+    pub fn permitted(&self, client: &str, channel: &ChannelName, lives: Duration) {
+        let until = self.now() + lives;
+        self.lock().grants.push(Grant {
+            client: client.to_owned(),
+            channel: channel.clone(),
+            until,
+        });
+    }
+
+    /// Notes that something is done to the system.
+    #[must_use]
+    pub fn fault(&self, name: impl Into<String>) -> FaultId {
+        let mut history = self.lock();
+        history.faults.push(Fault {
+            name: name.into(),
+            from: self.now(),
+            until: None,
+        });
+        FaultId(history.faults.len() - 1)
+    }
+
+    /// Notes that it is over.
+    pub fn healed(&self, fault: FaultId) {
+        self.lock().faults[fault.0].until = Some(self.now());
+    }
+
+    /// Notes that the store is made to lose what it has accepted.
+    pub fn store_may_lose(&self) {
+        self.lock().store_may_lose = true;
+    }
+
+    /// Notes that a client ends because it is told to.
+    pub fn ends(&self, client: &str) {
+        self.lock().ended.insert(client.to_owned());
     }
 
     /// All that was recorded so far.
@@ -161,8 +338,36 @@ impl Recorder {
 }
 
 impl History {
-    fn tick(&mut self) -> Moment {
-        self.now += 1;
-        self.now
+    /// When a moment was, since the recording began.
+    #[must_use]
+    pub fn time(&self, moment: Moment) -> Duration {
+        let last = self.times.len().saturating_sub(1);
+        let index = usize::try_from(moment).unwrap_or(last).min(last);
+        self.times.get(index).copied().unwrap_or_default()
+    }
+
+    /// When something has to have happened that takes at most `bound` in a system that is well: while a fault lasts the time
+    /// does not count.
+    #[must_use]
+    pub fn due(&self, from: Duration, bound: Duration) -> Duration {
+        let mut faults: Vec<&Fault> = self.faults.iter().collect();
+        faults.sort_by_key(|fault| fault.from);
+        let mut from = from;
+        for fault in faults {
+            let until = fault.until.unwrap_or(Duration::MAX);
+            if fault.from <= from.saturating_add(bound) && until > from {
+                from = until;
+            }
+        }
+        from.saturating_add(bound)
+    }
+
+    fn tick(&mut self, now: Duration) -> Moment {
+        if self.times.is_empty() {
+            // Moments count from 1.
+            self.times.push(Duration::ZERO);
+        }
+        self.times.push(now);
+        Moment::try_from(self.times.len() - 1).unwrap_or(Moment::MAX)
     }
 }

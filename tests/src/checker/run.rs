@@ -1,6 +1,6 @@
 //! One client on one channel, followed from its first observation to its last.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fanfare_protocol::{ChannelName, Link, Position};
 
@@ -13,6 +13,10 @@ pub(super) struct Run<'a> {
     client: &'a str,
     channel: &'a ChannelName,
     published: &'a Published<'a>,
+    /// What the store no longer knows, by payload.
+    forgotten: &'a HashSet<&'a str>,
+    /// How often it was told to start anew.
+    lives: u32,
     /// Where the client stands, where that is known.
     cursor: Option<Position>,
     is_subscribed: bool,
@@ -20,8 +24,8 @@ pub(super) struct Run<'a> {
     owed_since: Option<Moment>,
     /// The message seen so far that was attempted last.
     newest: Option<&'a Publish>,
-    /// What came, and in which epoch.
-    seen: HashMap<&'a str, Option<Position>>,
+    /// What came, in which epoch and which life.
+    seen: HashMap<&'a str, (Option<Position>, u32)>,
     /// What is wrong.
     pub(super) violations: Vec<Violation>,
     /// Every message with a position.
@@ -37,11 +41,14 @@ impl<'a> Run<'a> {
         channel: &'a ChannelName,
         log: &'a [Observed],
         published: &'a Published<'a>,
+        forgotten: &'a HashSet<&'a str>,
     ) -> Self {
         let mut run = Self {
             client,
             channel,
             published,
+            forgotten,
+            lives: 0,
             cursor: None,
             is_subscribed: false,
             owed_since: None,
@@ -90,6 +97,7 @@ impl<'a> Run<'a> {
 
     /// The client goes on from elsewhere and knows it: what was lost before is excused.
     fn start(&mut self, at: Moment, cursor: Option<Position>) {
+        self.lives += 1;
         self.owed_since = Some(at);
         self.cursor = cursor;
         self.kept
@@ -120,10 +128,14 @@ impl<'a> Run<'a> {
     /// A message comes: for the first time, and after those accepted before it was attempted.
     fn come(&mut self, publish: &'a Publish, position: Option<Position>) {
         let payload = publish.payload.as_str();
-        if let Some(first) = self.seen.insert(payload, position) {
-            // A store that lost a message together with its key takes a repetition for new, in a new epoch.
+        let seen = (position, self.lives);
+        if let Some((first, life)) = self.seen.insert(payload, seen) {
+            // A store that lost a message together with its key takes a repetition for new: in a new epoch, or, where it lost
+            // only its end, at another place of the same.
             let epoch = |position: Option<Position>| position.map(|position| position.epoch);
-            if publish.attempts == 1 || epoch(first) == epoch(position) {
+            let is_same_life =
+                life == self.lives || first.map(|at| at.tag) == position.map(|at| at.tag);
+            if publish.attempts == 1 || (epoch(first) == epoch(position) && is_same_life) {
                 let payload = payload.to_owned();
                 self.accuse(Wrong::Twice { payload });
             }
@@ -172,6 +184,7 @@ impl<'a> Run<'a> {
                     && publish.called > since
                     && publish.except.as_deref() != Some(self.client)
                     && !self.seen.contains_key(publish.payload.as_str())
+                    && !self.forgotten.contains(publish.payload.as_str())
             })
             .collect();
         missing.sort_by_key(|publish| publish.called);
@@ -184,7 +197,7 @@ impl<'a> Run<'a> {
     fn accuse(&mut self, wrong: Wrong) {
         self.violations.push(Violation {
             client: Some(self.client.to_owned()),
-            channel: self.channel.clone(),
+            channel: Some(self.channel.clone()),
             wrong,
         });
     }
