@@ -1,21 +1,27 @@
-//! A TCP proxy that can cut and stall what runs through it, or tamper with one event.
+//! Proxies that can cut and stall what runs through them, make lines worse, or lose one thing: in front of servers ([`Proxy`]) and
+//! in front of a Redis ([`RedisProxy`]).
 
+mod conditions;
 mod fault;
+mod redis;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::conditions::Conditions;
+use self::conditions::Line;
 pub use self::fault::Fault;
 use self::fault::Saboteur;
+pub use self::redis::{RedisFault, RedisProxy};
 
 /// A TCP proxy in front of a server. Ends when it is dropped, and cuts everything then.
 #[derive(Debug)]
@@ -26,12 +32,20 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    target: Mutex<SocketAddr>,
+    targets: Mutex<Targets>,
     links: Mutex<Links>,
     is_stalled: watch::Sender<bool>,
+    conditions: watch::Sender<Conditions>,
     fault: Mutex<Option<(Fault, usize)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// The servers, taken in turn.
+#[derive(Debug)]
+struct Targets {
+    all: Vec<SocketAddr>,
+    next: usize,
 }
 
 #[derive(Debug, Default)]
@@ -65,9 +79,13 @@ impl Proxy {
     pub fn start_on(listener: TcpListener, target: SocketAddr) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            target: Mutex::new(target),
+            targets: Mutex::new(Targets {
+                all: vec![target],
+                next: 0,
+            }),
             links: Mutex::default(),
             is_stalled: watch::Sender::new(false),
+            conditions: watch::Sender::new(Conditions::default()),
             fault: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -84,7 +102,17 @@ impl Proxy {
 
     /// Sends the connections to come to another server.
     pub fn retarget(&self, target: SocketAddr) {
-        *lock(&self.shared.target) = target;
+        self.balance(vec![target]);
+    }
+
+    /// Sends the connections to come to these servers in turn, past those that do not listen.
+    pub fn balance(&self, targets: Vec<SocketAddr>) {
+        lock(&self.shared.targets).all = targets;
+    }
+
+    /// Makes all connections worse in both directions, or well again.
+    pub fn set_conditions(&self, conditions: Conditions) {
+        self.shared.conditions.send_replace(conditions);
     }
 
     /// Cuts every WebSocket connection, as a failing network does: no close frame, no FIN. Answers how many there were.
@@ -144,8 +172,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn run(mut near: TcpStream, shared: Arc<Shared>) {
-    let target = *lock(&shared.target);
-    let Ok(mut far) = TcpStream::connect(target).await else {
+    let Some(mut far) = shared.dial().await else {
         let _ = near.set_zero_linger();
         return;
     };
@@ -156,11 +183,16 @@ async fn run(mut near: TcpStream, shared: Arc<Shared>) {
     let ended = {
         let (near_read, near_write) = near.split();
         let (far_read, far_write) = far.split();
-        let up = copy(near_read, far_write, &shared, None);
-        let down = copy(far_read, near_write, &shared, Some(id));
+        let conditions = || shared.conditions.subscribe();
+        let (up_line, up_pieces) = conditions::line(conditions(), id);
+        let (down_line, down_pieces) = conditions::line(conditions(), !id);
+        let up = copy(near_read, up_line, &shared, None);
+        let down = copy(far_read, down_line, &shared, Some(id));
+        let up_out = conditions::write(up_pieces, conditions(), far_write);
+        let down_out = conditions::write(down_pieces, conditions(), near_write);
         tokio::select! {
             () = cut.cancelled() => None,
-            ended = async { tokio::try_join!(up, down) } => ended.ok(),
+            ended = async { tokio::try_join!(up, down, up_out, down_out) } => ended.ok(),
         }
     };
     if ended.is_none() {
@@ -173,7 +205,7 @@ async fn run(mut near: TcpStream, shared: Arc<Shared>) {
 /// Copies one direction to its end and passes the end on; `link` has the server's side read for the connection's id.
 async fn copy(
     mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
+    mut to: Line,
     shared: &Shared,
     mut link: Option<u64>,
 ) -> io::Result<()> {
@@ -187,7 +219,7 @@ async fn copy(
         let _ = is_stalled.wait_for(|is_stalled| !is_stalled).await;
         let count = from.read(&mut buffer).await?;
         if count == 0 {
-            return to.shutdown().await;
+            return Ok(());
         }
         if let Some(id) = link {
             head.extend_from_slice(&buffer[..count]);
@@ -200,13 +232,30 @@ async fn copy(
         }
         let _ = is_stalled.wait_for(|is_stalled| !is_stalled).await;
         match &mut saboteur {
-            Some(saboteur) => to.write_all(&saboteur.pass(&buffer[..count])).await?,
-            None => to.write_all(&buffer[..count]).await?,
+            Some(saboteur) => to.send(saboteur.pass(&buffer[..count])).await?,
+            None => to.send(buffer[..count].to_vec()).await?,
         }
     }
 }
 
 impl Shared {
+    /// A connection to the server whose turn it is, or to the next one that listens.
+    async fn dial(&self) -> Option<TcpStream> {
+        let targets = {
+            let mut targets = lock(&self.targets);
+            let count = targets.all.len().max(1);
+            targets.next = (targets.next + 1) % count;
+            let (before, from) = targets.all.split_at(targets.next.min(targets.all.len()));
+            [from, before].concat()
+        };
+        for target in targets {
+            if let Ok(far) = TcpStream::connect(target).await {
+                return Some(far);
+            }
+        }
+        None
+    }
+
     fn open(&self, cut: CancellationToken) -> u64 {
         let mut links = lock(&self.links);
         let id = links.next;
