@@ -50,7 +50,7 @@ pub struct RedisOptions {
     pub connect_deadline: Duration,
     /// How long one command may take; 2 s.
     pub command_deadline: Duration,
-    /// For how long a call repeats what Redis could not do; 5 s.
+    /// For how long a call repeats what Redis could not do; 4.5 s, so that its verdict comes before the server's own deadline.
     pub budget: Duration,
     /// How long an idempotency key is remembered; 10 minutes.
     pub key_ttl: Duration,
@@ -136,7 +136,7 @@ impl RedisOptions {
             prefix: "fanfare:".to_owned(),
             connect_deadline: Duration::from_secs(2),
             command_deadline: Duration::from_secs(2),
-            budget: Duration::from_secs(5),
+            budget: Duration::from_millis(4_500),
             key_ttl: Duration::from_mins(10),
             position_ttl_min: Duration::from_hours(24),
             presence_grace: Duration::from_secs(5),

@@ -67,7 +67,6 @@ struct Message<'a> {
     body: Vec<u8>,
     kind: Kind,
     key_ttl: String,
-    confirms: &'static str,
     is_repeatable: bool,
 }
 
@@ -115,10 +114,6 @@ impl<'a> Message<'a> {
             body: envelope::encode_body(publication),
             kind,
             key_ttl: super::milliseconds(options.key_ttl),
-            confirms: match publication.level {
-                PublishLevel::Accepted => "",
-                _ => "1",
-            },
             is_repeatable: has_key || retention.size > 0,
         }
     }
@@ -126,7 +121,7 @@ impl<'a> Message<'a> {
     /// The script's `ARGV`.
     fn args<'b>(&'b self, since: &'b str) -> Vec<&'b [u8]> {
         let (command, channel) = (self.command.as_bytes(), self.redis_channel.as_bytes());
-        let (key_ttl, confirms) = (self.key_ttl.as_bytes(), self.confirms.as_bytes());
+        let key_ttl = self.key_ttl.as_bytes();
         match &self.kind {
             Kind::Positioned {
                 epoch,
@@ -145,7 +140,6 @@ impl<'a> Message<'a> {
                 position_ttl.as_bytes(),
                 key_ttl,
                 since.as_bytes(),
-                confirms,
             ],
             Kind::Live => vec![
                 command,
@@ -153,7 +147,6 @@ impl<'a> Message<'a> {
                 &self.body,
                 COUNT_TTL_MS.as_bytes(),
                 key_ttl,
-                confirms,
             ],
         }
     }

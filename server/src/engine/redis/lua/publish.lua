@@ -2,8 +2,7 @@
 --
 -- KEYS: 1 position, 2 stream, 3 (optional) what became of the publication with this idempotency key.
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 a new epoch, 4 tag, 5 body, 6 size, 7 ttl, 8 position ttl, 9 key ttl (all in
---       milliseconds), 10 '' or, on a repetition, how long ago the first attempt may have been made, 11 '1' when the caller
---       waits for replicas or the disk.
+--       milliseconds), 10 '' or, on a repetition, how long ago the first attempt may have been made.
 -- Returns: epoch, offset, tag, 1 when an earlier publication with this key stood already (else 0).
 --          'UNTOLD' when it cannot be told whether the first attempt succeeded.
 -- Why atomic: of any number of repetitions one is published, and its position is the one that its subscribers see.
@@ -11,17 +10,9 @@
 local position, stream, key = KEYS[1], KEYS[2], KEYS[3]
 local size = tonumber(ARGV[6])
 
--- A write, so that WAIT covers what an earlier call wrote.
-local function confirm()
-  if ARGV[11] == '1' then
-    redis.call('PEXPIRE', position, ARGV[8])
-  end
-end
-
 if key then
   local stored = redis.call('GET', key)
   if stored then
-    confirm()
     local epoch, offset, tag = string.match(stored, '^(%x+) (%d+) (%x+)$')
     return { epoch or '', offset or '', tag or '', 1 }
   end
@@ -37,7 +28,6 @@ if ARGV[10] ~= '' and not key then
     local entries = redis.call('XREVRANGE', stream, last, '-', 'COUNT', 8)
     for _, entry in ipairs(entries) do
       if entry[2][4] == ARGV[4] then
-        confirm()
         local epoch = stands(position)
         return { epoch or '', string.match(entry[1], '^%d+'), ARGV[4], 0 }
       end

@@ -1,17 +1,13 @@
 -- Publishes one message on a channel without positions.
 --
 -- KEYS: 1 count of the channel's messages, 2 (optional) what became of the publication with this idempotency key.
--- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 body, 4 count ttl, 5 key ttl (milliseconds), 6 '1' when the caller waits for
---       replicas or the disk.
+-- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 body, 4 count ttl, 5 key ttl (milliseconds).
 -- Returns: 1 when an earlier publication with this key stood already, else 0.
 -- Why atomic: of any number of repetitions one is published. The count is the write that a replica refuses, where a mere
 --             PUBLISH would reach nobody and be called a success; and subscribers see by it whether they missed a message.
 
 local count, key = KEYS[1], KEYS[2]
 if key and redis.call('EXISTS', key) == 1 then
-  if ARGV[6] == '1' then
-    redis.call('PEXPIRE', count, ARGV[4])
-  end
   return 1
 end
 

@@ -1,4 +1,7 @@
 //! The engine against real Redis servers.
 
+mod model;
+mod mutants;
 mod process;
 mod publish;
+mod scenarios;

@@ -133,6 +133,25 @@ impl RedisProcess {
         sent.query_async(&mut self.connect().await).await
     }
 
+    /// Waits until it has all that its master has.
+    pub(super) async fn until_replicating(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut connection = self.connect().await;
+        loop {
+            let mut info = redis::cmd("INFO");
+            let info = info.arg("replication").query_async(&mut connection).await;
+            let info: String = info.unwrap();
+            if info.contains("master_link_status:up") {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the replica does not follow: {info}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Sends the process a signal: `STOP`, `CONT`, `KILL`.
     pub(super) fn signal(&self, signal: &str) {
         let status = Command::new("kill")

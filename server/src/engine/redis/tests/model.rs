@@ -1,0 +1,562 @@
+//! Random things happen to one channel on a real Redis; a model small enough to be read says what must come of them.
+//!
+//! What the model cannot foresee (epochs and tags) it takes from the answer, and checks that it is new.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fanfare_protocol::{Epoch, Position, Tag};
+use fastrand::Rng;
+use redis::{PushInfo, PushKind, Value};
+use tokio::time::Instant;
+
+use super::process::RedisProcess;
+use super::publish::{channel, keyed, message};
+use crate::delivery::{HistoryRange, Publication, Published, Retention};
+use crate::engine::EngineError;
+use crate::engine::redis::commands::{Call, Commands};
+use crate::engine::redis::envelope::{self, Count, Message};
+use crate::engine::redis::scripts::Scripts;
+use crate::engine::redis::{history, position, publish};
+
+/// What went wrong, in a sentence.
+pub(super) type Broken = String;
+
+macro_rules! ensure {
+    ($claim:expr, $($text:tt)+) => {
+        if !$claim {
+            return Err(format!($($text)+));
+        }
+    };
+}
+
+const TTL: Duration = Duration::from_mins(5);
+
+/// Runs the model with scripts that may have a fault planted.
+pub(super) async fn run(
+    redis: &RedisProcess,
+    scripts: &Scripts,
+    seed: u64,
+    steps: usize,
+) -> Result<(), Broken> {
+    let mut world = World::open(redis, scripts.clone()).await;
+    let mut rng = Rng::with_seed(seed);
+    for step in 0..steps {
+        let stepped = world.step(&mut rng, step).await;
+        stepped.map_err(|broken| format!("seed {seed}, step {step}: {broken}"))?;
+    }
+    let settled = world.settled().await;
+    settled.map_err(|broken| format!("seed {seed}: {broken}"))
+}
+
+struct World<'a> {
+    redis: &'a RedisProcess,
+    admin: redis::aio::MultiplexedConnection,
+    commands: Commands,
+    arrived: Arc<Mutex<Vec<Vec<u8>>>>,
+    _subscriber: redis::aio::MultiplexedConnection,
+    model: Model,
+}
+
+/// What must be.
+#[derive(Default)]
+struct Model {
+    /// Where the channel stands; nowhere before its first message, and when that was evicted.
+    top: Option<Position>,
+    kept: VecDeque<Kept>,
+    keys: BTreeMap<&'static str, Option<Position>>,
+    epochs: BTreeSet<Epoch>,
+    tags: BTreeSet<Tag>,
+    /// Where it stood earlier in this epoch.
+    earlier: Vec<Position>,
+    messages: Vec<Expected>,
+    count: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Kept {
+    position: Position,
+    previous: Tag,
+    data: String,
+}
+
+/// A message that subscribers must get.
+#[derive(Debug)]
+enum Expected {
+    Positioned(Kept),
+    Live { data: String, is_counted_anew: bool },
+}
+
+const KEYS: [&str; 3] = ["k", "l", "m"];
+
+impl<'a> World<'a> {
+    async fn open(redis: &'a RedisProcess, scripts: Scripts) -> Self {
+        let options = redis.options().with_budget(Duration::from_millis(100));
+        let commands = Commands::new(options, scripts);
+        let arrived = Arc::new(Mutex::new(Vec::new()));
+        let messages = Arc::clone(&arrived);
+        let server = commands.topology().owner(&channel()).await.unwrap();
+        let pushes = move |push: PushInfo| {
+            if let (PushKind::Message, [_, Value::BulkString(bytes)]) = (&push.kind, &*push.data) {
+                messages.lock().unwrap().push(bytes.clone());
+            }
+            Ok::<_, ()>(())
+        };
+        let connections = commands.topology().connections();
+        let subscriber = connections.open_with(&server, pushes, None).await;
+        let mut subscriber = subscriber.unwrap();
+        subscriber
+            .subscribe(commands.keys().channel(&channel()))
+            .await
+            .unwrap();
+        Self {
+            redis,
+            admin: redis.connect().await,
+            commands,
+            arrived,
+            _subscriber: subscriber,
+            model: Model::default(),
+        }
+    }
+
+    async fn step(&mut self, rng: &mut Rng, step: usize) -> Result<(), Broken> {
+        let retention = Retention::new([0, 1, 3, 5][rng.usize(..4)], TTL);
+        match rng.u8(..64) / 2 {
+            0..=9 => self.publish(message(step), None, retention).await,
+            10..=14 => {
+                let key = KEYS[rng.usize(..KEYS.len())];
+                self.publish(keyed(step, key), Some(key), retention).await
+            }
+            15..=17 => self.repeat_unanswered(step, Retention::new(5, TTL)).await,
+            18..=20 => self.publish_live(message(step), None).await,
+            21 => {
+                let key = KEYS[rng.usize(..KEYS.len())];
+                self.publish_live(keyed(step, key), Some(key)).await
+            }
+            22 => {
+                history::forget(&self.commands, &channel())
+                    .await
+                    .map_err(told)?;
+                self.model.kept.clear();
+                let life = self.life(self.commands.keys().stream(&channel())).await;
+                ensure!(life == -2, "what was forgotten is still there");
+                let top = self.read(HistoryRange::Last { limit: 0 }, true).await?;
+                ensure!(top.offset == 0, "a forgotten channel stands at {top:?}");
+                Ok(())
+            }
+            23 => {
+                self.delete(self.commands.keys().stream(&channel())).await;
+                self.model.kept.clear();
+                Ok(())
+            }
+            24 => {
+                self.delete(self.commands.keys().position(&channel())).await;
+                self.model.top = None;
+                Ok(())
+            }
+            25 => {
+                self.delete(self.commands.keys().count(&channel())).await;
+                self.model.count = None;
+                Ok(())
+            }
+            26 => {
+                self.go_back(rng).await;
+                Ok(())
+            }
+            27 if rng.bool() => self.refuse_all(step).await,
+            _ => {
+                let offset = rng.u64(..self.model.top.map_or(3, |top| top.offset + 2));
+                let limit = rng.u32(..7);
+                let ranges = [
+                    HistoryRange::After { offset, limit },
+                    HistoryRange::Last { limit },
+                ];
+                self.read(ranges[rng.usize(..2)], false).await.map(|_| ())
+            }
+        }
+    }
+
+    async fn publish(
+        &mut self,
+        sent: Publication,
+        key: Option<&'static str>,
+        retention: Retention,
+    ) -> Result<(), Broken> {
+        let published = publish::publish(&self.commands, &sent, retention).await;
+        let published = published.map_err(told)?;
+        if let Some(first) = key.and_then(|key| self.model.keys.get(key)) {
+            let expected = Published::duplicate(*first);
+            ensure!(
+                published == expected,
+                "a repetition is answered {published:?} instead of {first:?}"
+            );
+            return Ok(());
+        }
+        ensure!(
+            !published.is_duplicate,
+            "a new message is called a repetition"
+        );
+        let position = published.position.ok_or("no position")?;
+        self.model
+            .publish(position, sent.data.as_str(), retention)?;
+        if let Some(key) = key {
+            self.model.keys.insert(key, Some(position));
+        }
+        self.check_lives(retention).await
+    }
+
+    /// The script is run twice with one tag, as it is when its first answer is lost.
+    async fn repeat_unanswered(&mut self, data: usize, retention: Retention) -> Result<(), Broken> {
+        let tag = format!("{:x}", fastrand::u64(1..));
+        let mut first = None;
+        for since in ["", "2000", "2000"] {
+            let answer = run_publish(&self.commands, data, &tag, since, retention).await?;
+            let Value::Array(parts) = &answer else {
+                return Err(format!("answered {answer:?}"));
+            };
+            let position = position(&parts[0], &parts[1], &parts[2]).ok_or("no position")?;
+            let Some(first) = first else {
+                self.model.publish(position, &data.to_string(), retention)?;
+                first = Some(position);
+                continue;
+            };
+            ensure!(position == first, "answered {position:?} after {first:?}");
+        }
+        Ok(())
+    }
+
+    async fn publish_live(
+        &mut self,
+        sent: Publication,
+        key: Option<&'static str>,
+    ) -> Result<(), Broken> {
+        let published = publish::publish(&self.commands, &sent, Retention::NONE).await;
+        let published = published.map_err(told)?;
+        ensure!(published.position.is_none(), "{published:?}");
+        let is_known = key.is_some_and(|key| self.model.keys.contains_key(key));
+        ensure!(published.is_duplicate == is_known, "{published:?}");
+        if is_known {
+            return Ok(());
+        }
+        if let Some(key) = key {
+            self.model.keys.insert(key, None);
+        }
+        self.model.messages.push(Expected::Live {
+            data: sent.data.as_str().to_owned(),
+            is_counted_anew: self.model.count.is_none(),
+        });
+        self.model.count = Some(0);
+        let life = self.life(self.commands.keys().count(&channel())).await;
+        ensure!((1..=600_000).contains(&life), "a count lives for {life} ms");
+        Ok(())
+    }
+
+    async fn read(&mut self, range: HistoryRange, is_new: bool) -> Result<Position, Broken> {
+        let retention = Retention::new(5, TTL);
+        let read = history::read(&self.commands, &channel(), range, retention).await;
+        let read = read.map_err(told)?;
+        let is_ahead = self.model.is_stream_ahead();
+        match self.model.top {
+            Some(top) if !is_ahead && !is_new => {
+                ensure!(
+                    read.top == top,
+                    "the channel stands at {:?} instead of {top:?}",
+                    read.top
+                );
+            }
+            _ => {
+                ensure!(
+                    read.top == Position::start(read.top.epoch),
+                    "a new epoch starts at {:?}",
+                    read.top
+                );
+                self.model.begin(read.top)?;
+            }
+        }
+        let expected = self.model.range(range);
+        let entries = read.entries.iter().map(|entry| Kept {
+            position: entry.position.unwrap(),
+            previous: entry.previous.unwrap(),
+            data: entry.data.as_str().to_owned(),
+        });
+        let entries: Vec<Kept> = entries.collect();
+        ensure!(
+            entries == expected,
+            "{range:?} reads {entries:?} instead of {expected:?}"
+        );
+        Ok(read.top)
+    }
+
+    /// Redis restored where the channel stands from an older copy.
+    async fn go_back(&mut self, rng: &mut Rng) {
+        let earlier = &self.model.earlier;
+        if earlier.is_empty() || self.model.top.is_none() {
+            return;
+        }
+        let to = earlier[rng.usize(..earlier.len())];
+        let (offset, tag) = (to.offset.to_string(), to.tag.to_string());
+        let key = self.commands.keys().position(&channel());
+        let mut set = redis::cmd("HSET");
+        set.arg(key).arg("s").arg(offset).arg("t").arg(tag);
+        set.exec_async(&mut self.admin).await.unwrap();
+        self.model.top = Some(to);
+        // What is kept at the same place is another message's neighbour, and goes.
+        if self
+            .model
+            .kept
+            .back()
+            .is_some_and(|newest| newest.position.offset <= to.offset)
+        {
+            self.model.kept.retain(|kept| kept.position == to);
+            self.model.kept.clear();
+            self.delete(self.commands.keys().stream(&channel())).await;
+        }
+        self.model
+            .earlier
+            .retain(|position| position.offset < to.offset);
+    }
+
+    /// A master that became a replica refuses everything and nothing gets out.
+    async fn refuse_all(&mut self, data: usize) -> Result<(), Broken> {
+        self.redis
+            .run(&["REPLICAOF", "127.0.0.1", "1"])
+            .await
+            .unwrap();
+        let (kept, unkept, read) = (Retention::new(3, TTL), Retention::new(0, TTL), channel());
+        let message = message(data);
+        let answers = tokio::join!(
+            publish::publish(&self.commands, &message, kept),
+            publish::publish(&self.commands, &message, unkept),
+            publish::publish(&self.commands, &message, Retention::NONE),
+            history::position(&self.commands, &read, kept),
+        );
+        self.redis.run(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+        let answers = [
+            answers.0,
+            answers.1,
+            answers.2,
+            answers.3.map(|_| Published::new(None)),
+        ];
+        for answer in answers {
+            // On a busy machine the last attempt may be cut off; then nobody knows, except the subscriber.
+            let is_refused = matches!(
+                answer,
+                Err(EngineError::Unavailable { .. } | EngineError::Unknown { .. })
+            );
+            ensure!(is_refused, "a replica answers {answer:?}");
+        }
+        Ok(())
+    }
+
+    async fn check_lives(&mut self, retention: Retention) -> Result<(), Broken> {
+        let ttl = i64::try_from(retention.ttl.as_millis()).unwrap();
+        let life = self.life(self.commands.keys().position(&channel())).await;
+        ensure!(life > ttl * 10, "a position lives for {life} ms");
+        let life = self.life(self.commands.keys().stream(&channel())).await;
+        let is_right = if retention.size == 0 {
+            life == -2
+        } else {
+            (1..=ttl).contains(&life)
+        };
+        ensure!(is_right, "a history lives for {life} ms");
+        Ok(())
+    }
+
+    async fn life(&mut self, key: String) -> i64 {
+        let mut life = redis::cmd("PTTL");
+        life.arg(key).query_async(&mut self.admin).await.unwrap()
+    }
+
+    async fn delete(&mut self, key: String) {
+        let mut delete = redis::cmd("DEL");
+        delete.arg(key).exec_async(&mut self.admin).await.unwrap();
+    }
+
+    /// Everything that subscribers were to get has arrived, in order, and nothing else.
+    async fn settled(&mut self) -> Result<(), Broken> {
+        let fence = format!("fence {:x}", fastrand::u64(..));
+        let mut publish = redis::cmd("PUBLISH");
+        publish
+            .arg(self.commands.keys().channel(&channel()))
+            .arg(&fence);
+        publish.exec_async(&mut self.admin).await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let arrived = loop {
+            let arrived = self.arrived.lock().unwrap().clone();
+            if arrived.last().is_some_and(|last| last == fence.as_bytes()) {
+                break arrived;
+            }
+            ensure!(Instant::now() < deadline, "the fence does not arrive");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        let messages = &arrived[..arrived.len() - 1];
+        ensure!(
+            messages.len() == self.model.messages.len(),
+            "{} messages arrived instead of {}",
+            messages.len(),
+            self.model.messages.len()
+        );
+        let mut number = 0;
+        for (bytes, expected) in messages.iter().zip(&self.model.messages) {
+            let message = envelope::decode_message(&channel(), bytes);
+            let message = message.map_err(|error| error.to_string())?;
+            check_message(&message, expected, &mut number)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the script for channels with positions as the engine does, with a tag of the caller's choice.
+pub(super) async fn run_publish(
+    commands: &Commands,
+    data: usize,
+    tag: &str,
+    since: &str,
+    retention: Retention,
+) -> Result<Value, Broken> {
+    let (keys, channel) = (commands.keys(), channel());
+    let names = [keys.position(&channel), keys.stream(&channel)];
+    let (redis_channel, size) = (keys.channel(&channel), retention.size.to_string());
+    let epoch = publish::random_epoch().to_string();
+    let body = envelope::encode_body(&message(data));
+    let ttl = retention.ttl.as_millis().to_string();
+    let call = Call {
+        attempted: "publishing",
+        script: &commands.scripts().publish,
+        channel: &channel,
+        keys: &names,
+        args: &[
+            b"PUBLISH",
+            redis_channel.as_bytes(),
+            epoch.as_bytes(),
+            tag.as_bytes(),
+            &body,
+            size.as_bytes(),
+            ttl.as_bytes(),
+            b"3000000",
+            b"600000",
+            since.as_bytes(),
+        ],
+    };
+    commands.run(call).await.map_err(|error| error.to_string())
+}
+
+fn check_message(message: &Message, expected: &Expected, number: &mut u64) -> Result<(), Broken> {
+    let delivery = &message.delivery;
+    match expected {
+        Expected::Positioned(kept) => {
+            let is_same = delivery.position == Some(kept.position)
+                && delivery.previous == Some(kept.previous)
+                && delivery.data.as_str() == kept.data;
+            ensure!(is_same, "{delivery:?} arrived instead of {kept:?}");
+        }
+        Expected::Live {
+            data,
+            is_counted_anew,
+        } => {
+            ensure!(
+                delivery.data.as_str() == data,
+                "{delivery:?} arrived instead of {data}"
+            );
+            let count = message.count.ok_or("no count")?;
+            let previous = if *is_counted_anew { 0 } else { *number };
+            let is_next = count
+                == Count {
+                    previous,
+                    number: count.number,
+                }
+                && count.number > *number
+                && (*is_counted_anew || count.number == previous + 1);
+            ensure!(is_next, "{count:?} after {number}");
+            *number = count.number;
+        }
+    }
+    Ok(())
+}
+
+impl Model {
+    fn publish(
+        &mut self,
+        position: Position,
+        data: &str,
+        retention: Retention,
+    ) -> Result<(), Broken> {
+        ensure!(
+            self.tags.insert(position.tag),
+            "tag {} is used twice",
+            position.tag
+        );
+        let is_ahead = self.is_stream_ahead() && retention.size > 0;
+        let before = match self.top {
+            Some(top) if !is_ahead => top,
+            _ => {
+                let start = Position::start(position.epoch);
+                self.begin(start)?;
+                start
+            }
+        };
+        let expected = Position {
+            epoch: before.epoch,
+            offset: before.offset + 1,
+            tag: position.tag,
+        };
+        ensure!(position == expected, "{position:?} follows {before:?}");
+        let kept = Kept {
+            position,
+            previous: before.tag,
+            data: data.to_owned(),
+        };
+        self.messages.push(Expected::Positioned(kept.clone()));
+        self.earlier.push(before);
+        self.top = Some(position);
+        self.kept.push_back(kept);
+        while self.kept.len() > retention.size as usize {
+            self.kept.pop_front();
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, start: Position) -> Result<(), Broken> {
+        ensure!(
+            self.epochs.insert(start.epoch),
+            "epoch {} begins twice",
+            start.epoch
+        );
+        self.kept.clear();
+        self.earlier.clear();
+        self.top = Some(start);
+        Ok(())
+    }
+
+    fn is_stream_ahead(&self) -> bool {
+        let newest = self.kept.back().map(|kept| kept.position.offset);
+        newest > self.top.map(|top| top.offset)
+    }
+
+    fn range(&self, range: HistoryRange) -> Vec<Kept> {
+        let all = self.kept.iter().cloned();
+        match range {
+            HistoryRange::After { offset, limit } => all
+                .filter(|kept| kept.position.offset > offset)
+                .take(limit as usize)
+                .collect(),
+            HistoryRange::Last { limit } => all
+                .skip(self.kept.len().saturating_sub(limit as usize))
+                .collect(),
+        }
+    }
+}
+
+fn told(error: EngineError) -> Broken {
+    format!("the engine says: {error}")
+}
+
+#[tokio::test]
+async fn whatever_happens_to_a_channel_agrees_with_the_model() {
+    let redis = RedisProcess::start(&[]).await;
+    for seed in 0..25 {
+        let outcome = run(&redis, &Scripts::default(), seed, 120).await;
+        assert_eq!(outcome, Ok(()));
+    }
+}

@@ -1,0 +1,166 @@
+//! Faults planted in the scripts. The tests of the scripts count only because they tell every one of them from the good ones.
+
+use super::model;
+use super::process::RedisProcess;
+use super::scenarios;
+use crate::engine::redis::scripts::Scripts;
+
+/// What turns red.
+#[derive(Debug, Clone, Copy)]
+enum Caught {
+    /// The model, with some of its seeds.
+    ByModel,
+    /// A scenario of its own.
+    ByAge,
+    /// A scenario of its own.
+    ByDistance,
+}
+
+struct Mutant {
+    what: &'static str,
+    script: &'static str,
+    from: &'static str,
+    to: &'static str,
+    caught: Caught,
+}
+
+macro_rules! mutants {
+    ($($caught:ident $script:ident $what:literal: $from:literal => $to:literal;)*) => {
+        &[$(Mutant {
+            what: $what,
+            script: stringify!($script),
+            from: $from,
+            to: $to,
+            caught: Caught::$caught,
+        }),*]
+    };
+}
+
+const MUTANTS: &[Mutant] = mutants! {
+    ByModel publish "every epoch is the same":
+        "epoch, offset, previous = to.epoch, 0, '0'" => "epoch, offset, previous = '7', 0, '0'";
+    ByModel publish "an evicted position is taken for offset 0 of the same history":
+        "if stored[1] and stored[2] and stored[3] then" => "if true then return '7', tonumber(stored[2] or 0), stored[3] or '0' end if true then";
+    ByModel publish "a stream that is ahead keeps its epoch":
+        "epoch, offset, previous = to.epoch, '1', '0'" => "offset, previous = '1', '0'";
+    ByModel publish "what is left of an older history stays where nothing is kept":
+        "elseif to.size == 0 then" => "elseif false then";
+    ByModel publish "one message more is kept":
+        "'MAXLEN', to.size," => "'MAXLEN', to.size + 1,";
+    ByModel publish "what is kept names itself as the message before it":
+        "'b', body, 'g', tag, 'p', previous, 'a', to.now)\n    if" => "'b', body, 'g', tag, 'p', tag, 'a', to.now)\n    if";
+    ByModel publish "the tag is not remembered":
+        "'s', offset, 't', tag)" => "'s', offset, 't', previous)";
+    ByModel publish "the offset is not remembered":
+        "redis.call('HSET', to.position, 'e', epoch, 's', offset," => "redis.call('HSET', to.position, 'e', epoch, 's', '1',";
+    ByModel publish "nobody gets it":
+        "redis.call(to.command, to.channel," => "redis.call('ECHO',";
+    ByModel publish "it gets out before it is written":
+        "  if to.size > 0 then" => "  redis.call(to.command, to.channel, '1 ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. tag .. ' ' .. body)\n  to.command, to.channel = 'EXISTS', to.position\n  if to.size > 0 then";
+    ByModel publish "a history never ends":
+        "redis.call('PEXPIRE', to.stream, to.ttl)" => "";
+    ByModel publish "a position never ends":
+        "redis.call('PEXPIRE', to.position, to.position_ttl)" => "";
+    ByModel publish "a key is not looked up":
+        "local stored = redis.call('GET', key)" => "local stored = false";
+    ByModel publish "a key is not remembered":
+        "if key then\n  redis.call('SET', key," => "if false then\n  redis.call('SET', key,";
+    ByModel publish "a repetition is answered like a first publication":
+        "tag or '', 1 }" => "tag or '', 0 }";
+    ByModel publish "an unanswered publication is sent again":
+        "if ARGV[10] ~= '' and not key then" => "if false then";
+    ByDistance publish "a message that was pushed out is sent again":
+        "if not is_covered and seen >= size then" => "if false then";
+    ByModel publish_live "it gets out before it is counted":
+        "local number = redis.call('INCR', count)" => "redis.call(ARGV[1], ARGV[2], '0 0 1 ' .. ARGV[3])\nlocal number = redis.call('INCR', count)";
+    ByModel publish_live "a replica takes it":
+        "local number = redis.call('INCR', count)" => "redis.call(ARGV[1], ARGV[2], '0 0 1 ' .. ARGV[3])\nif true then return 0 end\nlocal number = 1";
+    ByModel publish_live "a count begins at 1":
+        "if number == 1 then" => "if false then";
+    ByModel publish_live "a count never ends":
+        "redis.call('PEXPIRE', count, ARGV[4])\nredis" => "redis";
+    ByModel publish_live "a key is not looked up":
+        "if key and redis.call('EXISTS', key) == 1 then" => "if false then";
+    ByModel publish_live "a key is not remembered":
+        "redis.call('SET', key, '-', 'PX', ARGV[5])" => "";
+    ByModel read "an epoch that was told is not remembered":
+        "redis.call('HSET', position, 'e', ARGV[5], 's', '0', 't', '0')" => "";
+    ByModel read "what is left of an older history is read":
+        "if at > offset then" => "if false then";
+    ByModel read "a replica answers":
+        "'READONLY', 1, true) then" => "'SOMETHING', 1, true) then";
+    ByModel read "the range includes its start":
+        "'(' .. ARGV[2] .. '-0'" => "ARGV[2] .. '-0'";
+    ByModel read "the newest come first":
+        "for index = #entries, 1, -1 do" => "for index = 1, #entries do";
+    ByModel read "limits mean nothing":
+        "math.min(CHUNK, limit - #entries)" => "CHUNK";
+    ByAge read "what is too old stays":
+        "if tonumber(entry[2][8]) > dead_before then" => "if true then";
+    ByModel forget "the epoch goes on":
+        "redis.call('HSET', KEYS[1], 'e', ARGV[1]," => "redis.call('HSET', KEYS[1],";
+    ByModel forget "what was kept stays":
+        "redis.call('DEL', KEYS[2])" => "";
+};
+
+impl Mutant {
+    fn scripts(&self) -> Scripts {
+        let is_planted = std::cell::Cell::new(false);
+        let scripts = Scripts::edited(|name, text| {
+            if name != self.script {
+                return text;
+            }
+            is_planted.set(text.contains(self.from));
+            text.replace(self.from, self.to)
+        });
+        assert!(
+            is_planted.get(),
+            "the script has no place for: {}",
+            self.what
+        );
+        scripts
+    }
+
+    async fn is_caught(&self, redis: &RedisProcess) -> bool {
+        let scripts = self.scripts();
+        match self.caught {
+            Caught::ByModel => {
+                for seed in 0..20 {
+                    if model::run(redis, &scripts, seed, 120).await.is_err() {
+                        return true;
+                    }
+                }
+                false
+            }
+            Caught::ByAge => scenarios::messages_go_by_their_own_age(redis, &scripts)
+                .await
+                .is_err(),
+            Caught::ByDistance => scenarios::what_was_pushed_out_is_not_sent_again(redis, &scripts)
+                .await
+                .is_err(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_fault_planted_in_a_script_is_found() {
+    let redis = RedisProcess::start(&[]).await;
+    let mut unnoticed = Vec::new();
+    for mutant in MUTANTS {
+        if !mutant.is_caught(&redis).await {
+            unnoticed.push((mutant.script, mutant.what));
+        }
+    }
+    assert_eq!(unnoticed, [], "faults that no test notices");
+}
+
+#[tokio::test]
+async fn the_scripts_pass_the_scenarios_that_find_faults() {
+    let (redis, scripts) = (RedisProcess::start(&[]).await, Scripts::default());
+    let outcomes = [
+        scenarios::messages_go_by_their_own_age(&redis, &scripts).await,
+        scenarios::a_repetition_waits_for_replicas_too(&scripts).await,
+        scenarios::what_was_pushed_out_is_not_sent_again(&redis, &scripts).await,
+    ];
+    assert_eq!(outcomes, [const { Ok(()) }; 3]);
+}

@@ -1,0 +1,134 @@
+//! Scenarios for faults of the scripts that the model cannot meet: they need time, a replica, or a long way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::model::{Broken, run_publish};
+use super::process::RedisProcess;
+use super::publish::{ALL, KEPT, channel, keyed, message};
+use crate::delivery::{PublishLevel, Retention};
+use crate::engine::redis::RedisEngine;
+use crate::engine::redis::commands::Commands;
+use crate::engine::redis::scripts::Scripts;
+use crate::engine::redis::{history, publish};
+use crate::engine::{Broker, EngineError};
+
+type Outcome = Result<(), Broken>;
+
+/// A busy channel's messages go one by one, each at its own age.
+pub(super) async fn messages_go_by_their_own_age(
+    redis: &RedisProcess,
+    scripts: &Scripts,
+) -> Outcome {
+    let commands = Commands::new(redis.options(), scripts.clone());
+    let retention = Retention::new(1_000, Duration::from_millis(300));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    // One message more whenever the history is read: Redis never takes the channel for a quiet one.
+    for number in 1.. {
+        let sent = publish::publish(&commands, &message(number), retention).await;
+        let newest = sent.map_err(|error| error.to_string())?.position;
+        let read = history::read(&commands, &channel(), ALL, retention).await;
+        let read = read.map_err(|error| error.to_string())?;
+        let last = read.entries.last().and_then(|entry| entry.position);
+        if last != newest {
+            return Err(format!(
+                "the newest message {newest:?} is gone, {last:?} is there"
+            ));
+        }
+        if read.entries[0]
+            .position
+            .is_some_and(|first| first.offset > 1)
+        {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err("the first message does not go".to_owned());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// A repetition writes nothing, and is not confirmed by replicas that never got what it repeats.
+///
+/// Redis waits for all that any connection wrote before; its documentation speaks of the own connection only.
+pub(super) async fn a_repetition_waits_for_replicas_too(scripts: &Scripts) -> Outcome {
+    let master = RedisProcess::start(&[]).await;
+    let replica = RedisProcess::start(&[]).await;
+    let port = master.port().to_string();
+    replica
+        .run(&["REPLICAOF", "127.0.0.1", &port])
+        .await
+        .unwrap();
+    replica.until_replicating().await;
+    let engine = RedisEngine::with_scripts(master.options(), scripts.clone());
+    engine
+        .start(Arc::new(|_| {}))
+        .await
+        .map_err(|error| error.to_string())?;
+    let level = PublishLevel::Replicated {
+        replicas: 1,
+        timeout: Duration::from_millis(200),
+    };
+    let sent = |number: u32| keyed(number, "k").with_level(level);
+    let refused = |outcome: &Result<_, EngineError>| {
+        matches!(
+            outcome,
+            Err(EngineError::LevelNotReached {
+                position: Some(_),
+                ..
+            })
+        )
+    };
+    replica.signal("STOP");
+    let first = engine.publish(sent(1), KEPT).await;
+    // The connection that waited is reused: what it wrote itself was never confirmed, either.
+    let again = engine.publish(sent(2), KEPT).await;
+    let others: Vec<_> = {
+        let waits = (0..4).map(|_| engine.publish(sent(3), KEPT));
+        futures_util::future::join_all(waits).await
+    };
+    replica.signal("CONT");
+    for outcome in [&first, &again].into_iter().chain(&others) {
+        if !refused(outcome) {
+            return Err(format!("without a replica: {outcome:?}"));
+        }
+    }
+    let patient = PublishLevel::Replicated {
+        replicas: 1,
+        timeout: Duration::from_secs(10),
+    };
+    let last = engine
+        .publish(keyed(4, "k").with_level(patient), KEPT)
+        .await;
+    match last {
+        Ok(published) if published.is_duplicate => Ok(()),
+        other => Err(format!("with the replica back: {other:?}")),
+    }
+}
+
+/// An unanswered publication that newer ones may have pushed out of the history is not sent again.
+pub(super) async fn what_was_pushed_out_is_not_sent_again(
+    redis: &RedisProcess,
+    scripts: &Scripts,
+) -> Outcome {
+    let commands = Commands::new(redis.options(), scripts.clone());
+    let retention = Retention::new(20, Duration::from_mins(5));
+    run_publish(&commands, 0, "abc", "", retention).await?;
+    for number in 1..=20 {
+        let sent = publish::publish(&commands, &message(number), retention).await;
+        sent.map_err(|error| error.to_string())?;
+    }
+    let again = run_publish(&commands, 0, "abc", "60000", retention).await?;
+    if again != redis::Value::BulkString(b"UNTOLD".to_vec()) {
+        return Err(format!("a repetition is answered {again:?}"));
+    }
+    // A message that cannot have been among them is new.
+    let fresh = run_publish(&commands, 0, "def", "0", retention).await?;
+    match fresh {
+        redis::Value::Array(_) => Ok(()),
+        other => Err(format!("a late first attempt is answered {other:?}")),
+    }
+}
