@@ -27,14 +27,12 @@ end
 -- needed), size, ttl, position_ttl (milliseconds), now (milliseconds).
 local function append(to, body, tag)
   local epoch, offset, previous = stands(to.position)
-  if not epoch or offset >= OFFSET_MAX then
+  local is_new = not epoch or offset >= OFFSET_MAX
+  if is_new then
     epoch, offset, previous = to.epoch, 0, '0'
-    redis.call('DEL', to.stream)
-  elseif to.size == 0 then
-    redis.call('DEL', to.stream)
   end
   offset = string.format('%.0f', offset + 1)
-  if to.size > 0 then
+  if not is_new and to.size > 0 then
     local added = redis.pcall('XADD', to.stream, 'MAXLEN', to.size, offset .. '-0',
       'b', body, 'g', tag, 'p', previous, 'a', to.now)
     if added.err then
@@ -42,14 +40,22 @@ local function append(to, body, tag)
       if not string.find(added.err, 'equal or smaller', 1, true) then
         return nil, added
       end
+      is_new = true
       epoch, offset, previous = to.epoch, '1', '0'
-      redis.call('DEL', to.stream)
+    end
+  end
+  -- Redis asks for memory at a script's first write, and no deletion may come before this one.
+  redis.call('HSET', to.position, 'e', epoch, 's', offset, 't', tag)
+  redis.call('PEXPIRE', to.position, to.position_ttl)
+  if is_new or to.size == 0 then
+    redis.call('DEL', to.stream)
+  end
+  if to.size > 0 then
+    if is_new then
       redis.call('XADD', to.stream, '1-0', 'b', body, 'g', tag, 'p', previous, 'a', to.now)
     end
     redis.call('PEXPIRE', to.stream, to.ttl)
   end
-  redis.call('HSET', to.position, 'e', epoch, 's', offset, 't', tag)
-  redis.call('PEXPIRE', to.position, to.position_ttl)
   redis.call(to.command, to.channel, '1 ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. tag .. ' ' .. body)
   return epoch, offset, previous
 end

@@ -1,5 +1,6 @@
 //! The engine against real Redis servers.
 
+mod faults;
 mod model;
 mod mutants;
 mod process;

@@ -14,6 +14,8 @@ enum Caught {
     ByAge,
     /// A scenario of its own.
     ByDistance,
+    /// A scenario of its own.
+    ByMemory,
 }
 
 struct Mutant {
@@ -44,11 +46,13 @@ const MUTANTS: &[Mutant] = mutants! {
     ByModel publish "a stream that is ahead keeps its epoch":
         "epoch, offset, previous = to.epoch, '1', '0'" => "offset, previous = '1', '0'";
     ByModel publish "what is left of an older history stays where nothing is kept":
-        "elseif to.size == 0 then" => "elseif false then";
+        "if is_new or to.size == 0 then" => "if is_new then";
+    ByModel publish "what is left of an older history stays in a new epoch":
+        "if is_new or to.size == 0 then" => "if to.size == 0 then";
     ByModel publish "one message more is kept":
         "'MAXLEN', to.size," => "'MAXLEN', to.size + 1,";
     ByModel publish "what is kept names itself as the message before it":
-        "'b', body, 'g', tag, 'p', previous, 'a', to.now)\n    if" => "'b', body, 'g', tag, 'p', tag, 'a', to.now)\n    if";
+        "'b', body, 'g', tag, 'p', previous, 'a', to.now)\n    if added" => "'b', body, 'g', tag, 'p', tag, 'a', to.now)\n    if added";
     ByModel publish "the tag is not remembered":
         "'s', offset, 't', tag)" => "'s', offset, 't', previous)";
     ByModel publish "the offset is not remembered":
@@ -56,7 +60,7 @@ const MUTANTS: &[Mutant] = mutants! {
     ByModel publish "nobody gets it":
         "redis.call(to.command, to.channel," => "redis.call('ECHO',";
     ByModel publish "it gets out before it is written":
-        "  if to.size > 0 then" => "  redis.call(to.command, to.channel, '1 ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. tag .. ' ' .. body)\n  to.command, to.channel = 'EXISTS', to.position\n  if to.size > 0 then";
+        "  if not is_new and to.size" => "  redis.call(to.command, to.channel, '1 ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. tag .. ' ' .. body)\n  to.command, to.channel = 'EXISTS', to.position\n  if not is_new and to.size";
     ByModel publish "a history never ends":
         "redis.call('PEXPIRE', to.stream, to.ttl)" => "";
     ByModel publish "a position never ends":
@@ -69,6 +73,8 @@ const MUTANTS: &[Mutant] = mutants! {
         "tag or '', 1 }" => "tag or '', 0 }";
     ByModel publish "an unanswered publication is sent again":
         "if ARGV[10] ~= '' and not key then" => "if false then";
+    ByMemory publish "a deletion comes before the write that needs memory":
+        "  redis.call('HSET', to.position," => "  if is_new or to.size == 0 then redis.call('DEL', to.stream) end\n  redis.call('HSET', to.position,";
     ByDistance publish "a message that was pushed out is sent again":
         "if not is_covered and seen >= size then" => "if false then";
     ByModel publish_live "it gets out before it is counted":
@@ -135,6 +141,9 @@ impl Mutant {
             Caught::ByAge => scenarios::messages_go_by_their_own_age(redis, &scripts)
                 .await
                 .is_err(),
+            Caught::ByMemory => scenarios::a_full_redis_takes_nothing(&scripts)
+                .await
+                .is_err(),
             Caught::ByDistance => scenarios::what_was_pushed_out_is_not_sent_again(redis, &scripts)
                 .await
                 .is_err(),
@@ -161,6 +170,7 @@ async fn the_scripts_pass_the_scenarios_that_find_faults() {
         scenarios::messages_go_by_their_own_age(&redis, &scripts).await,
         scenarios::a_repetition_waits_for_replicas_too(&scripts).await,
         scenarios::what_was_pushed_out_is_not_sent_again(&redis, &scripts).await,
+        scenarios::a_full_redis_takes_nothing(&scripts).await,
     ];
-    assert_eq!(outcomes, [const { Ok(()) }; 3]);
+    assert_eq!(outcomes, [const { Ok(()) }; 4]);
 }

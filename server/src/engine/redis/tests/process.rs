@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -34,55 +34,51 @@ impl RedisProcess {
     fn spawn(port: u16, settings: &[[&str; 2]]) -> Self {
         let folder = std::env::temp_dir().join(format!("fanfare-redis-{:x}", fastrand::u64(..)));
         std::fs::create_dir(&folder).unwrap();
-        // The shell outlives nobody: it ends its server when the pipe to it closes, however this process ends.
-        let script = "redis-server - <\"$1\" >/dev/null 2>&1 & echo $!; read -r line; kill -9 $!";
-        let config = folder.join("redis.conf");
         let own = [
             ["port", &port.to_string()],
             ["bind", "127.0.0.1"],
             ["dir", folder.to_str().unwrap()],
             ["save", "\"\""],
-            ["enable-debug-command", "yes"],
         ];
         let lines = own.iter().chain(settings);
         let lines: Vec<String> = lines
             .map(|[name, value]| format!("{name} {value}\n"))
             .collect();
-        std::fs::write(&config, lines.concat()).unwrap();
-        let mut shell = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(&config)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut pid = String::new();
-        let stdout = shell.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut pid).unwrap();
+        std::fs::write(folder.join("redis.conf"), lines.concat()).unwrap();
+        let (shell, pid) = launch(&folder);
         Self {
             shell,
-            pid: pid.trim().parse().unwrap(),
+            pid,
             port,
             folder,
         }
     }
 
+    /// Kills it and starts it again, on the same port and in the same folder.
+    pub(super) async fn restart(&mut self) {
+        drop(self.shell.stdin.take());
+        self.shell.wait().unwrap();
+        (self.shell, self.pid) = launch(&self.folder);
+        assert!(self.is_up().await, "redis-server does not start again");
+    }
+
     async fn is_up(&self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline && self.is_running() {
-            if let Ok(mut connection) = self.try_connect().await {
-                // Somebody else's server may have taken the port.
-                let pid: redis::RedisResult<String> = redis::cmd("INFO")
-                    .arg("server")
-                    .query_async(&mut connection)
-                    .await;
-                let own = format!("process_id:{}", self.pid);
-                match pid {
-                    Ok(info) => return info.contains(&own),
-                    // A password is asked for, or it is still loading.
-                    Err(error) if error.code() == Some("NOAUTH") => return true,
-                    Err(_) => {}
+            match self.try_connect().await {
+                Ok(mut connection) => {
+                    // Somebody else's server may have taken the port.
+                    let mut info = redis::cmd("INFO");
+                    let info = info.arg("server").query_async(&mut connection).await;
+                    let info: String = info.unwrap_or_default();
+                    return info.contains(&format!("process_id:{}", self.pid));
                 }
+                // It asks for a password.
+                Err(error) if error.code() == Some("NOAUTH") => return true,
+                Err(error) if error.kind() == redis::ErrorKind::AuthenticationFailed => {
+                    return true;
+                }
+                Err(_) => {}
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -167,6 +163,24 @@ impl Drop for RedisProcess {
         let _ = self.shell.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Starts a server in its folder.
+///
+/// The shell outlives nobody: it ends its server when the pipe to it closes, however this process ends.
+fn launch(folder: &Path) -> (Child, u32) {
+    let script = "redis-server - <\"$1\" >/dev/null 2>&1 & echo $!; read -r line; kill -9 $!";
+    let mut shell = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(folder.join("redis.conf"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pid = String::new();
+    let stdout = shell.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut pid).unwrap();
+    (shell, pid.trim().parse().unwrap())
 }
 
 fn free_port() -> u16 {

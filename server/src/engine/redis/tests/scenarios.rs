@@ -132,3 +132,28 @@ pub(super) async fn what_was_pushed_out_is_not_sent_again(
         other => Err(format!("a late first attempt is answered {other:?}")),
     }
 }
+
+/// Without memory nothing is published, whatever the channel keeps and wherever it stands.
+pub(super) async fn a_full_redis_takes_nothing(scripts: &Scripts) -> Outcome {
+    let redis = RedisProcess::start(&[]).await;
+    let commands = Commands::new(redis.options(), scripts.clone());
+    let unkept = Retention::new(0, KEPT.ttl);
+    for is_used in [false, true] {
+        let memory_max = |bytes| ["CONFIG", "SET", "maxmemory", bytes];
+        redis.run(&memory_max("100")).await.unwrap();
+        for retention in [KEPT, unkept, Retention::NONE] {
+            let refused = publish::publish(&commands, &keyed(1, "k"), retention).await;
+            if !matches!(refused, Err(EngineError::Full { .. })) {
+                return Err(format!("used {is_used}, {retention:?}: {refused:?}"));
+            }
+        }
+        redis.run(&memory_max("0")).await.unwrap();
+        let published = publish::publish(&commands, &message(2), KEPT).await;
+        published.map_err(|error| error.to_string())?;
+    }
+    let read = history::read(&commands, &channel(), ALL, KEPT).await;
+    match read.map_err(|error| error.to_string())?.entries.len() {
+        2 => Ok(()),
+        count => Err(format!("{count} messages are kept of 2")),
+    }
+}

@@ -1,0 +1,322 @@
+//! Redis goes away, turns replica, stands still, is full, or does not let us in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::process::RedisProcess;
+use super::publish::{ALL, KEPT, channel, keyed, message, started};
+use crate::delivery::{PublishLevel, Retention};
+use crate::engine::redis::{RedisEngine, RedisOptions};
+use crate::engine::{Broker, EngineError};
+
+async fn start(options: RedisOptions) -> RedisEngine {
+    let engine = RedisEngine::new(options);
+    engine.start(Arc::new(|_| {})).await.unwrap();
+    engine
+}
+
+async fn kept(engine: &RedisEngine) -> Vec<String> {
+    let history = engine.history(&channel(), ALL, KEPT).await.unwrap();
+    let data = history
+        .entries
+        .iter()
+        .map(|entry| entry.data.as_str().to_owned());
+    data.collect()
+}
+
+/// Executes nothing for a while; what is sent meanwhile is executed afterwards.
+async fn stand_still<T>(redis: &RedisProcess, meanwhile: impl Future<Output = T>) -> T {
+    redis.signal("STOP");
+    let go_on = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        redis.signal("CONT");
+    };
+    tokio::join!(meanwhile, go_on).0
+}
+
+#[tokio::test]
+async fn a_demoted_master_refuses_and_its_successor_takes_what_was_tried_meanwhile() {
+    let redis = RedisProcess::start(&[]).await;
+    let engine = start(redis.options().with_budget(Duration::from_secs(20))).await;
+    let short = start(redis.options().with_budget(Duration::from_millis(300))).await;
+    redis.run(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
+    for retention in [KEPT, Retention::NONE] {
+        let refused = short.publish(message(1), retention).await;
+        assert!(
+            matches!(refused, Err(EngineError::Unavailable { .. })),
+            "{refused:?}"
+        );
+    }
+    let promote = async {
+        redis.run(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    };
+    let (live, published, ()) = tokio::join!(
+        engine.publish(message(2), Retention::NONE),
+        engine.publish(message(3), KEPT),
+        promote,
+    );
+    live.unwrap();
+    assert_eq!(published.unwrap().position.unwrap().offset, 1);
+    assert_eq!(kept(&engine).await, ["3"]);
+}
+
+#[tokio::test]
+async fn a_publish_without_an_answer_is_unknown_and_its_key_yields_the_first_result() {
+    let redis = RedisProcess::start(&[]).await;
+    let deadline = Duration::from_millis(100);
+    let options = redis.options().with_deadlines(deadline, deadline);
+    let engine = start(options.with_budget(Duration::from_millis(300))).await;
+    engine.publish(message(0), KEPT).await.unwrap();
+    engine.publish(message(0), Retention::NONE).await.unwrap();
+    for retention in [KEPT, Retention::NONE] {
+        let key = if retention.is_positioned { "a" } else { "b" };
+        let unanswered = stand_still(&redis, engine.publish(keyed(1, key), retention)).await;
+        assert!(
+            matches!(unanswered, Err(EngineError::Unknown { .. })),
+            "{unanswered:?}"
+        );
+        let again = until(|| engine.publish(keyed(2, key), retention)).await;
+        assert!(again.is_duplicate, "it was executed once Redis went on");
+        assert_eq!(
+            again.position.map(|position| position.offset),
+            retention.is_positioned.then_some(2)
+        );
+    }
+    assert_eq!(kept(&engine).await, ["0", "1"]);
+}
+
+#[tokio::test]
+async fn an_unanswered_publish_is_repeated_where_it_can_be_recognised() {
+    let redis = RedisProcess::start(&[]).await;
+    let deadline = Duration::from_millis(100);
+    let options = redis.options().with_deadlines(deadline, deadline);
+    let engine = start(options.with_budget(Duration::from_secs(20))).await;
+    engine.publish(message(0), KEPT).await.unwrap();
+    let published = stand_still(&redis, engine.publish(message(1), KEPT)).await;
+    let published = published.unwrap();
+    assert!(!published.is_duplicate, "the caller published once");
+    assert_eq!(published.position.unwrap().offset, 2);
+    assert_eq!(kept(&engine).await, ["0", "1"]);
+
+    let pause = ["CLIENT", "PAUSE", "60000", "ALL"];
+    redis.run(&pause).await.unwrap();
+    let live = engine.publish(message(2), Retention::NONE).await;
+    assert!(matches!(live, Err(EngineError::Unknown { .. })), "{live:?}");
+}
+
+#[tokio::test]
+async fn a_full_redis_takes_nothing_and_says_so_at_once() {
+    let redis = RedisProcess::start(&[]).await;
+    let engine = started(&redis).await;
+    engine.publish(message(1), KEPT).await.unwrap();
+    let other = redis.options().with_budget(Duration::from_mins(5));
+    redis
+        .run(&["CONFIG", "SET", "maxmemory", "100"])
+        .await
+        .unwrap();
+    let full = start(other).await;
+    for retention in [KEPT, Retention::new(0, KEPT.ttl), Retention::NONE] {
+        let refused = full.publish(keyed(2, "k"), retention).await;
+        assert!(
+            matches!(refused, Err(EngineError::Full { limit: 100, .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(kept(&engine).await, ["1"], "reading goes on");
+    redis
+        .run(&["CONFIG", "SET", "maxmemory", "0"])
+        .await
+        .unwrap();
+    let published = full.publish(keyed(3, "k"), KEPT).await.unwrap();
+    assert!(!published.is_duplicate);
+}
+
+#[tokio::test]
+async fn too_few_replicas_refuse_publishing_but_not_reading() {
+    let redis = RedisProcess::start(&[]).await;
+    let engine = start(redis.options().with_budget(Duration::from_mins(5))).await;
+    engine.publish(message(1), KEPT).await.unwrap();
+    redis
+        .run(&["CONFIG", "SET", "min-replicas-to-write", "1"])
+        .await
+        .unwrap();
+    for retention in [KEPT, Retention::NONE] {
+        let refused = engine.publish(message(2), retention).await;
+        assert!(
+            matches!(refused, Err(EngineError::Refused { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(kept(&engine).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_restart_of_redis_is_no_error_for_who_publishes_afterwards() {
+    let mut redis = RedisProcess::start(&[["appendonly", "yes"]]).await;
+    let engine = start(redis.options().with_budget(Duration::from_secs(20))).await;
+    engine.publish(message(1), KEPT).await.unwrap();
+    redis.restart().await;
+    engine.publish(message(2), Retention::NONE).await.unwrap();
+    let published = engine.publish(message(3), KEPT).await.unwrap();
+    assert_eq!(published.position.unwrap().offset, 2, "the log was kept");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_one_clear_error_without_the_password() {
+    let redis = RedisProcess::start(&[["requirepass", "right"]]).await;
+    let url = |login: &str| format!("redis://{login}@{}", redis.address());
+    for login in [":sesame", "sesame:sesame"] {
+        let options: RedisOptions = url(login).parse().unwrap();
+        let engine = RedisEngine::new(options.with_budget(Duration::from_mins(5)));
+        let error = engine.start(Arc::new(|_| {})).await.unwrap_err();
+        assert!(matches!(error, EngineError::Refused { .. }), "{error:?}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("127.0.0.1"), "{text}");
+        assert!(!text.contains("sesame"), "{text}");
+    }
+    let nobody: RedisOptions = format!("redis://{}", redis.address()).parse().unwrap();
+    let error = RedisEngine::new(nobody)
+        .start(Arc::new(|_| {}))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, EngineError::Refused { .. }), "{error:?}");
+    let right: RedisOptions = url(":right").parse().unwrap();
+    start(right).await.publish(message(1), KEPT).await.unwrap();
+    let credentials: RedisOptions = format!("redis://{}", redis.address()).parse().unwrap();
+    start(credentials.with_credentials(None::<String>, "right")).await;
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_said_when_the_budget_is_used_up() {
+    let options: RedisOptions = "redis://127.0.0.1:1".parse().unwrap();
+    let options = options.with_budget(Duration::from_millis(200));
+    let error = RedisEngine::new(options)
+        .start(Arc::new(|_| {}))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, EngineError::Unavailable { .. }),
+        "{error:?}"
+    );
+    let silent = RedisProcess::start(&[]).await;
+    let deadline = Duration::from_millis(50);
+    let options = silent.options().with_deadlines(deadline, deadline);
+    let engine = start(options.with_budget(Duration::from_millis(300))).await;
+    silent.signal("STOP");
+    let first = engine.publish(message(1), Retention::NONE).await;
+    assert!(
+        matches!(first, Err(EngineError::Unknown { .. })),
+        "{first:?}"
+    );
+    // Nothing is sent any more where nobody answers.
+    let second = engine.publish(message(2), Retention::NONE).await;
+    assert!(
+        matches!(second, Err(EngineError::Unavailable { .. })),
+        "{second:?}"
+    );
+    silent.signal("CONT");
+}
+
+#[tokio::test]
+async fn a_cluster_is_not_taken_for_a_single_server_nor_the_other_way_round() {
+    let part = RedisProcess::start(&[["cluster-enabled", "yes"]]).await;
+    let error = RedisEngine::new(part.options())
+        .start(Arc::new(|_| {}))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, EngineError::Unsupported { .. }),
+        "{error:?}"
+    );
+    let single = RedisProcess::start(&[]).await;
+    let url = format!("redis+cluster://{}", single.address());
+    let options: RedisOptions = url.parse().unwrap();
+    let error = RedisEngine::new(options)
+        .start(Arc::new(|_| {}))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, EngineError::Refused { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_to_be_on_disk_is_promised_only_where_redis_writes_it() {
+    let timeout = Duration::from_secs(5);
+    let sent = |number| message(number).with_level(PublishLevel::Fsynced { timeout });
+    let everysec = RedisProcess::start(&[["appendonly", "yes"]]).await;
+    let engine = started(&everysec).await;
+    let refused = engine.publish(sent(1), KEPT).await;
+    let has_waitaof = matches!(refused, Ok(_));
+    assert!(
+        has_waitaof || matches!(refused, Err(EngineError::Unsupported { .. })),
+        "{refused:?}"
+    );
+    if !has_waitaof {
+        assert_eq!(kept(&engine).await, [""; 0], "nothing was published");
+    }
+    let always = [["appendonly", "yes"], ["appendfsync", "always"]];
+    let always = RedisProcess::start(&always).await;
+    let engine = started(&always).await;
+    engine.publish(sent(1), KEPT).await.unwrap();
+    engine.publish(sent(2), Retention::NONE).await.unwrap();
+    let nothing = RedisProcess::start(&[["appendfsync", "always"]]).await;
+    let refused = started(&nothing).await.publish(sent(1), KEPT).await;
+    assert!(
+        matches!(refused, Err(EngineError::Unsupported { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn without_replicas_a_message_is_accepted_and_not_confirmed() {
+    let redis = RedisProcess::start(&[]).await;
+    let engine = started(&redis).await;
+    let level = PublishLevel::Replicated {
+        replicas: 1,
+        timeout: Duration::from_millis(50),
+    };
+    // More at once than there are connections for it.
+    let sent = (0..40).map(|number| engine.publish(message(number).with_level(level), KEPT));
+    for outcome in futures_util::future::join_all(sent).await {
+        let is_told = matches!(
+            outcome,
+            Err(EngineError::LevelNotReached {
+                position: Some(_),
+                ..
+            })
+        );
+        assert!(is_told, "{outcome:?}");
+    }
+    assert_eq!(kept(&engine).await.len(), 40);
+}
+
+#[tokio::test]
+async fn a_closed_engine_refuses_everything() {
+    let redis = RedisProcess::start(&[]).await;
+    let early = RedisEngine::new(redis.options());
+    let refused = early.publish(message(1), KEPT).await;
+    assert!(
+        matches!(refused, Err(EngineError::Unavailable { .. })),
+        "{refused:?}"
+    );
+    let engine = started(&redis).await;
+    engine.close().await;
+    engine.close().await;
+    let refused = engine.publish(message(1), KEPT).await;
+    assert!(
+        matches!(refused, Err(EngineError::Unavailable { .. })),
+        "{refused:?}"
+    );
+}
+
+/// Tries until it succeeds.
+async fn until<T, F: Future<Output = Result<T, EngineError>>>(attempt: impl Fn() -> F) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    }
+}
