@@ -158,6 +158,7 @@ impl ServerBuilder {
         });
         let tasks = TaskTracker::new();
         let stopped = CancellationToken::new();
+        let closed = CancellationToken::new();
         let on_interest = on_interest(Arc::clone(&engine.broker), Arc::clone(&rules));
         let hub = Hub::start(self.shards, &on_interest, &tasks, &stopped);
         let sessions = Arc::new(Sessions::default());
@@ -166,7 +167,7 @@ impl ServerBuilder {
             sessions: Arc::clone(&sessions),
             stopped: stopped.clone(),
         });
-        let (questions, answering) = Questions::answered_by(Arc::clone(&node));
+        let (questions, answering) = Questions::answered_by(Arc::clone(&node), closed.clone());
         let deliver = deliver_to(Arc::clone(&hub), questions);
         if let Err(error) = engine.broker.start(deliver).await {
             stopped.cancel();
@@ -197,6 +198,7 @@ impl ServerBuilder {
             draining: OnceLock::new(),
             stopping: CancellationToken::new(),
             stopped,
+            closed,
         });
         Ok(Server::new(services, path, health_path, self.accept_limits))
     }

@@ -34,6 +34,8 @@ pub(crate) struct Services {
     pub(crate) stopping: CancellationToken,
     /// Cancelled when the owners of the hub may end: no session is left.
     pub(crate) stopped: CancellationToken,
+    /// Cancelled when the engine is closed: nobody asks any more.
+    pub(crate) closed: CancellationToken,
 }
 
 impl Services {

@@ -39,6 +39,7 @@ pub(crate) async fn run(services: &Arc<Services>) {
     if timeout_at(until + CUT_GRACE, closing).await.is_err() {
         tracing::warn!("the engine did not close in time");
     }
+    services.closed.cancel();
     services.tasks.close();
     let ended = async {
         services.connections.wait().await;
@@ -67,10 +68,9 @@ async fn drain(services: Arc<Services>) {
     }
     services.stopping.cancel();
     let presence = &services.engine.presence;
-    match timeout(HAND_OVER_DEADLINE, presence.hand_over(HAND_OVER)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "presence is not handed over"),
-        Err(_) => tracing::warn!("presence is not handed over in time"),
+    let handing_over = presence.hand_over(HAND_OVER);
+    if timeout(HAND_OVER_DEADLINE, handing_over).await.is_err() {
+        tracing::warn!("presence is not handed over in time");
     }
     let farewells = say_goodbye(&services, limits.drain_spread);
     services.stopped.run_until_cancelled(farewells).await;

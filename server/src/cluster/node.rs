@@ -25,12 +25,15 @@ pub(crate) struct Node {
 pub(crate) struct Questions(mpsc::Sender<(Bytes, engine::Answer)>);
 
 impl Questions {
-    /// The letter box, and the task that answers what is in it until the node has stopped.
-    pub(crate) fn answered_by(node: Arc<Node>) -> (Self, impl Future<Output = ()> + Send) {
+    /// The letter box, and the task that answers what is in it until the engine is closed: a node that is on its way out still
+    /// counts for those who ask.
+    pub(crate) fn answered_by(
+        node: Arc<Node>,
+        closed: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, mut waiting) = mpsc::channel::<(Bytes, engine::Answer)>(WAITING_MAX);
         let answering = async move {
-            let stopped = node.stopped.clone();
-            while let Some(Some((body, answer))) = stopped.run_until_cancelled(waiting.recv()).await
+            while let Some(Some((body, answer))) = closed.run_until_cancelled(waiting.recv()).await
             {
                 answer.send(node.answer_to(&body).await);
             }
