@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use fanfare_server::auth::{CookieAuthorizer, Policy};
+use fanfare_server::engine::Engine;
 use fanfare_server::{BuildError, Handle, Server};
 use tokio::sync::Mutex;
 
@@ -25,9 +26,13 @@ pub(crate) struct Chat {
 
 impl Chat {
     /// Starts a realtime server for the logins and rooms of a store.
-    pub(crate) async fn start(store: Store) -> Result<(Server, Arc<Self>), BuildError> {
+    pub(crate) async fn start(
+        store: Store,
+        engine: Engine,
+    ) -> Result<(Server, Arc<Self>), BuildError> {
         let store = Arc::new(store);
         let server = Server::builder()
+            .engine(engine)
             .authorizer(authorizer(Arc::clone(&store)))
             .channel_rules(rooms::rules())
             .build()

@@ -16,12 +16,15 @@ mod ticker;
 use std::path::PathBuf;
 
 use clap::Parser;
+use fanfare_server::engine::Engine;
 
 use crate::app::Chat;
 use crate::page::ClientPackage;
 use crate::store::Store;
 
 /// A chat on Fanfare.
+///
+/// The environment variable REDIS_URL moves its channels from memory to a Redis.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The port to listen on; without it 8000, or another one when that is taken.
@@ -58,7 +61,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     let listener = listener::bind(arguments.port).await?;
     println!("the chat is at http://{}", listener.local_addr()?);
-    let (server, chat) = Chat::start(store).await?;
+    let (server, chat) = Chat::start(store, Engine::from_env()?).await?;
     let app = app::router(&server, &chat, &package);
     let events = server.handle();
     let interrupt = async {

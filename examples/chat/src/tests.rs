@@ -26,7 +26,9 @@ impl Running {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (server, chat) = Chat::start(Store::in_memory()).await.unwrap();
+        let (server, chat) = Chat::start(Store::in_memory(), Engine::memory())
+            .await
+            .unwrap();
         // The page's folder has an `index.js`, as a built client has.
         let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/testdata");
         let app = app::router(&server, &chat, &ClientPackage::find(&package).unwrap());

@@ -18,6 +18,8 @@ use crate::delivery::{
 
 #[cfg(any(test, feature = "__contract"))]
 pub mod contract;
+#[cfg(feature = "redis")]
+mod environment;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -197,12 +199,8 @@ pub trait PresenceStore: Send + Sync {
     /// [leaves](PresenceStore::leave) as [`Departure::Lost`] still counts as present for so long.
     ///
     /// A store of one process has nobody to hand over to, and does nothing.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    async fn hand_over(&self, within: Duration) -> Result<(), EngineError> {
+    async fn hand_over(&self, within: Duration) {
         let _ = within;
-        Ok(())
     }
 
     /// Who is here, and at which position that holds.

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use fanfare_server::engine::Engine;
+use fanfare_server::engine::redis::RedisOptions;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -69,10 +70,14 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 }
 
 fn engine(settings: &Settings) -> Result<Engine, Box<dyn Error>> {
-    match (&settings.redis_url, &settings.redis_prefix) {
-        (None, _) => Ok(Engine::memory()),
-        (Some(_), _) => Err("there is no Redis engine yet".into()),
+    let Some(url) = &settings.redis_url else {
+        return Ok(Engine::memory());
+    };
+    let mut options: RedisOptions = url.parse()?;
+    if let Some(prefix) = &settings.redis_prefix {
+        options = options.with_prefix(prefix.as_str())?;
     }
+    Ok(Engine::redis(options))
 }
 
 fn write_log(settings: &Settings) -> Result<(), Box<dyn Error>> {

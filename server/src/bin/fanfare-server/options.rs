@@ -83,7 +83,7 @@ pub(crate) struct Options {
     )]
     pub(crate) allow_anonymous: Option<bool>,
 
-    /// A website that may connect, such as https://example.org; several are separated by commas [default: this host's own].
+    /// A website that may connect, such as https://example.org; several are separated by commas [default: any, as cookies never count here].
     #[arg(
         long = "origin",
         value_name = "ORIGIN",
