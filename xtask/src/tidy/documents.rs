@@ -6,6 +6,9 @@ use super::{SourceFile, Violation};
 
 const PROTOCOL: &str = "docs/protocol.md";
 const MAP: &str = "ARCHITECTURE.md";
+const OPTIONS: &str = "server/src/bin/fanfare-server/options.rs";
+const OPERATIONS: &str = "docs/operations.md";
+const DEPLOYED: &str = "deploy/";
 
 /// The crates whose modules the map names.
 const CRATES: [&str; 4] = ["protocol", "server", "client", "client-wasm"];
@@ -56,6 +59,40 @@ pub(super) fn unnamed_modules(files: &[SourceFile]) -> Vec<Violation> {
         .collect()
 }
 
+/// Options of the standalone server that the page about operating it does not name, and names that are used where servers are
+/// deployed and mean nothing to it.
+pub(super) fn options(files: &[SourceFile]) -> Vec<Violation> {
+    let Some(options) = files.iter().find(|file| file.path == OPTIONS) else {
+        return Vec::new();
+    };
+    let quoted_after = |mark: &str| -> Vec<&str> {
+        let pieces = options.text.split(mark).skip(1);
+        pieces.filter_map(|piece| piece.split('"').next()).collect()
+    };
+    let known: Vec<&str> = quoted_after("env = \"");
+    let mut violations = Vec::new();
+    if let Some(page) = files.iter().find(|file| file.path == OPERATIONS) {
+        let missing = known.iter().filter(|name| !page.text.contains(**name));
+        violations.extend(
+            missing.map(|name| Violation::new(OPERATIONS, 0, format!("does not name `{name}`"))),
+        );
+    }
+    let used = files
+        .iter()
+        .filter(|file| file.path == OPERATIONS || file.path.starts_with(DEPLOYED));
+    for file in used {
+        for (number, line) in file.text.lines().enumerate() {
+            let unknown =
+                words(line).filter(|word| word.starts_with("FANFARE_") && !known.contains(word));
+            violations.extend(unknown.map(|name| {
+                let rule = format!("names `{name}`, which is no variable of the server");
+                Violation::new(file.path.as_str(), number + 1, rule)
+            }));
+        }
+    }
+    violations
+}
+
 /// The crate and the module of a path such as `server/src/hub/shard.rs`.
 fn top_level_module(path: &str) -> Option<(&str, &str)> {
     let (krate, inside) = path.split_once("/src/")?;
@@ -87,6 +124,21 @@ mod tests {
             undocumented_codes(&[SourceFile::new(PROTOCOL, &rows[1..].join("\n"))]).len(),
             1
         );
+    }
+
+    #[test]
+    fn an_option_that_is_not_documented_or_not_known_is_found() {
+        let files = |page: &str, compose: &str| {
+            [
+                SourceFile::new(OPTIONS, "#[arg(long, env = \"FANFARE_PATH\")]"),
+                SourceFile::new(OPERATIONS, page),
+                SourceFile::new("deploy/compose.yaml", compose),
+            ]
+        };
+        let found = |page: &str, compose: &str| options(&files(page, compose)).len();
+        assert_eq!(found("`FANFARE_PATH`", "FANFARE_PATH: /ws"), 0);
+        assert_eq!(found("nothing", ""), 1);
+        assert_eq!(found("`FANFARE_PATH` `FANFARE_PTAH`", "FANFARE_PORT: 1"), 2);
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn violations(files: &[SourceFile]) -> Vec<Violation> {
-    let rules: [Rule; 8] = [
+    let rules: [Rule; 9] = [
         imports::forbidden,
         shape::too_long,
         shape::banned_module_names,
@@ -112,6 +112,7 @@ fn violations(files: &[SourceFile]) -> Vec<Violation> {
         text::unsafe_markup,
         documents::undocumented_codes,
         documents::unnamed_modules,
+        documents::options,
     ];
     rules.iter().flat_map(|rule| rule(files)).collect()
 }
