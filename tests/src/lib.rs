@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub mod checker;
 pub mod http;
+pub mod node;
 pub mod process;
 pub mod proxy;
 pub mod raw;
