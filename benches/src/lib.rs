@@ -20,6 +20,8 @@ pub mod histogram;
 pub mod machine;
 pub mod payload;
 pub mod procfs;
+pub mod redis_publish;
+pub mod redis_server;
 pub mod report;
 pub mod runner;
 pub mod samples;

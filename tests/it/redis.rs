@@ -1,3 +1,4 @@
 //! The Redis engine against real servers.
 
 mod support;
+mod topologies;

@@ -215,10 +215,13 @@ impl Commands {
         if !is(error, Answer::Moved) {
             return false;
         }
-        let topology = self.topology();
-        topology.distrust();
-        if let Some(owner) = self.redirection(error, call) {
-            topology.moved(self.keys().slot(call.channel), owner);
+        // Not looked up again: other servers may not have heard of it yet.
+        match self.redirection(error, call) {
+            Some(owner) => {
+                let slot = self.keys().slot(call.channel);
+                self.topology().moved(slot, owner);
+            }
+            None => self.topology().distrust(),
         }
         true
     }

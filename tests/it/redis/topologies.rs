@@ -1,0 +1,196 @@
+//! The same engine on Sentinel and on a Cluster: masters fail over and slots move while messages are published.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fanfare_protocol::{ChannelName, EventName, IdempotencyKey, RawJson};
+use fanfare_server::Publication;
+use fanfare_server::delivery::{HistoryRange, Retention};
+use fanfare_server::engine::redis::RedisOptions;
+use fanfare_server::engine::{Engine, EngineError};
+use fanfare_tests::eventually;
+use fanfare_tests::redis::{Cluster, Sentinel, prefix};
+
+const KEPT: Retention = Retention::new(1_000, Duration::from_mins(5));
+
+const ALL: HistoryRange = HistoryRange::After {
+    offset: 0,
+    limit: u32::MAX,
+};
+
+/// The URL of what the sentinels name.
+pub(super) fn sentinel_url(sentinel: &Sentinel) -> String {
+    let hosts = sentinel.addresses();
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    format!("redis+sentinel://{}/{}", hosts.join(","), sentinel.name())
+}
+
+/// The URL of a cluster, by one of its servers.
+pub(super) fn cluster_url(cluster: &Cluster) -> String {
+    format!("redis+cluster://{}", cluster.addresses()[0])
+}
+
+fn options(url: &str) -> RedisOptions {
+    let options: RedisOptions = url.parse().unwrap();
+    options.with_prefix(prefix("topologies")).unwrap()
+}
+
+async fn started(options: RedisOptions) -> Engine {
+    let engine = Engine::redis(options);
+    engine.broker.start(Arc::new(|_| {})).await.unwrap();
+    engine
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::new(name).unwrap()
+}
+
+fn message(channel: &ChannelName, number: usize) -> Publication {
+    let data = RawJson::trusted(number.to_string());
+    Publication::new(channel.clone(), EventName::new("e").unwrap(), data)
+}
+
+async fn kept(engine: &Engine, channel: &ChannelName) -> Vec<usize> {
+    let history = engine.broker.history(channel, ALL, KEPT).await.unwrap();
+    let data = history
+        .entries
+        .iter()
+        .map(|entry| entry.data.decode().unwrap());
+    data.collect()
+}
+
+#[tokio::test]
+async fn publishing_goes_on_after_a_sentinel_failover() {
+    let mut sentinel = Sentinel::start(2).await;
+    let first = options(&sentinel_url(&sentinel));
+    let engine = started(first.with_budget(Duration::from_secs(20))).await;
+    let channel = channel("c");
+    let before = engine
+        .broker
+        .publish(message(&channel, 1), KEPT)
+        .await
+        .unwrap();
+    let master = sentinel.master().await.unwrap();
+    // The replicas have it: the failover loses nothing.
+    let waited = sentinel.servers[master]
+        .command(&["WAIT", "2", "5000"])
+        .await;
+    assert_eq!(waited.number(), Some(2));
+    sentinel.servers[master].kill();
+    let keyed = message(&channel, 2).with_key(IdempotencyKey::new("k").unwrap());
+    let after = engine.broker.publish(keyed, KEPT).await.unwrap();
+    let (before, after) = (before.position.unwrap(), after.position.unwrap());
+    assert_eq!((after.epoch, after.offset), (before.epoch, 2));
+    assert_eq!(kept(&engine, &channel).await, [1, 2]);
+    engine
+        .broker
+        .publish(message(&channel, 3), Retention::NONE)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_unknown_master_name_and_silent_sentinels_are_said() {
+    let sentinel = Sentinel::start(0).await;
+    let url = sentinel_url(&sentinel);
+    let wrong = url.replace(sentinel.name(), "nobody");
+    for url in [wrong.as_str(), "redis+sentinel://127.0.0.1:1/mymaster"] {
+        let options = options(url).with_budget(Duration::from_millis(300));
+        let error = Engine::redis(options).broker.start(Arc::new(|_| {})).await;
+        assert!(
+            matches!(error, Err(EngineError::Unavailable { .. })),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn channels_are_spread_over_a_cluster_and_follow_their_slots() {
+    let cluster = Cluster::start(0).await;
+    let engine = started(options(&cluster_url(&cluster))).await;
+    let mut owners = Vec::new();
+    for number in 0..20 {
+        let channel = channel(&format!("spread.{number}"));
+        engine
+            .broker
+            .publish(message(&channel, number), KEPT)
+            .await
+            .unwrap();
+        engine
+            .broker
+            .publish(message(&channel, number), Retention::NONE)
+            .await
+            .unwrap();
+        assert_eq!(kept(&engine, &channel).await, [number]);
+        let slot = cluster.slot(channel.as_str()).await;
+        owners.push(cluster.owner(slot).await.unwrap());
+    }
+    owners.sort_unstable();
+    owners.dedup();
+    assert_eq!(owners, [0, 1, 2], "the names above lie on every master");
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_doubled_while_a_slot_moves() {
+    let cluster = Cluster::start(0).await;
+    let engine = started(options(&cluster_url(&cluster))).await;
+    let channel = channel("moving");
+    let slot = cluster.slot(channel.as_str()).await;
+    let is_over = AtomicBool::new(false);
+    let publishing = async {
+        let mut number = 0;
+        while !is_over.load(Ordering::Relaxed) || number % 10 != 0 {
+            let mut sent = message(&channel, number);
+            // With a key of its own every other message: a script with three keys meets a slot that is half moved.
+            if number % 2 == 0 {
+                sent = sent.with_key(IdempotencyKey::new(&format!("k{number}")).unwrap());
+            }
+            engine.broker.publish(sent, KEPT).await.unwrap();
+            number += 1;
+        }
+        number
+    };
+    let moving = async {
+        for _ in 0..3 {
+            let from = cluster.until_owned(slot).await;
+            eventually("some messages at the owner", async || {
+                kept(&engine, &channel).await.len() > 5
+            })
+            .await;
+            cluster.move_slot(slot, from, (from + 1) % 3).await;
+            cluster.until_agreed(slot).await;
+        }
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let (published, ()) = tokio::join!(publishing, moving);
+    let expected: Vec<usize> = (published.saturating_sub(1_000)..published).collect();
+    assert_eq!(kept(&engine, &channel).await, expected);
+}
+
+#[tokio::test]
+async fn a_replica_takes_over_a_part_of_the_cluster() {
+    let mut cluster = Cluster::start(1).await;
+    let long = options(&cluster_url(&cluster)).with_budget(Duration::from_secs(20));
+    let engine = started(long).await;
+    let channel = channel("c");
+    engine
+        .broker
+        .publish(message(&channel, 1), KEPT)
+        .await
+        .unwrap();
+    let owner = cluster
+        .owner(cluster.slot(channel.as_str()).await)
+        .await
+        .unwrap();
+    let waited = cluster.servers[owner].command(&["WAIT", "1", "5000"]).await;
+    assert_eq!(waited.number(), Some(1));
+    cluster.servers[owner].kill();
+    let published = engine
+        .broker
+        .publish(message(&channel, 2), KEPT)
+        .await
+        .unwrap();
+    assert_eq!(published.position.unwrap().offset, 2);
+    assert_eq!(kept(&engine, &channel).await, [1, 2]);
+}
