@@ -65,6 +65,12 @@ impl Publication {
         Self::new(channel, MEMBER_REMOVED.clone(), RawJson::trusted(data))
     }
 
+    /// A `member_removed` without its data, for a store that alone knows who is to be removed.
+    #[cfg(feature = "redis")]
+    pub(crate) fn member_removed_head(channel: ChannelName) -> Self {
+        Self::new(channel, MEMBER_REMOVED.clone(), RawJson::trusted(""))
+    }
+
     /// Leaves one connection out.
     #[must_use]
     pub fn except(mut self, socket: SocketId) -> Self {

@@ -68,6 +68,27 @@ impl Keys {
         self.named(channel, ":l")
     }
 
+    /// Hash: the connections that are present, and what the channel keeps. This and the three below live as long as the position
+    /// would without a message, after the last word of any node that holds a connection.
+    pub(super) fn connections(&self, channel: &ChannelName) -> String {
+        self.named(channel, ":pc")
+    }
+
+    /// Sorted set: the connections by when they count as gone.
+    pub(super) fn expiries(&self, channel: &ChannelName) -> String {
+        self.named(channel, ":px")
+    }
+
+    /// Hash: the users that are present, how many connections each has, and what the others see.
+    pub(super) fn users(&self, channel: &ChannelName) -> String {
+        self.named(channel, ":pu")
+    }
+
+    /// Sorted set: the users that are present, in order.
+    pub(super) fn members(&self, channel: &ChannelName) -> String {
+        self.named(channel, ":pm")
+    }
+
     /// String: what became of the publication with this key. Lives for the options' `key_ttl`.
     ///
     /// The application's keys, each user's and those of anonymous clients never meet.
@@ -148,6 +169,10 @@ mod tests {
             keys.stream(&channel),
             keys.position(&channel),
             keys.count(&channel),
+            keys.connections(&channel),
+            keys.expiries(&channel),
+            keys.users(&channel),
+            keys.members(&channel),
         ];
         assert_eq!(
             names,
@@ -155,7 +180,11 @@ mod tests {
                 "p:{private-a.1}",
                 "p:{private-a.1}:s",
                 "p:{private-a.1}:m",
-                "p:{private-a.1}:l"
+                "p:{private-a.1}:l",
+                "p:{private-a.1}:pc",
+                "p:{private-a.1}:px",
+                "p:{private-a.1}:pu",
+                "p:{private-a.1}:pm",
             ]
         );
         assert_eq!(keys.parse_channel(names[0].as_bytes()), Some(channel));

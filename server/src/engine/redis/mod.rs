@@ -9,11 +9,16 @@ mod connections;
 mod envelope;
 mod error;
 mod history;
+mod keeper;
 mod keys;
 mod levels;
 mod options;
+mod presence;
 mod publish;
 mod retry;
+#[cfg(feature = "__contract")]
+#[doc(hidden)]
+pub mod scripted;
 mod scripts;
 mod sentinel;
 mod startup;
@@ -21,7 +26,7 @@ mod startup;
 mod tests;
 mod topology;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,8 +35,10 @@ use fanfare_protocol::{ChannelName, Member, Position, SocketId};
 use redis::Value;
 
 use self::commands::Commands;
+use self::keeper::Keeper;
 pub use self::keys::KeyPrefixError;
 pub use self::options::{RedisOptions, RedisUrlError};
+use self::presence::{Presence, Terms};
 use self::scripts::Scripts;
 use super::{Broker, Deliver, Engine, EngineError, Health, PresenceStore};
 use crate::delivery::{
@@ -49,6 +56,7 @@ impl Engine {
 /// The engine for many nodes on one Redis.
 pub struct RedisEngine {
     commands: Commands,
+    keeper: Arc<Keeper>,
     deliver: OnceLock<Deliver>,
 }
 
@@ -62,8 +70,12 @@ impl RedisEngine {
     }
 
     fn with_scripts(options: RedisOptions, scripts: Scripts) -> Self {
+        let terms = Terms::new(&options);
+        let commands = Commands::new(options, scripts);
+        let presence = Presence::new(commands.clone(), terms);
         Self {
-            commands: Commands::new(options, scripts),
+            commands,
+            keeper: Arc::new(Keeper::new(presence)),
             deliver: OnceLock::new(),
         }
     }
@@ -79,6 +91,17 @@ impl RedisEngine {
             detail: "it has not been started".to_owned(),
         })
     }
+
+    /// Presence, once the engine has started.
+    fn keeper(&self, attempted: &'static str) -> Result<&Keeper, EngineError> {
+        self.commands(attempted).map(|_| self.keeper.as_ref())
+    }
+}
+
+impl Drop for RedisEngine {
+    fn drop(&mut self) {
+        self.keeper.stop();
+    }
 }
 
 #[async_trait]
@@ -92,6 +115,7 @@ impl Broker for RedisEngine {
                 detail: "it was started before".to_owned(),
             });
         }
+        self.keeper.start();
         Ok(())
     }
 
@@ -132,6 +156,7 @@ impl Broker for RedisEngine {
     }
 
     async fn close(&self) {
+        self.keeper.close().await;
         self.commands.close();
     }
 }
@@ -140,32 +165,39 @@ impl Broker for RedisEngine {
 impl PresenceStore for RedisEngine {
     async fn join(
         &self,
-        _channel: &ChannelName,
-        _connection: SocketId,
-        _member: Member,
-        _retention: Retention,
+        channel: &ChannelName,
+        connection: SocketId,
+        member: Member,
+        retention: Retention,
     ) -> Result<(), EngineError> {
-        Err(unsupported("keep members"))
+        let keeper = self.keeper("joining")?;
+        keeper.join(channel, connection, member, retention).await
     }
 
     async fn leave(
         &self,
-        _channel: &ChannelName,
-        _connection: SocketId,
-        _departure: Departure,
+        channel: &ChannelName,
+        connection: SocketId,
+        departure: Departure,
     ) -> Result<(), EngineError> {
-        Err(unsupported("keep members"))
+        let keeper = self.keeper("leaving")?;
+        keeper.leave(channel, connection, departure).await
     }
 
     async fn refresh(
         &self,
-        _held: &[(ChannelName, SocketId)],
+        held: &[(ChannelName, SocketId)],
     ) -> Result<Vec<(ChannelName, SocketId)>, EngineError> {
-        Err(unsupported("keep members"))
+        self.keeper("refreshing presence")?.refresh(held).await
     }
 
-    async fn members(&self, _channel: &ChannelName) -> Result<Members, EngineError> {
-        Err(unsupported("keep members"))
+    async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
+        self.keeper("reading members")?.members(channel).await
+    }
+
+    async fn hand_over(&self, within: Duration) -> Result<(), EngineError> {
+        let keeper = self.keeper("handing presence over")?;
+        keeper.hand_over(within).await
     }
 }
 

@@ -58,6 +58,9 @@ pub struct RedisOptions {
     pub position_ttl_min: Duration,
     /// How long a lost connection still counts as present; 5 s.
     pub presence_grace: Duration,
+    /// How long a connection still counts as present after its node fell silent; 15 s. Nodes say three times within it that
+    /// their connections are still here. It is at least twice the grace.
+    pub presence_lease: Duration,
     /// The most members that a snapshot lists; 1,000. Its count is exact all the same.
     pub members_max: usize,
 }
@@ -140,6 +143,7 @@ impl RedisOptions {
             key_ttl: Duration::from_mins(10),
             position_ttl_min: Duration::from_hours(24),
             presence_grace: Duration::from_secs(5),
+            presence_lease: Duration::from_secs(15),
             members_max: 1_000,
         }
     }
@@ -194,6 +198,13 @@ impl RedisOptions {
     #[must_use]
     pub fn with_presence_grace(mut self, grace: Duration) -> Self {
         self.presence_grace = grace;
+        self
+    }
+
+    /// Decides how long a connection still counts as present after its node fell silent.
+    #[must_use]
+    pub fn with_presence_lease(mut self, lease: Duration) -> Self {
+        self.presence_lease = lease;
         self
     }
 }

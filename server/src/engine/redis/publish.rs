@@ -209,7 +209,7 @@ pub(super) fn random_epoch() -> Epoch {
 }
 
 /// A new tag; never 0, which stands before the first message.
-fn random_tag() -> Tag {
+pub(super) fn random_tag() -> Tag {
     Tag(fastrand::u64(1..))
 }
 

@@ -15,6 +15,16 @@ pub(super) struct Scripts {
     pub(super) read: ScriptText,
     /// Drops a history.
     pub(super) forget: ScriptText,
+    /// Adds a connection to a presence channel.
+    pub(super) presence_join: ScriptText,
+    /// Takes a connection out of a presence channel.
+    pub(super) presence_leave: ScriptText,
+    /// Extends leases.
+    pub(super) presence_refresh: ScriptText,
+    /// Takes out whose time is up.
+    pub(super) presence_reap: ScriptText,
+    /// Reads who is present.
+    pub(super) presence_members: ScriptText,
 }
 
 /// A script's text and the digest that Redis knows it by.
@@ -35,11 +45,23 @@ impl Scripts {
     /// The scripts, each text as `edit` returns it for its name.
     pub(super) fn edited(edit: impl Fn(&'static str, String) -> String) -> Self {
         let script = |name, parts: &[&str]| ScriptText::new(name, edit(name, parts.concat()));
+        let presence = |name, text| script(name, &[APPEND, PRESENCE, text]);
         Self {
             publish: script("publish", &[APPEND, include_str!("lua/publish.lua")]),
             publish_live: script("publish_live", &[include_str!("lua/publish_live.lua")]),
             read: script("read", &[APPEND, include_str!("lua/read.lua")]),
             forget: script("forget", &[include_str!("lua/forget.lua")]),
+            presence_join: presence("presence_join", include_str!("lua/presence_join.lua")),
+            presence_leave: presence("presence_leave", include_str!("lua/presence_leave.lua")),
+            presence_refresh: presence(
+                "presence_refresh",
+                include_str!("lua/presence_refresh.lua"),
+            ),
+            presence_reap: presence("presence_reap", include_str!("lua/presence_reap.lua")),
+            presence_members: presence(
+                "presence_members",
+                include_str!("lua/presence_members.lua"),
+            ),
         }
     }
 }
@@ -69,3 +91,6 @@ impl fmt::Debug for ScriptText {
 
 /// What the scripts that publish begin with.
 const APPEND: &str = include_str!("lua/append.lua");
+
+/// What the presence scripts go on with.
+const PRESENCE: &str = include_str!("lua/presence.lua");

@@ -1,0 +1,190 @@
+//! The connections that a node holds in presence channels, and those that it may have left behind. Pure: takes `now`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use fanfare_protocol::{ChannelName, Member, SocketId};
+use tokio::time::Instant;
+
+use crate::delivery::{Departure, Retention};
+
+/// A connection in a channel.
+pub(super) type Place = (ChannelName, SocketId);
+
+/// What a node holds, and what it doubts.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    rooms: HashMap<ChannelName, Room>,
+    doubts: HashMap<Place, Doubt>,
+    /// How long a connection that is lost here may take to turn up at another node.
+    pub(super) handed_over: Option<Duration>,
+}
+
+/// A channel's connections on this node.
+#[derive(Debug)]
+struct Room {
+    retention: Retention,
+    members: HashMap<SocketId, Member>,
+}
+
+/// A connection that Redis may show although this node does not hold it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doubt {
+    /// How it is taken out.
+    pub(super) departure: Departure,
+    /// Its lease is over by then.
+    pub(super) until: Instant,
+}
+
+impl Held {
+    /// Holds a connection from now on.
+    pub(super) fn hold(
+        &mut self,
+        channel: &ChannelName,
+        connection: SocketId,
+        member: Member,
+        retention: Retention,
+    ) {
+        self.settle(channel, connection);
+        let room = self.rooms.entry(channel.clone()).or_insert_with(|| Room {
+            retention,
+            members: HashMap::new(),
+        });
+        room.retention = retention;
+        room.members.insert(connection, member);
+    }
+
+    /// Holds a connection no longer.
+    pub(super) fn release(&mut self, channel: &ChannelName, connection: SocketId) {
+        if let Some(room) = self.rooms.get_mut(channel) {
+            room.members.remove(&connection);
+            if room.members.is_empty() {
+                self.rooms.remove(channel);
+            }
+        }
+    }
+
+    /// A connection that is held, as it joined.
+    pub(super) fn find(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+    ) -> Option<(Member, Retention)> {
+        let room = self.rooms.get(channel)?;
+        let member = room.members.get(&connection)?.clone();
+        Some((member, room.retention))
+    }
+
+    /// All that is held, channel by channel, in batches.
+    pub(super) fn batches(
+        &self,
+        batch_max: usize,
+    ) -> impl Iterator<Item = (ChannelName, Vec<SocketId>)> {
+        self.rooms.iter().flat_map(move |(channel, room)| {
+            let connections: Vec<SocketId> = room.members.keys().copied().collect();
+            let batches = connections.chunks(batch_max).map(<[SocketId]>::to_vec);
+            let batches: Vec<Vec<SocketId>> = batches.collect();
+            batches.into_iter().map(|batch| (channel.clone(), batch))
+        })
+    }
+
+    /// Notes a doubt.
+    pub(super) fn doubt(&mut self, place: Place, doubt: Doubt) {
+        if self.doubts.len() < DOUBTS_MAX {
+            self.doubts.insert(place, doubt);
+        }
+    }
+
+    /// Redis has said what became of a connection.
+    pub(super) fn settle(&mut self, channel: &ChannelName, connection: SocketId) {
+        if !self.doubts.is_empty() {
+            self.doubts.remove(&(channel.clone(), connection));
+        }
+    }
+
+    /// The doubts that are still open: neither did the connection come back, nor has its lease ended.
+    pub(super) fn open_doubts(&mut self, now: Instant) -> Vec<(Place, Doubt)> {
+        let Self { rooms, doubts, .. } = self;
+        doubts.retain(|(channel, connection), doubt| {
+            let room = rooms.get(channel);
+            let is_held = room.is_some_and(|room| room.members.contains_key(connection));
+            !is_held && doubt.until > now
+        });
+        let open = doubts.iter();
+        open.map(|(place, doubt)| (place.clone(), *doubt)).collect()
+    }
+}
+
+/// 100,000: more departures than that without an answer are left to their leases.
+const DOUBTS_MAX: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use fanfare_protocol::{RawJson, UserId};
+
+    use super::*;
+
+    const KEPT: Retention = Retention::new(10, Duration::from_secs(60));
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::new(name).unwrap()
+    }
+
+    fn ann() -> Member {
+        Member {
+            id: UserId::new("ann").unwrap(),
+            info: RawJson::null(),
+        }
+    }
+
+    fn doubt(until: Instant) -> Doubt {
+        let departure = Departure::Removed;
+        Doubt { departure, until }
+    }
+
+    #[test]
+    fn all_that_is_held_comes_in_batches() {
+        let mut held = Held::default();
+        let (a, b) = (channel("presence-a"), channel("presence-b"));
+        let connections: Vec<SocketId> = (0..7).map(SocketId::from_bits).collect();
+        for connection in &connections {
+            held.hold(&a, *connection, ann(), KEPT);
+        }
+        held.hold(&b, connections[0], ann(), KEPT);
+        held.release(&a, connections[6]);
+        held.release(&b, connections[0]);
+        let batches: Vec<_> = held.batches(4).collect();
+        let sizes: BTreeSet<usize> = batches.iter().map(|(_, batch)| batch.len()).collect();
+        assert_eq!(sizes, BTreeSet::from([2, 4]));
+        assert!(batches.iter().all(|(channel, _)| *channel == a));
+        let all: BTreeSet<SocketId> = batches.into_iter().flat_map(|(_, batch)| batch).collect();
+        assert_eq!(all, connections[..6].iter().copied().collect());
+        assert!(held.find(&a, connections[6]).is_none());
+        assert_eq!(held.find(&a, connections[5]), Some((ann(), KEPT)));
+    }
+
+    #[test]
+    fn a_doubt_ends_with_an_answer_with_a_return_and_with_its_lease() {
+        let mut held = Held::default();
+        let now = Instant::now();
+        let room = channel("presence-a");
+        let [answered, back, late, open] = [1, 2, 3, 4].map(SocketId::from_bits);
+        for connection in [answered, back, open] {
+            held.doubt(
+                (room.clone(), connection),
+                doubt(now + Duration::from_secs(1)),
+            );
+        }
+        held.doubt((room.clone(), late), doubt(now));
+        held.settle(&room, answered);
+        held.hold(&room, back, ann(), KEPT);
+        let left: Vec<Place> = held
+            .open_doubts(now)
+            .into_iter()
+            .map(|(place, _)| place)
+            .collect();
+        assert_eq!(left, [(room, open)]);
+    }
+}

@@ -1,0 +1,114 @@
+//! When somebody's time is up in a channel, and a look there takes them out.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fanfare_protocol::ChannelName;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The looks that are due, the next one first. At most one per channel and [`GRID`].
+#[derive(Debug)]
+pub(super) struct Visits {
+    due: Mutex<BTreeSet<(Instant, ChannelName)>>,
+    added: Notify,
+    created: Instant,
+}
+
+impl Visits {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self {
+            due: Mutex::default(),
+            added: Notify::new(),
+            created: Instant::now(),
+        }
+    }
+
+    /// Has somebody look at a channel when `wait` is over, or a little later: connections that were lost together are one visit.
+    pub(super) fn add(&self, channel: &ChannelName, wait: Duration) {
+        let since = (Instant::now() + wait).duration_since(self.created);
+        let steps = since.as_millis() / GRID.as_millis() + 1;
+        let due = self.created + GRID * u32::try_from(steps).unwrap_or(u32::MAX);
+        if self.lock().insert((due, channel.clone())) {
+            self.added.notify_one();
+        }
+    }
+
+    /// Resolves when a visit is due.
+    pub(super) async fn until_due(&self) {
+        loop {
+            let added = self.added.notified();
+            let first = self.lock().first().map(|(due, _)| *due);
+            match first {
+                Some(due) => {
+                    if tokio::time::timeout_at(due, added).await.is_err() {
+                        return;
+                    }
+                }
+                None => added.await,
+            }
+        }
+    }
+
+    /// Takes the channels whose visits are due.
+    pub(super) fn take_due(&self) -> Vec<ChannelName> {
+        let now = Instant::now();
+        let mut visits = self.lock();
+        let mut due = Vec::new();
+        while let Some((at, _)) = visits.first()
+            && *at <= now
+        {
+            due.extend(visits.pop_first().map(|(_, channel)| channel));
+        }
+        due
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<(Instant, ChannelName)>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// 20 ms: nobody sees a member go so much later.
+const GRID: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::new(name).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn visits_come_when_they_are_due_and_close_ones_are_one() {
+        let visits = Visits::new();
+        let (a, b) = (channel("presence-a"), channel("presence-b"));
+        visits.add(&b, Duration::from_millis(105));
+        visits.add(&a, Duration::from_millis(41));
+        visits.add(&a, Duration::from_millis(49));
+        let began = Instant::now();
+        visits.until_due().await;
+        assert_eq!(visits.take_due(), [a]);
+        assert_eq!(began.elapsed(), Duration::from_millis(60));
+        visits.until_due().await;
+        assert_eq!(visits.take_due(), [b]);
+        assert_eq!(visits.take_due(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_visit_that_is_due_earlier_is_not_held_up() {
+        let visits = Visits::new();
+        let (a, b) = (channel("presence-a"), channel("presence-b"));
+        visits.add(&b, Duration::from_secs(60));
+        let sooner = async {
+            tokio::task::yield_now().await;
+            visits.add(&a, Duration::from_secs(1));
+        };
+        let began = Instant::now();
+        tokio::join!(visits.until_due(), sooner);
+        assert_eq!(visits.take_due(), [a]);
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,95 @@
+-- Who is in a channel: what the presence scripts share. It stands between append.lua and each of them.
+--
+-- KEYS: 1 position, 2 stream, 3 connections, 4 expiries, 5 users, 6 members.
+-- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 a new epoch, 4 random digits that tags are made from, 5 life of a position (in
+--       milliseconds) where nobody has said better, 6 what the body of a member_removed begins with.
+-- Returns: those of the script behind it.
+-- Why atomic: who is here and what the channel was told about it are of one moment, on every node and after every crash.
+--
+-- connections: connection -> 'h' (here) or 'l' (lost) and the user; 'r' -> size, ttl and life of the channel's history.
+-- expiries: connection by the time when it counts as gone. users: 'n' and the user -> how many connections, 'i' and the user
+-- -> what the others see. members: the users, in order. A user is written as the JSON string that messages hold.
+
+local POSITION, STREAM = KEYS[1], KEYS[2]
+local CONNECTIONS, EXPIRIES, USERS, MEMBERS = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local now = milliseconds()
+local tags = 0
+
+-- All four or none: when some were lost (evicted) nobody knows any more who is here. The nodes join again, in a new epoch.
+local kept = redis.call('EXISTS', CONNECTIONS, EXPIRIES, USERS, MEMBERS)
+if kept ~= 0 and kept ~= 4 then
+  redis.call('DEL', CONNECTIONS, EXPIRIES, USERS, MEMBERS, POSITION, STREAM)
+end
+
+local function retention()
+  local stored = redis.call('HGET', CONNECTIONS, 'r') or ''
+  local size, ttl, life = string.match(stored, '^(%d+) (%d+) (%d+)$')
+  return tonumber(size or 0), ttl or '0', life or ARGV[5]
+end
+
+-- Redis asks for memory at a script's first write. This one needs none, and what follows is let through: without memory nobody
+-- can join, but those who are here must not be thrown out for it.
+local function insist()
+  redis.call('PEXPIREAT', EXPIRIES, now + ARGV[5])
+end
+
+-- Another tag for every message, also when a call is repeated.
+local function next_tag()
+  tags = tags + 1
+  local digits = string.sub(redis.sha1hex(ARGV[4] .. ' ' .. now .. ' ' .. tags), 1, 16)
+  digits = string.gsub(digits, '^0+', '')
+  return digits ~= '' and digits or '1'
+end
+
+local function announce(body)
+  local size, ttl, life = retention()
+  local epoch, failure = append({
+    position = POSITION, stream = STREAM, channel = ARGV[2], command = ARGV[1], epoch = ARGV[3],
+    size = size, ttl = ttl, position_ttl = life, now = now,
+  }, body, next_tag())
+  if not epoch then
+    error(failure.err)
+  end
+end
+
+local function remove(connection, user, reason)
+  redis.call('HDEL', CONNECTIONS, connection)
+  redis.call('ZREM', EXPIRIES, connection)
+  if redis.call('HINCRBY', USERS, 'n' .. user, -1) > 0 then
+    return
+  end
+  redis.call('HDEL', USERS, 'n' .. user, 'i' .. user)
+  redis.call('ZREM', MEMBERS, user)
+  announce(ARGV[6] .. '{"id":' .. user .. ',"reason":"' .. reason .. '"}')
+end
+
+-- Takes out whose time is up, at most so many.
+local function reap(limit)
+  local expired = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', now, 'LIMIT', 0, limit)
+  for _, connection in ipairs(expired) do
+    local held = redis.call('HGET', CONNECTIONS, connection)
+    remove(connection, string.sub(held, 2), 'lost')
+  end
+end
+
+-- Milliseconds until the next one's time is up; 0 when some are left to be reaped, -1 when nobody is here.
+local function due()
+  local first = redis.call('ZRANGE', EXPIRIES, 0, 0, 'WITHSCORES')
+  if not first[2] then
+    return -1
+  end
+  return math.max(0, tonumber(first[2]) - now)
+end
+
+-- The last step of every script, and always a write: only a master may answer. Who is here keeps the channel's position.
+local function finish()
+  if redis.call('ZCARD', EXPIRIES) == 0 then
+    redis.call('DEL', CONNECTIONS, EXPIRIES, USERS, MEMBERS)
+    return
+  end
+  local _, _, life = retention()
+  for _, name in ipairs({ CONNECTIONS, EXPIRIES, USERS, MEMBERS, POSITION }) do
+    redis.call('PEXPIREAT', name, now + life)
+  end
+end
+

@@ -1,0 +1,41 @@
+-- Who is here, and at which position of the channel that holds.
+--
+-- KEYS, ARGV: those of presence.lua; ARGV further: 7 how many expired ones are taken out at most, 8 how many members are
+--       listed at most.
+-- Returns: nothing when some are left to be reaped: the call is repeated. Else epoch, offset, tag, count, and user and info
+--       of each member, in the order of the users.
+-- Why atomic: the snapshot is the sum of all messages up to its position, and of no other.
+
+reap(ARGV[7])
+if due() == 0 then
+  finish()
+  return {}
+end
+local epoch, offset, tag = stands(POSITION)
+if not epoch then
+  epoch, offset, tag = ARGV[3], 0, '0'
+  redis.call('DEL', STREAM)
+  redis.call('HSET', POSITION, 'e', epoch, 's', '0', 't', '0')
+  redis.call('PEXPIRE', POSITION, ARGV[5])
+end
+local answer = { epoch, string.format('%.0f', offset), tag, redis.call('ZCARD', MEMBERS) }
+-- 1000: what fits on Lua's stack with room to spare.
+local CHUNK = 1000
+local limit = tonumber(ARGV[8])
+for first = 0, limit - 1, CHUNK do
+  local users = redis.call('ZRANGE', MEMBERS, first, math.min(first + CHUNK, limit) - 1)
+  if #users == 0 then
+    break
+  end
+  local fields = {}
+  for index, user in ipairs(users) do
+    fields[index] = 'i' .. user
+  end
+  local infos = redis.call('HMGET', USERS, unpack(fields))
+  for index, user in ipairs(users) do
+    answer[#answer + 1] = user
+    answer[#answer + 1] = infos[index]
+  end
+end
+finish()
+return answer

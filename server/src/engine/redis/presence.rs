@@ -1,0 +1,364 @@
+//! Who is present, kept in Redis: what each presence script is called with, and what it answers.
+//!
+//! A membership is a lease: it ends when its node no longer refreshes it, whatever became of that node. [`super::keeper`] does
+//! the refreshing. Connections are told apart by their ids alone, 128 random bits that are never used again: a node that was
+//! restarted knows none of its predecessor's ids and so cannot refresh them. An incarnation beside them would say nothing more.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId, UserId};
+use redis::{FromRedisValue, Value};
+
+use super::commands::{Call, Commands};
+use super::envelope::encode_body;
+use super::error::CommandError;
+use super::keys::SLOTS;
+use super::options::RedisOptions;
+use super::publish::{random_epoch, random_tag};
+use super::scripts::ScriptText;
+use crate::delivery::{Departure, Members, Publication, Retention};
+use crate::engine::EngineError;
+
+/// The presence scripts, ready to be called.
+#[derive(Clone)]
+pub(super) struct Presence {
+    commands: Commands,
+    terms: Terms,
+}
+
+/// How long memberships last without a word, and what a snapshot shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// How long a lost connection still counts as present.
+    pub(super) grace: Duration,
+    /// How long a connection counts as present that its node says nothing about.
+    pub(super) lease: Duration,
+    /// How often a node says that its connections are still here.
+    pub(super) refresh_interval: Duration,
+    /// The most members that a snapshot lists.
+    pub(super) members_max: usize,
+}
+
+/// What a refresh found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refreshed {
+    /// Connections that Redis does not know (any more).
+    pub(super) unknown: Vec<SocketId>,
+    /// When somebody's time is up in this channel, from now; none when nobody is here.
+    pub(super) next_expiry: Option<Duration>,
+}
+
+impl Terms {
+    /// What the options say. A lease is never so short that a lost connection's grace would not fit into it.
+    pub(super) fn new(options: &RedisOptions) -> Self {
+        let grace = options.presence_grace;
+        let lease = options.presence_lease.max(grace.saturating_mul(2));
+        Self {
+            grace,
+            lease,
+            refresh_interval: lease / 3,
+            members_max: options.members_max,
+        }
+    }
+}
+
+impl Presence {
+    /// Calls through `commands`.
+    pub(super) fn new(commands: Commands, terms: Terms) -> Self {
+        Self { commands, terms }
+    }
+
+    /// How long memberships last.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Which of so many equal parts of the slots a channel is in.
+    pub(super) fn lane(&self, channel: &ChannelName, lanes: usize) -> usize {
+        usize::from(self.commands.keys().slot(channel)) * lanes / usize::from(SLOTS)
+    }
+
+    /// The keys of a channel, as every presence script takes them.
+    pub(super) fn keys(&self, channel: &ChannelName) -> Vec<String> {
+        let keys = self.commands.keys();
+        vec![
+            keys.position(channel),
+            keys.stream(channel),
+            keys.connections(channel),
+            keys.expiries(channel),
+            keys.users(channel),
+            keys.members(channel),
+        ]
+    }
+
+    /// Adds a connection, repeating what failed.
+    pub(super) async fn join(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        member: &Member,
+        retention: Retention,
+    ) -> Result<(), EngineError> {
+        let call = self.join_call(channel, connection, member, retention);
+        self.repeat(call).await.map(|_: Value| ())
+    }
+
+    /// Adds a connection, in one attempt.
+    pub(super) async fn join_once(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        member: &Member,
+        retention: Retention,
+    ) -> Result<(), CommandError> {
+        let call = self.join_call(channel, connection, member, retention);
+        self.once(call).await.map(|_: Value| ())
+    }
+
+    /// Takes a connection out, repeating what failed. Answers when a lost one counts as gone, if it is still here.
+    pub(super) async fn leave(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        departure: Departure,
+        grace: Duration,
+    ) -> Result<Option<Duration>, EngineError> {
+        let call = self.leave_call(channel, connection, departure, grace);
+        self.repeat(call).await.map(wait_of)
+    }
+
+    /// Takes a connection out, in one attempt.
+    pub(super) async fn leave_once(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        departure: Departure,
+        grace: Duration,
+    ) -> Result<Option<Duration>, CommandError> {
+        let call = self.leave_call(channel, connection, departure, grace);
+        self.once(call).await.map(wait_of)
+    }
+
+    /// Extends the leases of a channel's connections, at most [`BATCH_MAX`], in one attempt.
+    pub(super) async fn refresh(
+        &self,
+        channel: &ChannelName,
+        connections: &[SocketId],
+        lease: Duration,
+    ) -> Result<Refreshed, CommandError> {
+        let mut arguments = vec![milliseconds(lease), number(REAPED_MAX)];
+        arguments.extend(connections.iter().map(SocketId::to_string).map(Bytes::from));
+        let script = &self.commands.scripts().presence_refresh;
+        let call = self.call("refreshing presence", script, channel, arguments);
+        let answer: Vec<i64> = self.once(call).await?;
+        let Some((wait, indices)) = answer.split_first() else {
+            return Err(unreadable());
+        };
+        let unknown = indices.iter().map(|index| {
+            let index = usize::try_from(*index).ok();
+            index.and_then(|index| connections.get(index)).copied()
+        });
+        let unknown: Option<Vec<SocketId>> = unknown.collect();
+        Ok(Refreshed {
+            unknown: unknown.ok_or_else(|| unreadable())?,
+            next_expiry: wait_of(*wait),
+        })
+    }
+
+    /// Takes out whose time is up, some of them at a time, in one attempt. Answers when the next one's is, none when nobody is
+    /// here.
+    pub(super) async fn reap(
+        &self,
+        channel: &ChannelName,
+    ) -> Result<Option<Duration>, CommandError> {
+        let script = &self.commands.scripts().presence_reap;
+        let attempted = "expiring lost connections";
+        let call = self.call(attempted, script, channel, vec![number(REAPED_MAX)]);
+        self.once(call).await.map(wait_of)
+    }
+
+    /// Who is here, and at which position that holds.
+    pub(super) async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
+        loop {
+            let arguments = vec![number(REAPED_MAX), number(self.terms.members_max)];
+            let script = &self.commands.scripts().presence_members;
+            let call = self.call("reading members", script, channel, arguments);
+            let answer: Vec<Value> = self.repeat(call).await?;
+            // So many were still to be taken out that it was left at that: no script runs for long.
+            if !answer.is_empty() {
+                let members = members_of(answer);
+                return members.ok_or_else(|| self.verdict("reading members", unreadable()));
+            }
+        }
+    }
+
+    fn join_call<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        connection: SocketId,
+        member: &Member,
+        retention: Retention,
+    ) -> Prepared<'a> {
+        let added = Publication::member_added(channel.clone(), member);
+        let user = serde_json::Value::from(member.id.as_str()).to_string();
+        let life = self.commands.options().position_ttl(retention);
+        let kept = format!(
+            "{} {} {life}",
+            retention.size,
+            super::milliseconds(retention.ttl)
+        );
+        let arguments = vec![
+            connection.to_string().into(),
+            user.into(),
+            Bytes::copy_from_slice(member.info.as_str().as_bytes()),
+            milliseconds(self.terms.lease),
+            number(REAPED_BESIDE_MAX),
+            kept.into(),
+            encode_body(&added).into(),
+        ];
+        let script = &self.commands.scripts().presence_join;
+        self.call("joining", script, channel, arguments)
+    }
+
+    fn leave_call<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        connection: SocketId,
+        departure: Departure,
+        grace: Duration,
+    ) -> Prepared<'a> {
+        let arguments = vec![
+            connection.to_string().into(),
+            Bytes::from_static(departure.reason().as_bytes()),
+            milliseconds(grace),
+            number(REAPED_BESIDE_MAX),
+        ];
+        let script = &self.commands.scripts().presence_leave;
+        self.call("leaving", script, channel, arguments)
+    }
+
+    fn call<'a>(
+        &self,
+        attempted: &'static str,
+        script: &'a ScriptText,
+        channel: &'a ChannelName,
+        own: Vec<Bytes>,
+    ) -> Prepared<'a> {
+        let position_ttl = self.commands.options().position_ttl(Retention::NONE);
+        let mut arguments = vec![
+            Bytes::from_static(self.commands.publish_command().as_bytes()),
+            self.commands.keys().channel(channel).into(),
+            random_epoch().to_string().into(),
+            random_tag().to_string().into(),
+            position_ttl.into(),
+            removed_head(channel),
+        ];
+        arguments.extend(own);
+        Prepared {
+            attempted,
+            script,
+            channel,
+            keys: self.keys(channel),
+            arguments,
+        }
+    }
+
+    async fn once<T: FromRedisValue>(&self, prepared: Prepared<'_>) -> Result<T, CommandError> {
+        let arguments = prepared.arguments();
+        let answer = self.commands.run(prepared.call(&arguments)).await?;
+        redis::from_redis_value(answer).map_err(|_| unreadable())
+    }
+
+    /// Every presence script may be executed twice: the second time it finds done what it was to do.
+    async fn repeat<T: FromRedisValue>(&self, prepared: Prepared<'_>) -> Result<T, EngineError> {
+        let arguments = prepared.arguments();
+        let call = prepared.call(&arguments);
+        let answer = self.commands.run_retrying(call, true).await?;
+        redis::from_redis_value(answer).map_err(|_| self.verdict(call.attempted, unreadable()))
+    }
+
+    /// What the caller of the engine is told about a call that is not repeated.
+    pub(super) fn verdict(&self, attempted: &'static str, error: CommandError) -> EngineError {
+        self.commands.retry(attempted).verdict(error)
+    }
+}
+
+/// A script and what it is called with.
+struct Prepared<'a> {
+    attempted: &'static str,
+    script: &'a ScriptText,
+    channel: &'a ChannelName,
+    keys: Vec<String>,
+    arguments: Vec<Bytes>,
+}
+
+impl Prepared<'_> {
+    fn arguments(&self) -> Vec<&[u8]> {
+        self.arguments.iter().map(Bytes::as_ref).collect()
+    }
+
+    fn call<'a>(&'a self, arguments: &'a [&'a [u8]]) -> Call<'a> {
+        Call {
+            attempted: self.attempted,
+            script: self.script,
+            channel: self.channel,
+            keys: &self.keys,
+            args: arguments,
+        }
+    }
+}
+
+/// A `member_removed` without its data, which the script appends: it alone knows who is to be removed.
+fn removed_head(channel: &ChannelName) -> Bytes {
+    encode_body(&Publication::member_removed_head(channel.clone())).into()
+}
+
+fn members_of(answer: Vec<Value>) -> Option<Members> {
+    let mut fields = answer.into_iter();
+    let mut text = || -> Option<String> { redis::from_redis_value(fields.next()?).ok() };
+    let position = Position {
+        epoch: text()?.parse().ok()?,
+        offset: text()?.parse().ok()?,
+        tag: text()?.parse().ok()?,
+    };
+    let count = text()?.parse().ok()?;
+    let mut members = Vec::new();
+    while let Some(user) = text() {
+        let user: String = serde_json::from_str(&user).ok()?;
+        members.push(Member {
+            id: UserId::new(&user).ok()?,
+            info: RawJson::trusted(text()?),
+        });
+    }
+    Some(Members {
+        count,
+        members,
+        position,
+    })
+}
+
+fn unreadable() -> CommandError {
+    CommandError::Refused("a presence script answered something else than it should".to_owned())
+}
+
+fn wait_of(answer: i64) -> Option<Duration> {
+    u64::try_from(answer).ok().map(Duration::from_millis)
+}
+
+fn milliseconds(duration: Duration) -> Bytes {
+    super::milliseconds(duration).into()
+}
+
+fn number(number: usize) -> Bytes {
+    number.to_string().into()
+}
+
+/// 500: connections of one channel in one call; about 17 KiB, and some 200 µs of Redis.
+pub(super) const BATCH_MAX: usize = 500;
+
+/// 50: expired connections that a join or a leave takes out on its way.
+const REAPED_BESIDE_MAX: usize = 50;
+
+/// 200: expired connections that one call takes out at most; some 4 ms of Redis when all of them are announced.
+const REAPED_MAX: usize = 200;
