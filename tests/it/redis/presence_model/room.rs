@@ -1,0 +1,231 @@
+//! A channel, as Redis has it, beside the ledger that says how it should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fanfare_protocol::{ChannelName, EventName, Link, Member, Position, SocketId};
+use fanfare_server::delivery::{Delivery, Departure, Retention};
+use fanfare_server::engine::redis::scripted::ScriptedPresence;
+
+use super::ledger::{Ledger, Told};
+
+/// Nothing that is told is ever missing.
+const KEPT: Retention = Retention::new(100_000, Duration::from_secs(3_600));
+
+/// A promise that was not kept.
+pub(super) type Outcome<T = ()> = Result<T, String>;
+
+macro_rules! ensure {
+    ($claim:expr, $($text:tt)+) => {
+        if !$claim {
+            return Err(format!($($text)+));
+        }
+    };
+}
+pub(super) use ensure;
+
+pub(super) struct Room {
+    pub(super) channel: ChannelName,
+    pub(super) ledger: Ledger,
+    /// Where the messages that were read end.
+    pub(super) last: Position,
+    /// The sum of all messages.
+    pub(super) folded: BTreeSet<String>,
+    /// Whether the history may begin anew.
+    has_new_epoch: bool,
+}
+
+impl Room {
+    pub(super) async fn open(presence: &ScriptedPresence, channel: ChannelName) -> Outcome<Self> {
+        let members = presence.members(&channel).await.map_err(told)?;
+        Ok(Self {
+            channel,
+            ledger: Ledger::default(),
+            last: members.position,
+            folded: BTreeSet::new(),
+            has_new_epoch: false,
+        })
+    }
+
+    pub(super) async fn join(
+        &mut self,
+        presence: &ScriptedPresence,
+        now: u64,
+        connection: SocketId,
+        member: &Member,
+        lease: u64,
+    ) -> Outcome {
+        let joined = presence.join(&self.channel, connection, member, KEPT).await;
+        joined.map_err(told)?;
+        self.ledger.join(now, connection, member, lease);
+        self.hear(presence).await
+    }
+
+    pub(super) async fn leave(
+        &mut self,
+        presence: &ScriptedPresence,
+        now: u64,
+        connection: SocketId,
+        departure: Departure,
+        grace: u64,
+    ) -> Outcome<Option<u64>> {
+        let within = Duration::from_millis(grace);
+        let left = presence.leave(&self.channel, connection, departure, within);
+        let wait = milliseconds(left.await.map_err(told)?);
+        let expected = self.ledger.leave(now, connection, departure, grace);
+        ensure!(
+            wait == expected,
+            "a loss ends in {wait:?} instead of {expected:?}"
+        );
+        self.hear(presence).await?;
+        Ok(wait)
+    }
+
+    /// Answers who must join again, and how long until the next one's time is up.
+    pub(super) async fn refresh(
+        &mut self,
+        presence: &ScriptedPresence,
+        now: u64,
+        connections: &[SocketId],
+        lease: u64,
+    ) -> Outcome<(Vec<SocketId>, Option<u64>)> {
+        let within = Duration::from_millis(lease);
+        let refreshed = presence.refresh(&self.channel, connections, within).await;
+        let (unknown, next) = refreshed.map_err(told)?;
+        let answer = (unknown, milliseconds(next));
+        let expected = self.ledger.refresh(now, connections, lease);
+        ensure!(
+            answer == expected,
+            "a refresh answered {answer:?} instead of {expected:?}"
+        );
+        self.hear(presence).await?;
+        Ok(answer)
+    }
+
+    pub(super) async fn reap(
+        &mut self,
+        presence: &ScriptedPresence,
+        now: u64,
+    ) -> Outcome<Option<u64>> {
+        let next = presence.reap(&self.channel).await.map_err(told)?;
+        let next = milliseconds(next);
+        self.ledger.reap(now);
+        let expected = self.ledger.next_expiry(now);
+        ensure!(
+            next == expected,
+            "the next one goes in {next:?} instead of {expected:?}"
+        );
+        self.hear(presence).await?;
+        Ok(next)
+    }
+
+    /// A snapshot is what the ledger says, and the sum of the messages up to its position.
+    pub(super) async fn check_snapshot(
+        &mut self,
+        presence: &ScriptedPresence,
+        now: u64,
+    ) -> Outcome {
+        let snapshot = presence.members(&self.channel).await.map_err(told)?;
+        let expected = self.ledger.members(now);
+        self.hear(presence).await?;
+        let shown: BTreeMap<String, Member> = snapshot
+            .members
+            .iter()
+            .map(|member| (member.id.as_str().to_owned(), member.clone()))
+            .collect();
+        ensure!(
+            shown == expected,
+            "{shown:?} are shown instead of {expected:?}"
+        );
+        let (listed, count) = (snapshot.members.len(), snapshot.count);
+        ensure!(
+            listed == shown.len() && count == listed as u64,
+            "{count} of {listed} members"
+        );
+        ensure!(
+            snapshot.position == self.last,
+            "the snapshot is of {:?}, the messages end at {:?}",
+            snapshot.position,
+            self.last
+        );
+        let users: BTreeSet<String> = shown.into_keys().collect();
+        ensure!(users == self.folded, "the messages leave {:?}", self.folded);
+        Ok(())
+    }
+
+    /// Redis lost everything that it knows of the channel, or is about to notice that it lost some of it.
+    pub(super) fn lost_all(&mut self) {
+        self.ledger.wipe();
+        self.folded.clear();
+        self.has_new_epoch = true;
+    }
+
+    pub(super) async fn forget(&mut self, presence: &ScriptedPresence) -> Outcome {
+        presence.forget(&self.channel).await.map_err(told)?;
+        self.has_new_epoch = true;
+        self.hear(presence).await
+    }
+
+    /// Reads what the channel was told, link by link, and compares it with the ledger.
+    pub(super) async fn hear(&mut self, presence: &ScriptedPresence) -> Outcome {
+        let mut offset = self.last.offset;
+        if std::mem::take(&mut self.has_new_epoch) {
+            offset = 0;
+        }
+        let history = presence.told_after(&self.channel, offset, KEPT).await;
+        let history = history.map_err(told)?;
+        if offset == 0 && history.top.epoch != self.last.epoch {
+            self.last = Position::start(history.top.epoch);
+        }
+        let mut heard = Vec::new();
+        for delivery in &history.entries {
+            heard.push(self.take(delivery)?);
+        }
+        ensure!(
+            self.last == history.top,
+            "{:?} is not {:?}",
+            self.last,
+            history.top
+        );
+        let expected = std::mem::take(&mut self.ledger.untold);
+        ensure!(
+            heard == expected,
+            "the channel was told {heard:?} instead of {expected:?}"
+        );
+        Ok(())
+    }
+
+    fn take(&mut self, delivery: &Delivery) -> Outcome<Told> {
+        let position = delivery.position.ok_or("a message without a position")?;
+        let link = self.last.link(position, delivery.previous);
+        ensure!(
+            link == Link::Next,
+            "{position:?} after {:?}: {link:?}",
+            self.last
+        );
+        ensure!(
+            position.tag != self.last.tag,
+            "two messages have the same tag"
+        );
+        self.last = position;
+        let data: serde_json::Value = delivery.data.decode().map_err(told)?;
+        let text = |field: &str| data[field].as_str().map(str::to_owned);
+        let user = text("id").ok_or("a message about nobody")?;
+        let left = text("reason");
+        let is_alternating = match delivery.event.as_str() {
+            EventName::MEMBER_ADDED => left.is_none() && self.folded.insert(user.clone()),
+            EventName::MEMBER_REMOVED => left.is_some() && self.folded.remove(&user),
+            other => return Err(format!("{other} on a presence channel")),
+        };
+        ensure!(is_alternating, "{user} came or left twice in a row");
+        Ok(Told { user, left })
+    }
+}
+
+fn milliseconds(duration: Option<Duration>) -> Option<u64> {
+    duration.and_then(|duration| u64::try_from(duration.as_millis()).ok())
+}
+
+pub(super) fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
