@@ -278,7 +278,7 @@ async fn who_is_lost_while_the_node_hands_over_may_turn_up_elsewhere_in_peace() 
     one.join(&room, phone, "ann").await;
     one.join(&room, tablet, "cat").await;
     two.join(&room, other, "ben").await;
-    one.0.presence.hand_over(PATIENT).await.unwrap();
+    one.0.presence.hand_over(PATIENT).await;
     one.leave(&room, phone, Departure::Lost).await;
     // A goodbye is a goodbye.
     one.leave(&room, tablet, Departure::Goodbye).await;
