@@ -1,6 +1,6 @@
 //! One channel's owner on this node: what waits, where the channel stands, who is live and who is still joining.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fanfare_protocol::{
@@ -8,6 +8,7 @@ use fanfare_protocol::{
     Tag,
 };
 
+use super::live::{Live, Subscriber};
 use super::merge::{self, Joined};
 use super::op::{Activated, Activation, Notice, Op, SubscriberId};
 use super::outbox::{Offer, Outbox};
@@ -16,21 +17,9 @@ use crate::delivery::Delivery;
 use crate::dialect::Dialect;
 use crate::rules::SlowReader;
 
-/// A live subscriber. Small: the sweep walks over thousands of them.
-#[derive(Debug)]
-pub(super) struct Subscriber {
-    pub(super) id: SubscriberId,
-    /// Offsets up to here it has had; deliveries that are still on their way repeat some of them.
-    pub(super) from: u64,
-    /// It was too slow for a channel that drops in such a case, and has not caught up.
-    pub(super) is_dropping: bool,
-    pub(super) outbox: Arc<Outbox>,
-}
-
 /// A subscriber whose history is still being read.
 #[derive(Debug)]
 struct Buffering {
-    id: SubscriberId,
     outbox: Arc<Outbox>,
     buffered: Vec<Delivery>,
     bytes: usize,
@@ -67,8 +56,8 @@ pub(super) struct Channel {
     /// What has to wait for the end of a sweep.
     deferred: Vec<Op>,
     live_count: usize,
-    pub(super) live: Vec<Subscriber>,
-    buffering: Vec<Buffering>,
+    pub(super) live: Live,
+    buffering: HashMap<SubscriberId, Buffering>,
     dialects: [u32; Dialect::COUNT],
     /// The highest `from` among the live ones: below it the sweep must look closely.
     from_max: u64,
@@ -88,8 +77,8 @@ impl Channel {
             waiting_bytes: 0,
             deferred: Vec::new(),
             live_count: 0,
-            live: Vec::new(),
-            buffering: Vec::new(),
+            live: Live::default(),
+            buffering: HashMap::new(),
             dialects: [0; Dialect::COUNT],
             from_max: 0,
             is_sweeping: false,
@@ -149,23 +138,22 @@ impl Channel {
     }
 
     pub(super) fn join(&mut self, id: SubscriberId, outbox: Arc<Outbox>) {
-        self.buffering.push(Buffering {
-            id,
+        let buffering = Buffering {
             outbox,
             buffered: Vec::new(),
             bytes: 0,
             has_overflowed: false,
-        });
+        };
+        self.buffering.insert(id, buffering);
     }
 
     /// Takes a subscriber out. Must not be called during a sweep of this channel.
     pub(super) fn leave(&mut self, id: SubscriberId) {
-        if let Some(at) = self.live.iter().position(|subscriber| subscriber.id == id) {
-            let gone = self.live.swap_remove(at);
+        if let Some(gone) = self.live.remove(id) {
             self.dialects[gone.outbox.dialect().index()] -= 1;
             self.live_count -= 1;
         } else {
-            self.buffering.retain(|subscriber| subscriber.id != id);
+            self.stop_buffering(id);
         }
     }
 
@@ -224,7 +212,7 @@ impl Channel {
         if run.is_empty() {
             return None;
         }
-        for buffering in &mut self.buffering {
+        for buffering in self.buffering.values_mut() {
             buffering.hold(&run);
         }
         let in_use = self.dialects.map(|count| count > 0);
@@ -242,11 +230,7 @@ impl Channel {
 
     /// Makes a joining subscription live: its reply, what it missed, and its place among the live ones, in one step.
     pub(super) fn activate(&mut self, id: SubscriberId, activation: Activation) -> Activated {
-        let Some(at) = self
-            .buffering
-            .iter()
-            .position(|subscriber| subscriber.id == id)
-        else {
+        let Some(buffering) = self.buffering.get_mut(&id) else {
             return Activated::Gone;
         };
         let Activation {
@@ -257,7 +241,6 @@ impl Channel {
             is_last_try,
             bytes_max,
         } = activation;
-        let buffering = &mut self.buffering[at];
         let buffered = std::mem::take(&mut buffering.buffered);
         buffering.bytes = 0;
         let has_overflowed = std::mem::take(&mut buffering.has_overflowed);
@@ -273,7 +256,7 @@ impl Channel {
             Ok(joined) => joined,
             Err(merge::Hole) if !is_last_try => {
                 // What is buffered stays: the next read of the history starts before it.
-                self.buffering[at].restore(buffered, has_overflowed);
+                buffering.restore(buffered, has_overflowed);
                 return Activated::Hole;
             }
             Err(merge::Hole) => match self.position {
@@ -286,8 +269,11 @@ impl Channel {
                 _ => return Activated::Failed,
             },
         };
-        let buffering = self.buffering.swap_remove(at);
+        let Some(buffering) = self.stop_buffering(id) else {
+            return Activated::Gone;
+        };
         self.go_live(
+            id,
             buffering,
             request,
             joined,
@@ -296,14 +282,24 @@ impl Channel {
         Activated::Live
     }
 
+    fn stop_buffering(&mut self, id: SubscriberId) -> Option<Buffering> {
+        let stopped = self.buffering.remove(&id);
+        if self.buffering.is_empty() {
+            // Nothing of a storm of joins is kept.
+            self.buffering = HashMap::new();
+        }
+        stopped
+    }
+
     fn go_live(
         &mut self,
+        id: SubscriberId,
         buffering: Buffering,
         request: Option<u64>,
         joined: Option<Joined>,
         presence: Option<Presence>,
     ) {
-        let Buffering { id, outbox, .. } = buffering;
+        let outbox = buffering.outbox;
         let (position, recovered, events, live) = match joined {
             Some(joined) => (
                 Some(joined.position),
@@ -390,10 +386,10 @@ impl Channel {
 
     fn announce_reset(&mut self, position: Position, reason: &'static str) {
         self.from_max = 0;
-        for subscriber in &mut self.live {
+        for subscriber in self.live.iter_mut() {
             subscriber.from = 0;
         }
-        for buffering in &mut self.buffering {
+        for buffering in self.buffering.values_mut() {
             buffering.has_overflowed = true;
         }
         self.announce(&ServerMessage::Reset(Reset {

@@ -22,6 +22,7 @@ use crate::delivery::Delivery;
 use crate::rules::SlowReader;
 
 mod channel;
+mod live;
 mod merge;
 mod op;
 mod outbox;

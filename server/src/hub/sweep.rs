@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Gap, ServerMessage};
 
-use super::channel::{self, Channel, Subscriber};
+use super::channel::{self, Channel};
+use super::live::Subscriber;
 use super::outbox::Offer;
 use super::prepared::{self, Prepared};
 use crate::rules::SlowReader;
@@ -31,7 +32,7 @@ impl Sweep {
         Some(Self {
             channel: name.clone(),
             prepared,
-            subscribers: std::mem::take(&mut channel.live),
+            subscribers: channel.live.lend(),
             at: 0,
             looks_closely,
             slow_reader: channel.slow_reader(),
@@ -68,7 +69,7 @@ impl Sweep {
 
     /// Gives the subscribers back.
     pub(super) fn finish(self, channel: &mut Channel) {
-        channel.live = self.subscribers;
+        channel.live.take_back(self.subscribers);
         channel.is_sweeping = false;
     }
 }
