@@ -161,7 +161,7 @@ impl Presence {
         });
         let unknown: Option<Vec<SocketId>> = unknown.collect();
         Ok(Refreshed {
-            unknown: unknown.ok_or_else(|| unreadable())?,
+            unknown: unknown.ok_or_else(unreadable)?,
             next_expiry: wait_of(*wait),
         })
     }
