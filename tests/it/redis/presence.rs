@@ -7,7 +7,7 @@ use std::time::Duration;
 use fanfare_protocol::{ChannelName, EventName, Link, Member, Position, RawJson, SocketId, UserId};
 use fanfare_server::delivery::{Delivery, Departure, HistoryRange, Members, Retention};
 use fanfare_server::engine::redis::RedisOptions;
-use fanfare_server::engine::{Broker as _, Engine, EngineError, PresenceStore as _};
+use fanfare_server::engine::{Engine, EngineError};
 use fanfare_tests::redis::{self, Redis};
 use fanfare_tests::{eventually, within};
 use tokio::task::JoinSet;
