@@ -21,7 +21,7 @@ pub(super) async fn check(commands: &Commands) -> Result<(), EngineError> {
         match attempt(commands).await {
             Ok(servers) => {
                 for (server, facts) in servers {
-                    refuse(commands, &server, &facts)?;
+                    refuse(commands.topology().is_cluster(), &server, &facts)?;
                     commands.note_memory_max(facts.memory_max);
                     facts
                         .warnings()
@@ -78,8 +78,7 @@ async fn ask(connection: &Connection) -> redis::RedisResult<Facts> {
     Ok(Facts::read(&info, &settings))
 }
 
-fn refuse(commands: &Commands, server: &Server, facts: &Facts) -> Result<(), EngineError> {
-    let is_cluster = commands.topology().is_cluster();
+fn refuse(is_cluster: bool, server: &Server, facts: &Facts) -> Result<(), EngineError> {
     let oldest = if is_cluster { OLDEST_CLUSTER } else { OLDEST };
     let what = match facts.version {
         Some(version) if version < oldest => {
@@ -287,6 +286,30 @@ mod tests {
             ]
         );
         assert!(facts.warnings()[2].advice.contains("every history"));
+    }
+
+    #[test]
+    fn what_is_too_old_or_of_another_kind_is_refused() {
+        let server = Server::at("redis", 6379);
+        let refused = |text: &str, is_cluster| {
+            let outcome = refuse(is_cluster, &server, &Facts::read(text, &[]));
+            outcome.err().map(|error| error.to_string())
+        };
+        let old = refused("redis_version:6.0.16", false).unwrap();
+        assert_eq!(
+            old,
+            "the Redis engine cannot use redis:6379: it runs Redis 6.0, and needs at least 6.2"
+        );
+        assert_eq!(refused("redis_version:6.2.0", false), None);
+        let old = refused("redis_version:6.2.14\ncluster_enabled:1", true).unwrap();
+        assert!(old.ends_with("needs at least 7.0"), "{old}");
+        assert_eq!(
+            refused("redis_version:7.0.0\ncluster_enabled:1", true),
+            None
+        );
+        let part = refused("redis_version:7.0.0\ncluster_enabled:1", false).unwrap();
+        assert!(part.contains("redis+cluster://"), "{part}");
+        assert_eq!(refused("", true), None, "a server that does not say");
     }
 
     #[test]
