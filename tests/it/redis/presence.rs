@@ -8,9 +8,11 @@ use fanfare_protocol::{ChannelName, EventName, Link, Member, Position, RawJson, 
 use fanfare_server::delivery::{Delivery, Departure, HistoryRange, Members, Retention};
 use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::engine::{Engine, EngineError};
-use fanfare_tests::redis::{self, Redis};
+use fanfare_tests::redis::{self, Cluster, Redis};
 use fanfare_tests::{eventually, within};
 use tokio::task::JoinSet;
+
+use super::topologies::cluster_url;
 
 const KEPT: Retention = Retention::new(10_000, Duration::from_secs(300));
 
@@ -71,7 +73,11 @@ impl Node {
 }
 
 fn options(redis: &Redis, lease: Duration) -> RedisOptions {
-    let options: RedisOptions = redis.url().parse().unwrap();
+    options_at(&redis.url(), lease)
+}
+
+fn options_at(url: &str, lease: Duration) -> RedisOptions {
+    let options: RedisOptions = url.parse().unwrap();
     options
         .with_prefix(redis::prefix("presence"))
         .unwrap()
@@ -324,6 +330,29 @@ async fn a_join_that_comes_late_is_taken_out_again() {
     assert_eq!(told[..3], ["+ann", "+ben", "+cat"]);
     let left: BTreeSet<String> = told[3..].iter().cloned().collect();
     assert_eq!(left, set(&["-ben removed", "-cat removed"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_cluster_members_move_with_their_slot() {
+    let cluster = Cluster::start(0).await;
+    let options = options_at(&cluster_url(&cluster), SHORT);
+    let (one, two) = (Node::start(&options).await, Node::start(&options).await);
+    let room = room();
+    one.join(&room, connection(), "ann").await;
+    two.join(&room, connection(), "ben").await;
+    let slot = cluster.slot(&format!("{{{room}}}")).await;
+    let from = cluster.until_owned(slot).await;
+    cluster.move_slot(slot, from, (from + 1) % 3).await;
+    one.join(&room, connection(), "cat").await;
+    assert_eq!(two.users(&room).await, set(&["ann", "ben", "cat"]));
+    two.crash().await;
+    eventually("the crashed node's member to go", async || {
+        one.told(&room).await.len() == 4
+    })
+    .await;
+    let told = news(&one.told(&room).await);
+    assert_eq!(told, ["+ann", "+ben", "+cat", "-ben lost"]);
+    assert_eq!(one.users(&room).await, set(&["ann", "cat"]));
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ pub(super) struct World<'a> {
     redis: Connection,
     rng: Rng,
     now: u64,
+    /// The keys that the scripts read the time from.
+    clocks: Vec<String>,
     rooms: Vec<Room>,
     nodes: Vec<Node>,
     steps: u64,
@@ -87,6 +89,7 @@ impl<'a> World<'a> {
             presence,
             redis,
             now: START,
+            clocks: Vec::new(),
             rooms: Vec::new(),
             nodes: (0..NODES).map(|_| Node::start(START, &mut rng)).collect(),
             rng,
@@ -95,7 +98,9 @@ impl<'a> World<'a> {
         for room in 0..2 {
             let name = format!("presence-model.{seed}.{room}.{:x}", fastrand::u64(..));
             let channel = ChannelName::new(&name).map_err(told)?;
-            world.set_clock_of(&channel).await;
+            let position = presence.keys(&channel).swap_remove(0);
+            world.clocks.push(position + ":clock");
+            world.set_clock(START).await;
             world.rooms.push(Room::open(presence, channel).await?);
         }
         Ok(world)
@@ -353,7 +358,8 @@ impl<'a> World<'a> {
             .unwrap_or_default();
         let by = CRASH_MAX.max((latest + REFRESH).saturating_sub(self.now));
         self.pass(by).await?;
-        for (index, room) in self.rooms.iter().enumerate() {
+        for (index, room) in self.rooms.iter_mut().enumerate() {
+            room.hear(self.presence).await?;
             let held = self.nodes[0]
                 .held
                 .iter()
@@ -375,15 +381,10 @@ impl<'a> World<'a> {
 
     async fn set_clock(&mut self, now: u64) {
         self.now = now;
-        for index in 0..self.rooms.len() {
-            let channel = self.rooms[index].channel.clone();
-            self.set_clock_of(&channel).await;
+        let mut words = vec!["MSET".to_owned()];
+        for clock in &self.clocks {
+            words.extend([clock.clone(), now.to_string()]);
         }
-    }
-
-    async fn set_clock_of(&mut self, channel: &ChannelName) {
-        let position = self.presence.keys(channel).swap_remove(0);
-        let words = ["SET".to_owned(), position + ":clock", self.now.to_string()];
         self.redis.command(&words).await.unwrap();
     }
 
