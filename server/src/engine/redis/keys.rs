@@ -107,9 +107,40 @@ impl Keys {
         name
     }
 
+    /// Pub/sub channel (sharded in a cluster) that one connection of one node listens to, to hear whether it hears anything.
+    pub(super) fn probe(&self, tag: &ChannelName) -> String {
+        self.own(tag.as_str(), "")
+    }
+
+    /// Number: how many messages went through a probe's channel. Lives for ten of its intervals.
+    pub(super) fn probe_count(&self, tag: &ChannelName) -> String {
+        self.own(tag.as_str(), ":l")
+    }
+
+    /// Sorted set: the live nodes, by the time until which they count as alive. Lives twice as long as a lease.
+    pub(super) fn nodes(&self) -> String {
+        self.own("nodes", "")
+    }
+
+    /// Pub/sub channel: questions to all nodes.
+    pub(super) fn questions(&self) -> String {
+        self.own("nodes", ":questions")
+    }
+
+    /// Pub/sub channel: answers to the questions of one node.
+    pub(super) fn answers(&self, incarnation: u64) -> String {
+        self.own("nodes", &format!(":answers:{incarnation:x}"))
+    }
+
     /// The slot of everything that belongs to a channel.
     pub(super) fn slot(&self, channel: &ChannelName) -> u16 {
         slot(channel.as_str())
+    }
+
+    /// A name that no channel has: theirs have the brace right behind the prefix.
+    fn own(&self, tag: &str, suffix: &str) -> String {
+        let prefix = &self.prefix;
+        format!("{prefix}~{{{tag}}}{suffix}")
     }
 
     fn named(&self, channel: &ChannelName, suffix: &str) -> String {

@@ -3,18 +3,29 @@
 //! Every channel lives on one master, where scripts append and fan out in one step. What reaches a node is checked message by
 //! message, and what is missing is read from the history.
 
+mod catch_up;
 mod cluster;
 mod commands;
 mod connections;
 mod envelope;
 mod error;
+mod flow;
+mod flow_options;
+mod handoff;
 mod history;
+mod interest;
 mod keeper;
 mod keys;
+mod lanes;
 mod levels;
 mod options;
 mod presence;
+mod probe;
 mod publish;
+mod questions;
+mod reader;
+mod reads;
+mod recent;
 mod retry;
 #[cfg(feature = "__contract")]
 #[doc(hidden)]
@@ -22,9 +33,12 @@ pub mod scripted;
 mod scripts;
 mod sentinel;
 mod startup;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod topology;
+mod track;
+mod tracks;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -35,6 +49,8 @@ use fanfare_protocol::{ChannelName, Member, Position, SocketId};
 use redis::Value;
 
 use self::commands::Commands;
+use self::flow::Flow;
+pub use self::flow_options::FlowOptions;
 use self::keeper::Keeper;
 pub use self::keys::KeyPrefixError;
 pub use self::options::{RedisOptions, RedisUrlError};
@@ -57,7 +73,8 @@ impl Engine {
 pub struct RedisEngine {
     commands: Commands,
     keeper: Arc<Keeper>,
-    deliver: OnceLock<Deliver>,
+    /// What reaches this node, once the engine has started.
+    flow: OnceLock<Flow>,
 }
 
 const NAME: &str = "Redis";
@@ -76,16 +93,13 @@ impl RedisEngine {
         Self {
             commands,
             keeper: Arc::new(Keeper::new(presence)),
-            deliver: OnceLock::new(),
+            flow: OnceLock::new(),
         }
     }
 
-    /// The commands, once the engine has started.
-    fn commands(&self, attempted: &'static str) -> Result<&Commands, EngineError> {
-        if self.deliver.get().is_some() {
-            return Ok(&self.commands);
-        }
-        Err(EngineError::Unavailable {
+    /// What reaches this node, once the engine has started.
+    fn flow(&self, attempted: &'static str) -> Result<&Flow, EngineError> {
+        self.flow.get().ok_or_else(|| EngineError::Unavailable {
             engine: NAME,
             attempted,
             detail: "it has not been started".to_owned(),
@@ -94,7 +108,7 @@ impl RedisEngine {
 
     /// Presence, once the engine has started.
     fn keeper(&self, attempted: &'static str) -> Result<&Keeper, EngineError> {
-        self.commands(attempted).map(|_| self.keeper.as_ref())
+        self.flow(attempted).map(|_| self.keeper.as_ref())
     }
 }
 
@@ -107,14 +121,17 @@ impl Drop for RedisEngine {
 #[async_trait]
 impl Broker for RedisEngine {
     async fn start(&self, deliver: Deliver) -> Result<(), EngineError> {
-        startup::check(&self.commands).await?;
-        if self.deliver.set(deliver).is_err() {
-            return Err(EngineError::Unavailable {
-                engine: NAME,
-                attempted: "starting",
-                detail: "it was started before".to_owned(),
-            });
+        let was_started = || EngineError::Unavailable {
+            engine: NAME,
+            attempted: "starting",
+            detail: "it was started before".to_owned(),
+        };
+        if self.flow.get().is_some() {
+            return Err(was_started());
         }
+        startup::check(&self.commands).await?;
+        let flow = Flow::start(self.commands.clone(), deliver).await?;
+        self.flow.set(flow).map_err(|_| was_started())?;
         self.keeper.start();
         Ok(())
     }
@@ -124,7 +141,10 @@ impl Broker for RedisEngine {
         publication: Publication,
         retention: Retention,
     ) -> Result<Published, EngineError> {
-        publish::publish(self.commands("publishing")?, &publication, retention).await
+        let flow = self.flow("publishing")?;
+        let published = publish::publish(&self.commands, &publication, retention).await?;
+        flow.note_published(&publication.channel, published.position, retention);
+        Ok(published)
     }
 
     async fn history(
@@ -133,30 +153,46 @@ impl Broker for RedisEngine {
         range: HistoryRange,
         retention: Retention,
     ) -> Result<History, EngineError> {
-        let commands = self.commands("reading a history")?;
-        history::read(commands, channel, range, retention).await
+        let flow = self.flow("reading a history")?;
+        flow.history(channel, range, retention).await
     }
 
     async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        history::forget(self.commands("forgetting a history")?, channel).await
+        let flow = self.flow("forgetting a history")?;
+        history::forget(&self.commands, channel).await?;
+        flow.note_forgotten(channel);
+        Ok(())
     }
 
-    fn set_interest(&self, _channel: &ChannelName, _retention: Retention, _wanted: bool) {}
-
-    async fn interested(&self, _channel: &ChannelName) -> Result<(), EngineError> {
-        Err(unsupported("deliver"))
+    fn set_interest(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
+        if let Some(flow) = self.flow.get() {
+            flow.set_interest(channel, retention, wanted);
+        }
     }
 
-    async fn ask(&self, _question: Bytes) -> Result<Vec<Bytes>, EngineError> {
-        Err(unsupported("ask other nodes"))
+    async fn interested(&self, channel: &ChannelName) -> Result<(), EngineError> {
+        self.flow("subscribing")?.interested(channel).await
+    }
+
+    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError> {
+        self.flow("asking other nodes")?.ask(&question).await
     }
 
     fn health(&self) -> Health {
-        Health::Flowing
+        match self.flow.get() {
+            Some(flow) => flow.health(),
+            None => Health::Stalled {
+                since: tokio::time::Instant::now(),
+                reason: "the engine has not been started".to_owned(),
+            },
+        }
     }
 
     async fn close(&self) {
         self.keeper.close().await;
+        if let Some(flow) = self.flow.get() {
+            flow.close().await;
+        }
         self.commands.close();
     }
 }
@@ -192,7 +228,11 @@ impl PresenceStore for RedisEngine {
     }
 
     async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
-        self.keeper("reading members")?.members(channel).await
+        let members = self.keeper("reading members")?.members(channel).await?;
+        // Who is about to compose a snapshot with what is delivered here has all that is in it.
+        let flow = self.flow("reading members")?;
+        flow.reached(channel, members.position).await;
+        Ok(members)
     }
 
     async fn hand_over(&self, within: Duration) {

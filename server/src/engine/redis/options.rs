@@ -8,6 +8,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use redis::ConnectionAddr;
 
+use super::flow_options::FlowOptions;
 use super::keys::KeyPrefixError;
 use crate::delivery::Retention;
 
@@ -63,6 +64,8 @@ pub struct RedisOptions {
     pub presence_lease: Duration,
     /// The most members that a snapshot lists; 1,000. Its count is exact all the same.
     pub members_max: usize,
+    /// Intervals and bounds of what a node receives.
+    pub flow: FlowOptions,
 }
 
 /// Where Redis is.
@@ -145,6 +148,7 @@ impl RedisOptions {
             presence_grace: Duration::from_secs(5),
             presence_lease: Duration::from_secs(15),
             members_max: 1_000,
+            flow: FlowOptions::default(),
         }
     }
 
@@ -184,6 +188,13 @@ impl RedisOptions {
     #[must_use]
     pub fn with_budget(mut self, budget: Duration) -> Self {
         self.budget = budget;
+        self
+    }
+
+    /// Sets the intervals and bounds of what a node receives.
+    #[must_use]
+    pub fn with_flow(mut self, flow: FlowOptions) -> Self {
+        self.flow = flow;
         self
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Scripts {
     pub(super) presence_reap: ScriptText,
     /// Reads who is present.
     pub(super) presence_members: ScriptText,
+    /// Keeps the list of live nodes and speaks to them.
+    pub(super) node: ScriptText,
 }
 
 /// A script's text and the digest that Redis knows it by.
@@ -62,6 +64,7 @@ impl Scripts {
                 "presence_members",
                 include_str!("lua/presence_members.lua"),
             ),
+            node: script("node", &[include_str!("lua/node.lua")]),
         }
     }
 }

@@ -1,0 +1,212 @@
+//! Everything between Redis pub/sub and the hub of one node.
+//!
+//! ```text
+//! connection ─ closure ─ Handoff ─ reader ─ Tracks ─ Deliver        messages
+//! interest  ─ Lanes ─ (un)subscribe                                 wanted against subscribed
+//! catch_up, sync ─ Redis ─ Tracks                                   what is missing
+//! probe ─ Redis ─ connection                                        whether messages flow
+//! ```
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use fanfare_protocol::{ChannelName, Position};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::commands::Commands;
+use super::error::CommandError;
+use super::flow_options::FlowOptions;
+use super::handoff::Handoff;
+use super::lanes::Lanes;
+use super::questions::{self, Questions};
+use super::reads::{self, Reads};
+use super::recent::Bounds;
+use super::tracks::{Times, Tracks};
+use super::{catch_up, interest, probe, reader, sync};
+use crate::clock::Instant;
+use crate::delivery::{History, HistoryRange, Retention};
+use crate::engine::{Deliver, EngineError, Health};
+
+/// What reaches one node from Redis.
+pub(super) struct Flow {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+}
+
+/// What the tasks of a flow share.
+pub(super) struct Shared {
+    pub(super) commands: Commands,
+    pub(super) flow: FlowOptions,
+    /// Tells this life of this node from all others.
+    pub(super) incarnation: u64,
+    pub(super) deliver: Deliver,
+    pub(super) tracks: Tracks,
+    pub(super) lanes: Lanes,
+    pub(super) handoff: Arc<Handoff>,
+    pub(super) questions: Arc<Questions>,
+    pub(super) reads: Reads,
+    pub(super) tasks: TaskTracker,
+    /// The lease of this node was renewed.
+    pub(super) leased: Notify,
+    /// What went wrong last while connecting.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Flow {
+    /// Starts the tasks and waits until messages flow.
+    ///
+    /// # Errors
+    /// When they do not within the budget of a call.
+    pub(super) async fn start(commands: Commands, deliver: Deliver) -> Result<Self, EngineError> {
+        let flow = commands.options().flow;
+        let incarnation = fastrand::u64(1..);
+        let times = Times {
+            unsubscribe_delay: flow.unsubscribe_delay,
+            sync_interval: flow.sync_interval,
+            retry_pause_max: commands.options().command_deadline,
+        };
+        let bounds = Bounds {
+            channel_bytes_max: flow.recent_channel_bytes_max,
+            bytes_max: flow.recent_bytes_max,
+        };
+        let tasks = TaskTracker::new();
+        let tag = ChannelName::new(NODES).map_err(|_| unavailable("no name for nodes"))?;
+        let questions = Questions::new(commands.clone(), incarnation, tasks.clone(), tag);
+        let budget = commands.options().budget;
+        let shared = Arc::new(Shared {
+            tracks: Tracks::new(Arc::clone(&deliver), times, bounds),
+            lanes: Lanes::default(),
+            handoff: Arc::new(Handoff::new(flow.waiting_bytes_max)),
+            questions: Arc::new(questions),
+            reads: Reads::default(),
+            leased: Notify::new(),
+            trouble: Mutex::default(),
+            commands,
+            flow,
+            incarnation,
+            deliver,
+            tasks,
+        });
+        let started = Self {
+            stop: CancellationToken::new(),
+            shared,
+        };
+        started.spawn_tasks();
+        let leased = started.shared.leased.notified();
+        if tokio::time::timeout(budget, leased).await.is_err() {
+            let trouble = started.shared.trouble();
+            started.close().await;
+            return Err(unavailable(&trouble));
+        }
+        Ok(started)
+    }
+
+    fn spawn_tasks(&self) {
+        let (tasks, shared, stop) = (&self.shared.tasks, &self.shared, &self.stop);
+        tasks.spawn(interest::run(Arc::clone(shared), stop.clone()));
+        tasks.spawn(reader::run(Arc::clone(shared), stop.clone()));
+        tasks.spawn(catch_up::run(Arc::clone(shared), stop.clone()));
+        tasks.spawn(sync::run(Arc::clone(shared), stop.clone()));
+        tasks.spawn(probe::run(Arc::clone(shared), stop.clone()));
+        tasks.spawn(questions::keep_lease(Arc::clone(shared), stop.clone()));
+    }
+
+    /// States whether a channel is wanted.
+    pub(super) fn set_interest(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
+        self.shared.tracks.wish(channel, retention, wanted);
+    }
+
+    /// Resolves when what is published on a wanted channel passes.
+    pub(super) async fn interested(&self, channel: &ChannelName) -> Result<(), EngineError> {
+        let Some(ready) = self.shared.tracks.when_ready(channel) else {
+            return Err(unavailable("the channel is not wanted here"));
+        };
+        match tokio::time::timeout(self.shared.commands.options().budget, ready).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(unavailable("the channel is not wanted here any more")),
+            Err(_) => Err(unavailable(&self.shared.trouble())),
+        }
+    }
+
+    /// Reads part of a channel's history.
+    pub(super) async fn history(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+        retention: Retention,
+    ) -> Result<History, EngineError> {
+        reads::read(&self.shared, channel, range, retention).await
+    }
+
+    /// Takes note of what this node published itself: it is in every answer from now on.
+    pub(super) fn note_published(
+        &self,
+        channel: &ChannelName,
+        position: Option<Position>,
+        retention: Retention,
+    ) {
+        self.shared
+            .tracks
+            .note_published(channel, position, retention);
+    }
+
+    /// Takes note that a history was dropped.
+    pub(super) fn note_forgotten(&self, channel: &ChannelName) {
+        self.shared.tracks.note_forgotten(channel);
+    }
+
+    /// Waits, for a moment, until everything up to a position has been handed over here. Where a channel is not followed, there is
+    /// nothing to wait for.
+    pub(super) async fn reached(&self, channel: &ChannelName, position: Position) {
+        if let Some(reached) = self.shared.tracks.when_reached(channel, position) {
+            let _ = tokio::time::timeout(self.shared.flow.sync_grace, reached).await;
+        }
+    }
+
+    /// Asks every other live node.
+    pub(super) async fn ask(&self, question: &[u8]) -> Result<Vec<Bytes>, EngineError> {
+        self.shared.questions.ask(question).await
+    }
+
+    /// Whether messages flow.
+    pub(super) fn health(&self) -> Health {
+        let stalled_after = self.shared.flow.stalled_after;
+        self.shared.lanes.health(Instant::now(), stalled_after)
+    }
+
+    /// Ends the tasks and waits for them.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        self.shared.tracks.close();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Shared {
+    /// Notes what went wrong while connecting.
+    pub(super) fn note_trouble(&self, trouble: String) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+    }
+
+    fn trouble(&self) -> String {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = trouble.clone();
+        trouble.unwrap_or_else(|| "Redis does not confirm the subscription in time".to_owned())
+    }
+}
+
+fn unavailable(detail: &str) -> EngineError {
+    CommandError::not_executed(detail).into_engine_error("subscribing", 0)
+}
+
+/// What stands for the nodes themselves where others have a channel's name.
+const NODES: &str = "nodes";

@@ -1,0 +1,339 @@
+//! Questions to all nodes and their answers.
+//!
+//! Live nodes are those whose lease in Redis has not run out, by Redis's clock. A node takes its lease only once it listens, so
+//! whoever is on the list gets what is asked. List and channels share one slot.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_protocol::ChannelName;
+use redis::Value;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::commands::{Call, Commands};
+use super::error::CommandError;
+use super::flow::Shared;
+use super::keys;
+use super::lanes::Lane;
+use crate::clock::Instant;
+use crate::engine::{Answer, Arrival, Deliver, EngineError};
+
+/// What this node has to do with questions.
+pub(super) struct Questions {
+    commands: Commands,
+    incarnation: u64,
+    tasks: TaskTracker,
+    /// `nodes`: it decides the slot of the list and of the channels.
+    tag: ChannelName,
+    asked_name: String,
+    answers_name: String,
+    listening: Mutex<Listening>,
+    changed: Notify,
+    waiting: Mutex<HashMap<u64, mpsc::Sender<(u64, Bytes)>>>,
+    answering: Arc<Semaphore>,
+    deadline: Duration,
+    lease: Duration,
+}
+
+/// The subscriptions of both channels.
+#[derive(Debug, Default)]
+struct Listening {
+    lane: Option<u64>,
+    request: Option<u64>,
+    asked: bool,
+    answers: bool,
+}
+
+impl Questions {
+    /// Nobody listens yet.
+    ///
+    /// # Errors
+    /// Never: the tag is a constant.
+    pub(super) fn new(
+        commands: Commands,
+        incarnation: u64,
+        tasks: TaskTracker,
+        tag: ChannelName,
+    ) -> Self {
+        let keys = commands.keys();
+        let flow = commands.options().flow;
+        Self {
+            asked_name: keys.questions(),
+            answers_name: keys.answers(incarnation),
+            incarnation,
+            tasks,
+            tag,
+            listening: Mutex::default(),
+            changed: Notify::new(),
+            waiting: Mutex::default(),
+            answering: Arc::new(Semaphore::new(ANSWERING_MAX)),
+            deadline: flow.ask_deadline,
+            lease: flow.lease_interval * 3,
+            commands,
+        }
+    }
+
+    /// The slot of the list and of the channels.
+    pub(super) fn slot(&self) -> u16 {
+        keys::slot(self.tag.as_str())
+    }
+
+    /// The channels that have to be subscribed on the lane that owns their slot, if they are not.
+    pub(super) fn missing(&self, lane: &Lane, request: u64) -> Vec<String> {
+        let mut listening = lock(&self.listening);
+        if listening.lane == Some(lane.number)
+            && (listening.request.is_some() || listening.stands())
+        {
+            return Vec::new();
+        }
+        *listening = Listening {
+            lane: Some(lane.number),
+            request: Some(request),
+            ..Listening::default()
+        };
+        vec![self.asked_name.clone(), self.answers_name.clone()]
+    }
+
+    /// Redis confirms a subscription that is not one of a channel.
+    pub(super) fn subscribed(&self, lane: u64, name: &[u8]) {
+        self.change(lane, name, true);
+    }
+
+    /// Redis has ended one; answers whether it concerned this node's listening.
+    pub(super) fn unsubscribed(&self, lane: u64, name: &[u8]) -> bool {
+        self.change(lane, name, false)
+    }
+
+    /// A request for subscriptions is over.
+    pub(super) fn settled(&self, request: u64) {
+        let mut listening = lock(&self.listening);
+        if listening.request == Some(request) {
+            listening.request = None;
+        }
+    }
+
+    /// A lane is gone.
+    pub(super) fn lost(&self, lane: u64) {
+        let mut listening = lock(&self.listening);
+        if listening.lane == Some(lane) {
+            *listening = Listening::default();
+        }
+    }
+
+    /// Resolves when this node listens. Cancel safe.
+    pub(super) async fn listening(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if lock(&self.listening).stands() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// A message came in that is not one of a channel.
+    pub(super) fn take(self: &Arc<Self>, deliver: &Deliver, name: &[u8], payload: &[u8]) {
+        if name == self.asked_name.as_bytes() {
+            self.take_question(deliver, payload);
+        } else if name == self.answers_name.as_bytes()
+            && let Some((id, rest)) = take_number(payload)
+            && let Some((from, body)) = take_number(rest)
+            && let Some(asker) = lock(&self.waiting).get(&id)
+        {
+            // A full queue means that nobody waits any more, or that somebody answers without end.
+            let _ = asker.try_send((from, Bytes::copy_from_slice(body)));
+        }
+    }
+
+    fn take_question(self: &Arc<Self>, deliver: &Deliver, payload: &[u8]) {
+        let Some((id, rest)) = take_number(payload) else {
+            return;
+        };
+        let Some((from, body)) = take_number(rest) else {
+            return;
+        };
+        if from == self.incarnation {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.answering).try_acquire_owned() else {
+            warn!("too many questions of other nodes at a time, one is not answered");
+            return;
+        };
+        let (answer, answered) = Answer::channel();
+        deliver(Arrival::Question {
+            body: Bytes::copy_from_slice(body),
+            answer,
+        });
+        let questions = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            if let Ok(Ok(body)) = tokio::time::timeout(questions.deadline, answered).await {
+                let name = questions.commands.keys().answers(from);
+                let message = message(id, questions.incarnation, &body);
+                if let Err(error) = questions.say(&name, &message).await {
+                    debug!(%error, "a question of another node was not answered");
+                }
+            }
+        });
+    }
+
+    /// Asks every other live node.
+    pub(super) async fn ask(&self, body: &[u8]) -> Result<Vec<Bytes>, EngineError> {
+        let id = fastrand::u64(..);
+        let (answer, mut answers) = mpsc::channel(ANSWERS_MAX);
+        lock(&self.waiting).insert(id, answer);
+        let _waiting = Waiting {
+            questions: self,
+            id,
+        };
+        let deadline = Instant::now() + self.deadline;
+        let message = message(id, self.incarnation, body);
+        let nodes = self.say(&self.asked_name, &message).await?;
+        let mut silent: HashSet<u64> = nodes.into_iter().collect();
+        silent.remove(&self.incarnation);
+        let asked = silent.len();
+        let mut bodies = Vec::with_capacity(asked);
+        while !silent.is_empty()
+            && let Ok(Some((from, body))) = tokio::time::timeout_at(deadline, answers.recv()).await
+        {
+            if silent.remove(&from) {
+                bodies.push(body);
+            }
+        }
+        if silent.is_empty() {
+            return Ok(bodies);
+        }
+        Err(EngineError::Incomplete {
+            answered: bodies.len(),
+            asked,
+        })
+    }
+
+    /// Says something to nodes; answers which nodes live.
+    async fn say(&self, name: &str, message: &[u8]) -> Result<Vec<u64>, EngineError> {
+        self.run(self.lease, name, message)
+            .await
+            .map_err(|error| error.into_engine_error("asking other nodes", 0))
+    }
+
+    async fn run(
+        &self,
+        lease: Duration,
+        name: &str,
+        message: &[u8],
+    ) -> Result<Vec<u64>, CommandError> {
+        let keys = [self.commands.keys().nodes()];
+        let node = format!("{:x}", self.incarnation);
+        let lease = lease.as_millis().to_string();
+        let command = self.commands.publish_command().as_bytes();
+        let call = Call {
+            attempted: "asking other nodes",
+            script: &self.commands.scripts().node,
+            channel: &self.tag,
+            keys: &keys,
+            args: &[
+                node.as_bytes(),
+                lease.as_bytes(),
+                command,
+                name.as_bytes(),
+                message,
+            ],
+        };
+        let Value::Array(nodes) = self.commands.run(call).await? else {
+            return Ok(Vec::new());
+        };
+        let number = |node: &Value| u64::from_str_radix(super::text(node)?, 16).ok();
+        Ok(nodes.iter().filter_map(number).collect())
+    }
+
+    fn change(&self, lane: u64, name: &[u8], stands: bool) -> bool {
+        let mut listening = lock(&self.listening);
+        if listening.lane != Some(lane) {
+            return false;
+        }
+        let is_asked = name == self.asked_name.as_bytes();
+        let is_answers = name == self.answers_name.as_bytes();
+        if is_asked {
+            listening.asked = stands;
+        } else if is_answers {
+            listening.answers = stands;
+        }
+        drop(listening);
+        self.changed.notify_waiters();
+        is_asked || is_answers
+    }
+}
+
+impl Listening {
+    fn stands(&self) -> bool {
+        self.asked && self.answers
+    }
+}
+
+/// Somebody waits for answers.
+struct Waiting<'a> {
+    questions: &'a Questions,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(&self.questions.waiting).remove(&self.id);
+    }
+}
+
+/// Keeps this node on the list of those that live, until it is told to stop; then takes it off.
+pub(super) async fn keep_lease(shared: Arc<Shared>, stop: CancellationToken) {
+    let questions = &shared.questions;
+    let mut turns = tokio::time::interval(shared.flow.lease_interval);
+    loop {
+        let turn = async {
+            turns.tick().await;
+            questions.listening().await;
+            if let Err(error) = questions.run(questions.lease, "", b"").await {
+                debug!(%error, "the lease of this node was not renewed");
+            } else {
+                shared.leased.notify_one();
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = turn => {}
+        }
+    }
+    let leaving = questions.run(Duration::ZERO, "", b"");
+    let _ = tokio::time::timeout(LEAVING_DEADLINE, leaving).await;
+}
+
+/// `id`, who says it, and the body.
+fn message(id: u64, from: u64, body: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(16 + body.len());
+    message.extend_from_slice(&id.to_be_bytes());
+    message.extend_from_slice(&from.to_be_bytes());
+    message.extend_from_slice(body);
+    message
+}
+
+fn take_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*number), rest))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// 256: questions of other nodes that are being answered at a time.
+const ANSWERING_MAX: usize = 256;
+
+/// 1,024: answers that wait; more nodes than one Redis carries.
+const ANSWERS_MAX: usize = 1_024;
+
+/// 1 s: a node that cannot say goodbye is missed when its lease runs out.
+const LEAVING_DEADLINE: Duration = Duration::from_secs(1);

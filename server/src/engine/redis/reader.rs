@@ -1,0 +1,129 @@
+//! Makes sense of what comes in on the lanes, in the order of arrival.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::envelope;
+use super::flow::Shared;
+use super::handoff::Item;
+use super::lanes::Lane;
+use crate::clock::{Instant, Throttle};
+
+/// Reads until it is told to stop.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let reader = Reader {
+        shared,
+        unreadable: Throttle::new(WARN_INTERVAL),
+        overflows: Throttle::new(WARN_INTERVAL),
+    };
+    loop {
+        let queue = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            queue = reader.shared.handoff.take() => queue,
+        };
+        for (count, (lane, item)) in queue.items.into_iter().enumerate() {
+            reader.take(&lane, item);
+            if count % ITEMS_PER_TURN == ITEMS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+                if stop.is_cancelled() {
+                    return;
+                }
+            }
+        }
+        // After everything that came before: what is read now has what was dropped.
+        if !queue.dropped.is_empty() {
+            reader.note_dropped(queue.dropped.iter());
+        }
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    unreadable: Throttle,
+    overflows: Throttle,
+}
+
+impl Reader {
+    fn take(&self, lane: &Arc<Lane>, item: Item) {
+        let now = Instant::now();
+        let shared = &self.shared;
+        match item {
+            Item::Lost => {
+                info!(server = %lane.server, "connection for messages lost");
+                lane.note_lost();
+                shared.tracks.lost(lane.number, now);
+                shared.questions.lost(lane.number);
+                shared.commands.topology().distrust();
+            }
+            Item::Settled(request) => {
+                shared.tracks.settled(lane.number, request, now);
+                shared.questions.settled(request);
+            }
+            _ if lane.is_lost() => {}
+            Item::Message { name, payload } => {
+                lane.hear(now);
+                self.take_message(lane, &name, &payload, now);
+            }
+            Item::Subscribed(name) => {
+                lane.hear(now);
+                match shared.commands.keys().parse_channel(&name) {
+                    Some(channel) => shared.tracks.subscribed(lane.number, &channel),
+                    None => shared.questions.subscribed(lane.number, &name),
+                }
+            }
+            Item::Unsubscribed(name) => {
+                let is_surprise = match shared.commands.keys().parse_channel(&name) {
+                    Some(channel) => shared.tracks.unsubscribed(lane.number, &channel, now),
+                    None => shared.questions.unsubscribed(lane.number, &name),
+                };
+                if is_surprise {
+                    // The slot has a new owner.
+                    shared.commands.topology().distrust();
+                    shared.tracks.unsettled.notify_one();
+                }
+            }
+        }
+    }
+
+    fn take_message(&self, lane: &Lane, name: &[u8], payload: &[u8], now: Instant) {
+        let shared = &self.shared;
+        let Some(channel) = shared.commands.keys().parse_channel(name) else {
+            shared.questions.take(&shared.deliver, name, payload);
+            return;
+        };
+        match envelope::decode_message(&channel, payload) {
+            Ok(message) => shared.tracks.arrived(lane.number, message, now),
+            Err(error) => {
+                if let Some(held_back) = self.unreadable.turn() {
+                    warn!(%channel, %error, held_back, "a message in Redis cannot be read");
+                }
+            }
+        }
+    }
+
+    fn note_dropped<'a>(&self, names: impl ExactSizeIterator<Item = &'a Vec<u8>>) {
+        if let Some(held_back) = self.overflows.turn() {
+            let channels = names.len();
+            warn!(
+                channels,
+                held_back, "messages come in faster than this node takes them"
+            );
+        }
+        let now = Instant::now();
+        for name in names {
+            if let Some(channel) = self.shared.commands.keys().parse_channel(name) {
+                self.shared.tracks.dropped(&channel, now);
+            }
+        }
+    }
+}
+
+/// 256: about half a millisecond; then other tasks get their turn.
+const ITEMS_PER_TURN: usize = 256;
+
+/// 10 s: what a peer can cause is logged no more often.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);

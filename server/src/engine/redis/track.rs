@@ -1,0 +1,503 @@
+//! One wanted channel on this node: what may pass to the hub, what is missing, and when that is told.
+//!
+//! Pure: time and the history come in, what to do goes out. The rules:
+//!
+//! - A message passes when it is exactly the next one (epoch, offset and the tag of the message before it). A repetition is
+//!   dropped. Anything else means that messages were lost or that the history was rewritten.
+//! - Then, and after every (re)subscription, the history is read once from the position that the subscribers here stand at.
+//!   Meanwhile nothing passes: what arrives is held back, within a bound. If the history continues the position, the missing
+//!   messages pass and what was held back follows; if not, the subscribers are told that it was replaced.
+//! - A read counts only if it began after the loss that it has to make good.
+//! - A channel without positions has nothing to read. There losses show in the numbers that the store gives to the messages, and
+//!   every cut of the subscription is told once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use fanfare_protocol::{Position, Tag};
+
+use self::numbers::Numbers;
+use crate::clock::Instant;
+use crate::delivery::{Delivery, History};
+
+mod numbers;
+
+/// What has to be done next.
+#[derive(Debug, Clone)]
+pub(super) enum Output {
+    /// This message is next.
+    Deliver(Delivery),
+    /// The channel has to be read: [`Track::begin_reading`] says from where, once its turn has come.
+    Read,
+    /// Where the track begins, or begins anew.
+    Adopt {
+        /// The history as it was read.
+        history: History,
+        /// Whether the store has no more than this.
+        is_whole: bool,
+    },
+    /// Messages were lost and nothing brings them back.
+    Gap(&'static str),
+    /// The history no longer continues what passed; it goes on after the position.
+    Reset(Position, &'static str),
+}
+
+/// A read that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// The offset to read from; none reads what there is.
+    pub(super) after: Option<u64>,
+    /// Which losses it makes good.
+    generation: u64,
+}
+
+/// How the store counted a message without a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// The number of the message before it; 0 when the store had forgotten its count.
+    pub(super) previous: u64,
+    /// Its number: the highest so far.
+    pub(super) number: u64,
+}
+
+/// What a position read beside the messages means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It agrees.
+    Agrees,
+    /// The store is ahead: either the messages are on their way, or they were lost. [`Track::overdue`] decides a moment later.
+    Ahead(Position),
+    /// It disagrees; the history is being read.
+    Differs,
+}
+
+/// How a message follows what passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    Next,
+    Repeated,
+    Broken,
+}
+
+/// One wanted channel's state on this node.
+#[derive(Debug)]
+pub(super) struct Track {
+    is_positioned: bool,
+    is_subscribed: bool,
+    /// The last message that passed.
+    position: Option<Position>,
+    /// The tags of the last messages up to `position`, the newest last.
+    tags: VecDeque<Tag>,
+    /// What waits for the history; none while messages pass.
+    held: Option<Held>,
+    /// Whether a read was asked for and has not come back.
+    is_read_due: bool,
+    /// Rises with every loss.
+    generation: u64,
+    /// How many of the held messages arrived before the read began.
+    held_before_read: usize,
+    numbers: Numbers,
+    cut: Option<Cut>,
+}
+
+/// Messages that wait, within a bound.
+#[derive(Debug, Default)]
+struct Held {
+    deliveries: VecDeque<Delivery>,
+    bytes: usize,
+}
+
+/// A time without a subscription, on a channel that cannot be read.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    since: Instant,
+    was_told: bool,
+}
+
+impl Track {
+    /// A channel that nothing is known of.
+    pub(super) fn new(is_positioned: bool) -> Self {
+        Self {
+            is_positioned,
+            is_subscribed: false,
+            position: None,
+            tags: VecDeque::new(),
+            held: is_positioned.then(Held::default),
+            is_read_due: false,
+            generation: 0,
+            held_before_read: 0,
+            numbers: Numbers::default(),
+            cut: None,
+        }
+    }
+
+    /// Whether what is published from now on will pass.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_subscribed && (!self.is_positioned || self.position.is_some())
+    }
+
+    /// The position that everything up to it has passed, unless something may be missing.
+    pub(super) fn live_position(&self) -> Option<Position> {
+        let is_live = self.is_subscribed && self.held.is_none();
+        self.position.filter(|_| is_live && self.is_positioned)
+    }
+
+    /// The last position that passed, whatever may be missing after it.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// The subscription stands: what is published from now on arrives.
+    pub(super) fn subscribed(&mut self, out: &mut Vec<Output>) {
+        self.is_subscribed = true;
+        if self.is_positioned {
+            self.suspend(out);
+            return;
+        }
+        self.numbers.forget();
+        if self.cut.take().is_some() {
+            out.push(Output::Gap(CUT));
+        }
+    }
+
+    /// The subscription is gone: whatever is published now does not arrive.
+    pub(super) fn cut(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.is_subscribed, false) {
+            return;
+        }
+        if self.is_positioned {
+            self.generation += 1;
+            self.held = Some(Held::default());
+        } else {
+            let since = now;
+            self.cut.get_or_insert(Cut {
+                since,
+                was_told: false,
+            });
+        }
+    }
+
+    /// A message was dropped on the way here.
+    pub(super) fn dropped(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if !self.is_subscribed {
+            return;
+        }
+        if self.is_positioned {
+            self.suspend(out);
+        } else {
+            self.numbers.lose(now);
+        }
+    }
+
+    /// A message arrived.
+    pub(super) fn arrived(
+        &mut self,
+        delivery: Delivery,
+        stamp: Option<Stamp>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.is_subscribed {
+            return;
+        }
+        if let Some(stamp) = stamp {
+            self.numbers.count(stamp, now);
+        }
+        if let Some(held) = &mut self.held {
+            if !held.push(delivery) {
+                self.generation += 1;
+                self.held_before_read = 0;
+            }
+            return;
+        }
+        match self.check(&delivery) {
+            Check::Next => self.pass(delivery, out),
+            Check::Repeated => {}
+            Check::Broken => {
+                self.suspend(out);
+                self.held.get_or_insert_default().push(delivery);
+            }
+        }
+    }
+
+    /// The read has its turn: from where it reads, or none when there is nothing to read for now.
+    pub(super) fn begin_reading(&mut self) -> Option<Reading> {
+        if !self.is_subscribed {
+            self.is_read_due = false;
+            return None;
+        }
+        self.held_before_read = self.held.as_ref().map_or(0, |held| held.deliveries.len());
+        Some(Reading {
+            after: self.position.map(|position| position.offset),
+            generation: self.generation,
+        })
+    }
+
+    /// The read came back.
+    pub(super) fn read(&mut self, reading: Reading, history: History, out: &mut Vec<Output>) {
+        self.is_read_due = false;
+        let top = history.top;
+        match self.position {
+            None => self.adopt(reading, history, out),
+            Some(at) => self.feed(at, reading, history, out),
+        }
+        if !self.is_subscribed {
+            return;
+        }
+        let is_cut_short = self.position != Some(top);
+        if is_cut_short || reading.generation != self.generation {
+            self.request(out);
+        } else {
+            self.release(out);
+        }
+    }
+
+    /// The store says where the channel stands. The question went out when the track was live at `asked_at`.
+    pub(super) fn compare(
+        &mut self,
+        asked_at: Position,
+        found: Position,
+        out: &mut Vec<Output>,
+    ) -> Verdict {
+        let Some(at) = self.live_position() else {
+            return Verdict::Agrees;
+        };
+        let is_same_history = found.epoch == at.epoch && asked_at.epoch == at.epoch;
+        if is_same_history && found.offset > at.offset {
+            Verdict::Ahead(found)
+        } else if is_same_history && found.offset >= asked_at.offset && self.is_known(found) {
+            Verdict::Agrees
+        } else {
+            self.suspend(out);
+            Verdict::Differs
+        }
+    }
+
+    /// What was ahead a moment ago must have arrived by now.
+    pub(super) fn overdue(&mut self, found: Position, out: &mut Vec<Output>) {
+        let Some(at) = self.live_position() else {
+            return;
+        };
+        let has_arrived = found.epoch == at.epoch && found.offset <= at.offset && {
+            let is_remembered = at.offset - found.offset < TAGS_MAX as u64;
+            !is_remembered || self.is_known(found)
+        };
+        if !has_arrived {
+            self.suspend(out);
+        }
+    }
+
+    /// The store itself was changed under the channel: what is known here may be over.
+    pub(super) fn doubt(&mut self, out: &mut Vec<Output>) {
+        if self.is_positioned && self.is_subscribed {
+            self.suspend(out);
+        }
+    }
+
+    /// Whether [`tick`](Self::tick) has something to tell sooner or later.
+    pub(super) fn is_waiting_to_tell(&self) -> bool {
+        self.numbers.has_losses() || self.cut.is_some_and(|cut| !cut.was_told)
+    }
+
+    /// Tells losses that have waited long enough.
+    pub(super) fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.numbers.take_losses(now) {
+            out.push(Output::Gap(DROPPED));
+        }
+        if let Some(cut) = &mut self.cut
+            && !cut.was_told
+            && now.saturating_duration_since(cut.since) >= CUT_TOLD_AFTER
+        {
+            cut.was_told = true;
+            out.push(Output::Gap(CUT));
+        }
+    }
+
+    /// Nothing passes until the history was read again.
+    fn suspend(&mut self, out: &mut Vec<Output>) {
+        self.generation += 1;
+        self.held.get_or_insert_default();
+        self.request(out);
+    }
+
+    fn request(&mut self, out: &mut Vec<Output>) {
+        if !std::mem::replace(&mut self.is_read_due, true) {
+            out.push(Output::Read);
+        }
+    }
+
+    fn check(&self, delivery: &Delivery) -> Check {
+        let (Some(at), Some(next)) = (self.position, delivery.position) else {
+            return Check::Next;
+        };
+        if next.epoch != at.epoch {
+            Check::Broken
+        } else if next.offset == at.offset + 1 && delivery.previous == Some(at.tag) {
+            Check::Next
+        } else if self.is_known(next) {
+            Check::Repeated
+        } else {
+            Check::Broken
+        }
+    }
+
+    /// Whether exactly this message is among the last that passed.
+    fn is_known(&self, position: Position) -> bool {
+        let Some(at) = self.position else {
+            return false;
+        };
+        if position == at {
+            return true;
+        }
+        let back = at.offset.checked_sub(position.offset);
+        let back = back.and_then(|back| usize::try_from(back).ok());
+        let index = back.and_then(|back| self.tags.len().checked_sub(back + 1));
+        position.epoch == at.epoch
+            && index.is_some_and(|index| self.tags.get(index) == Some(&position.tag))
+    }
+
+    fn pass(&mut self, delivery: Delivery, out: &mut Vec<Output>) {
+        if let Some(position) = delivery.position
+            && self.is_positioned
+        {
+            self.stand_at(position);
+        }
+        out.push(Output::Deliver(delivery));
+    }
+
+    fn stand_at(&mut self, position: Position) {
+        self.position = Some(position);
+        if self.tags.len() == TAGS_MAX {
+            self.tags.pop_front();
+        }
+        self.tags.push_back(position.tag);
+    }
+
+    /// Begins where the history ends.
+    fn adopt(&mut self, reading: Reading, history: History, out: &mut Vec<Output>) {
+        self.position = Some(history.top);
+        self.tags.clear();
+        // Only an unbroken run up to the top is known.
+        let from = history.entries.len().saturating_sub(TAGS_MAX);
+        let last = history.entries.last().and_then(|entry| entry.position);
+        if last == Some(history.top) {
+            let positions = history.entries[from..].iter().map(|entry| entry.position);
+            self.tags.extend(positions.flatten().map(|at| at.tag));
+        } else if history.top.offset > 0 {
+            self.tags.push_back(history.top.tag);
+        }
+        let first = history.entries.first().and_then(|entry| entry.position);
+        let reaches_top = first.is_none() || last == Some(history.top);
+        let begins_it = reading
+            .after
+            .is_none_or(|after| after == 0 || first.is_some_and(|first| first.offset > after + 1));
+        let is_whole = reaches_top && begins_it;
+        out.push(Output::Adopt { history, is_whole });
+    }
+
+    /// Lets pass what the history has after `at`, or begins anew when it does not continue there.
+    ///
+    /// A read that was cut short ends before the top; the next one goes on where it ended.
+    fn feed(&mut self, at: Position, reading: Reading, history: History, out: &mut Vec<Output>) {
+        let mut last = at;
+        let mut count = 0;
+        let mut is_chain = true;
+        for entry in &history.entries {
+            let Some(next) = entry.position else {
+                is_chain = false;
+                break;
+            };
+            if next.epoch == at.epoch && next.offset <= at.offset {
+                is_chain &= next.offset != at.offset || next.tag == at.tag;
+                continue;
+            }
+            is_chain &= next.epoch == last.epoch
+                && next.offset == last.offset + 1
+                && entry.previous == Some(last.tag);
+            last = next;
+            count += 1;
+        }
+        if is_chain && (last == history.top || count > 0) {
+            let from = history.entries.len() - count;
+            for entry in history.entries.into_iter().skip(from) {
+                self.pass(entry, out);
+            }
+            return;
+        }
+        let is_replaced = history.top.epoch != at.epoch || history.top.offset <= at.offset;
+        let reason = if is_replaced { REPLACED } else { TOO_OLD };
+        out.push(Output::Reset(history.top, reason));
+        self.adopt(reading, history, out);
+    }
+
+    /// Lets pass what was held back and follows.
+    fn release(&mut self, out: &mut Vec<Output>) {
+        let mut held = self.held.take().unwrap_or_default();
+        let mut before_read = std::mem::take(&mut self.held_before_read);
+        while let Some(delivery) = held.deliveries.pop_front() {
+            let is_before_read = before_read > 0;
+            before_read = before_read.saturating_sub(1);
+            let is_passed = match (delivery.position, self.position) {
+                (Some(next), Some(at)) => next.epoch == at.epoch && next.offset <= at.offset,
+                _ => false,
+            };
+            if is_passed {
+                continue;
+            }
+            match self.check(&delivery) {
+                Check::Next => self.pass(delivery, out),
+                Check::Repeated => {}
+                // The history was read after it arrived and does not have it: the store lost it, and nobody here saw it.
+                Check::Broken if is_before_read => {}
+                Check::Broken => {
+                    held.deliveries.push_front(delivery);
+                    held.count_bytes();
+                    self.suspend(out);
+                    self.held = Some(held);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Held {
+    /// Answers whether there was room; if not, everything held so far is dropped with it.
+    fn push(&mut self, delivery: Delivery) -> bool {
+        let cost = delivery.cost_bytes();
+        let has_room = self.deliveries.len() < HELD_MAX && self.bytes + cost <= HELD_BYTES_MAX;
+        if has_room {
+            self.bytes += cost;
+            self.deliveries.push_back(delivery);
+        } else {
+            *self = Self::default();
+        }
+        has_room
+    }
+
+    fn count_bytes(&mut self) {
+        self.bytes = self.deliveries.iter().map(Delivery::cost_bytes).sum();
+    }
+}
+
+const REPLACED: &str = "the channel's history was replaced";
+const TOO_OLD: &str = "more messages were lost than the channel's history keeps";
+const CUT: &str = "the server was cut off from the other servers";
+const DROPPED: &str = "messages were lost between the servers";
+
+/// 64: repetitions after a catch-up are recognised without another read, for 512 bytes per busy channel.
+const TAGS_MAX: usize = 64;
+
+/// 256: what one channel holds back while its history is read; past that it is read again.
+const HELD_MAX: usize = 256;
+
+/// 256 KiB, likewise.
+const HELD_BYTES_MAX: usize = 256 << 10;
+
+/// 10 s: a cut that lasts is told while it lasts (and once more when it ends), well within the 15 s that are promised.
+const CUT_TOLD_AFTER: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,409 @@
+use fanfare_protocol::{ChannelName, Epoch, EventName, RawJson};
+
+use super::*;
+use crate::delivery::Publication;
+
+/// Offset and tag of epoch 1.
+fn at(offset: u64, tag: u64) -> Position {
+    Position {
+        epoch: Epoch(1),
+        offset,
+        tag: Tag(tag),
+    }
+}
+
+pub(super) fn delivery(position: Option<Position>, previous: Option<Tag>) -> Delivery {
+    let channel = ChannelName::new("room").unwrap();
+    let event = EventName::new("counted").unwrap();
+    let data = RawJson::trusted("1".to_owned());
+    Delivery::new(Publication::new(channel, event, data), position, previous)
+}
+
+/// The message at an offset whose tag is ten times the offset, plus what tells two histories apart.
+fn message(offset: u64, mark: u64) -> Delivery {
+    let previous = if offset == 1 {
+        0
+    } else {
+        tag(offset - 1, mark)
+    };
+    delivery(Some(at(offset, tag(offset, mark))), Some(Tag(previous)))
+}
+
+fn tag(offset: u64, mark: u64) -> u64 {
+    offset * 10 + mark
+}
+
+fn history(offsets: std::ops::RangeInclusive<u64>, mark: u64) -> History {
+    let end = *offsets.end();
+    History {
+        top: if end == 0 {
+            Position::start(Epoch(1))
+        } else {
+            at(end, tag(end, mark))
+        },
+        entries: offsets.map(|offset| message(offset, mark)).collect(),
+    }
+}
+
+struct Bench {
+    track: Track,
+    now: Instant,
+    out: Vec<Output>,
+}
+
+impl Bench {
+    fn new(is_positioned: bool) -> Self {
+        Self {
+            track: Track::new(is_positioned),
+            now: Instant::now(),
+            out: Vec::new(),
+        }
+    }
+
+    /// A positioned channel that stands at an offset.
+    #[expect(clippy::reversed_empty_ranges, reason = "that is an empty history")]
+    fn live(offset: u64) -> Self {
+        let mut bench = Self::new(true);
+        bench.track.subscribed(&mut bench.out);
+        let mut read = history(1..=0, 0);
+        if offset > 0 {
+            read.top = at(offset, tag(offset, 0));
+        }
+        bench.read(read);
+        bench.shown();
+        bench
+    }
+
+    fn live_only() -> Self {
+        let mut bench = Self::new(false);
+        bench.track.subscribed(&mut bench.out);
+        bench
+    }
+
+    fn arrive(&mut self, delivery: Delivery) {
+        self.track.arrived(delivery, None, self.now, &mut self.out);
+    }
+
+    fn arrive_stamped(&mut self, previous: u64, number: u64) {
+        let stamp = Stamp { previous, number };
+        self.track
+            .arrived(delivery(None, None), Some(stamp), self.now, &mut self.out);
+    }
+
+    fn read(&mut self, history: History) {
+        let reading = self.track.begin_reading().expect("a read has its turn");
+        self.track.read(reading, history, &mut self.out);
+    }
+
+    /// What came out since, in short.
+    fn shown(&mut self) -> Vec<String> {
+        let shown = self.out.drain(..).map(|output| match output {
+            Output::Deliver(delivery) => match delivery.position {
+                Some(position) => format!("{}/{}", position.offset, position.tag.0),
+                None => "message".to_owned(),
+            },
+            Output::Read => "read".to_owned(),
+            Output::Adopt { history, .. } => format!("adopt {}", history.top.offset),
+            Output::Gap(_) => "gap".to_owned(),
+            Output::Reset(position, reason) => {
+                let why = if reason == TOO_OLD {
+                    "too old"
+                } else {
+                    "replaced"
+                };
+                format!("reset {} {why}", position.offset)
+            }
+        });
+        shown.collect()
+    }
+}
+
+/// On a channel that stands at 5: what arrives, and what comes out at once.
+#[track_caller]
+fn check(arriving: Delivery, expected: &[&str]) {
+    let mut bench = Bench::live(5);
+    bench.arrive(arriving);
+    assert_eq!(bench.shown(), expected);
+}
+
+#[test]
+fn the_next_message_passes_and_anything_doubtful_is_looked_up() {
+    check(message(6, 0), &["6/60"]);
+    check(message(5, 0), &[]);
+    // Lost, rewritten at the end, rewritten before, another history.
+    check(message(7, 0), &["read"]);
+    check(message(6, 3), &["read"]);
+    check(message(5, 3), &["read"]);
+    check(message(4, 3), &["read"]);
+    let mut stranger = message(6, 0);
+    stranger.position = Some(Position {
+        epoch: Epoch(2),
+        ..at(6, 60)
+    });
+    check(stranger, &["read"]);
+    // A message without a position has no place to miss.
+    check(delivery(None, None), &["message"]);
+}
+
+#[test]
+fn nothing_passes_before_the_position_is_known() {
+    let mut bench = Bench::new(true);
+    bench.arrive(message(4, 0));
+    assert!(bench.shown().is_empty(), "not subscribed");
+    bench.track.subscribed(&mut bench.out);
+    assert!(!bench.track.is_ready());
+    bench.arrive(message(5, 0));
+    bench.arrive(message(6, 0));
+    assert_eq!(bench.shown(), ["read"]);
+    bench.read(history(3..=5, 0));
+    assert_eq!(bench.shown(), ["adopt 5", "6/60"]);
+    assert!(bench.track.is_ready());
+    assert_eq!(bench.track.live_position(), Some(at(6, 60)));
+}
+
+#[test]
+fn a_lost_message_is_fetched_before_what_follows_passes() {
+    let mut bench = Bench::live(5);
+    for offset in [7, 8] {
+        bench.arrive(message(offset, 0));
+    }
+    assert_eq!(bench.shown(), ["read"]);
+    assert_eq!(bench.track.live_position(), None);
+    let reading = bench.track.begin_reading().unwrap();
+    assert_eq!(reading.after, Some(5));
+    bench.arrive(message(9, 0));
+    let found = history(6..=8, 0);
+    bench.track.read(reading, found, &mut bench.out);
+    assert_eq!(bench.shown(), ["6/60", "7/70", "8/80", "9/90"]);
+    assert_eq!(bench.track.live_position(), Some(at(9, 90)));
+}
+
+#[test]
+fn after_a_cut_the_history_fills_the_hole() {
+    let mut bench = Bench::live(5);
+    bench.track.cut(bench.now);
+    bench.arrive(message(6, 0));
+    assert!(
+        bench.shown().is_empty(),
+        "it arrived on a dead subscription"
+    );
+    bench.track.subscribed(&mut bench.out);
+    assert_eq!(bench.shown(), ["read"]);
+    bench.read(history(6..=7, 0));
+    assert_eq!(bench.shown(), ["6/60", "7/70"]);
+}
+
+#[test]
+fn a_read_that_began_before_the_loss_does_not_make_it_good() {
+    let mut bench = Bench::live(5);
+    bench.arrive(message(7, 0));
+    let reading = bench.track.begin_reading().unwrap();
+    bench.track.cut(bench.now);
+    bench.track.subscribed(&mut bench.out);
+    bench.shown();
+    let found = history(6..=7, 0);
+    bench.track.read(reading, found, &mut bench.out);
+    assert_eq!(bench.shown(), ["6/60", "7/70", "read"]);
+    assert_eq!(bench.track.live_position(), None);
+    bench.read(history(8..=9, 0));
+    assert_eq!(bench.shown(), ["8/80", "9/90"]);
+}
+
+#[test]
+fn a_history_that_does_not_continue_resets() {
+    // Replaced by another one of the same epoch, shorter, longer, and lost altogether.
+    for (found, expected) in [
+        (history(6..=6, 3), vec!["reset 6 replaced", "adopt 6"]),
+        (history(4..=4, 0), vec!["reset 4 replaced", "adopt 4"]),
+        (history(7..=9, 0), vec!["reset 9 too old", "adopt 9"]),
+    ] {
+        let mut bench = Bench::live(5);
+        bench.track.doubt(&mut bench.out);
+        bench.shown();
+        bench.read(found);
+        let mut shown = bench.shown();
+        if shown[0] == "reset 6 too old" {
+            // Same epoch and further on: it cannot be told from a history that was trimmed.
+            shown[0] = "reset 6 replaced".to_owned();
+        }
+        assert_eq!(shown, expected);
+    }
+}
+
+#[test]
+fn after_a_reset_the_new_history_passes() {
+    let mut bench = Bench::live(5);
+    bench.arrive(message(6, 3));
+    bench.shown();
+    bench.read(history(6..=6, 3));
+    assert_eq!(bench.shown(), ["reset 6 too old", "adopt 6"]);
+    bench.arrive(message(7, 3));
+    assert_eq!(bench.shown(), ["7/73"]);
+}
+
+#[test]
+fn what_the_history_denies_and_nobody_saw_is_dropped() {
+    let mut bench = Bench::live(5);
+    bench.arrive(message(6, 3));
+    bench.read(history(6..=7, 0));
+    assert_eq!(bench.shown(), ["read", "6/60", "7/70"]);
+    bench.arrive(message(20, 3));
+    assert_eq!(bench.shown(), ["read"]);
+    #[expect(clippy::reversed_empty_ranges, reason = "that is an empty history")]
+    let mut same = history(8..=7, 0);
+    same.top = at(7, 70);
+    bench.read(same);
+    assert!(bench.shown().is_empty());
+    assert_eq!(bench.track.live_position(), Some(at(7, 70)));
+}
+
+#[test]
+fn holding_back_too_much_costs_another_read_and_no_message() {
+    let mut bench = Bench::live(5);
+    bench.track.doubt(&mut bench.out);
+    let reading = bench.track.begin_reading().unwrap();
+    let last = 6 + HELD_MAX as u64 + 10;
+    for offset in 6..=last {
+        bench.arrive(message(offset, 0));
+    }
+    assert_eq!(bench.shown(), ["read"]);
+    let found = history(6..=20, 0);
+    bench.track.read(reading, found, &mut bench.out);
+    let shown = bench.shown();
+    assert_eq!(
+        shown.len(),
+        16,
+        "fifteen messages and another read: {shown:?}"
+    );
+    assert_eq!(shown[15], "read");
+    bench.read(history(21..=last, 0));
+    assert_eq!(bench.shown().len() as u64, last - 20);
+    assert_eq!(bench.track.live_position(), Some(at(last, last * 10)));
+}
+
+#[test]
+fn a_read_that_was_cut_short_goes_on() {
+    let mut bench = Bench::live(5);
+    bench.track.doubt(&mut bench.out);
+    bench.shown();
+    let reading = bench.track.begin_reading().unwrap();
+    let mut part = history(6..=7, 0);
+    part.top = at(9, 90);
+    bench.track.read(reading, part, &mut bench.out);
+    assert_eq!(bench.shown(), ["6/60", "7/70", "read"]);
+    bench.read(history(8..=9, 0));
+    assert_eq!(bench.shown(), ["8/80", "9/90"]);
+}
+
+#[test]
+fn the_store_is_compared_with_what_passed() {
+    let live = || {
+        let mut bench = Bench::live(5);
+        bench.arrive(message(6, 0));
+        bench.shown();
+        bench
+    };
+    let compare = |bench: &mut Bench, asked_at, found| {
+        let asked_at = at(asked_at, asked_at * 10);
+        bench.track.compare(asked_at, found, &mut bench.out)
+    };
+    let mut bench = live();
+    assert_eq!(compare(&mut bench, 6, at(6, 60)), Verdict::Agrees);
+    // The question went out before the last message passed.
+    assert_eq!(compare(&mut bench, 5, at(5, 50)), Verdict::Agrees);
+    let ahead = at(8, 80);
+    assert_eq!(compare(&mut bench, 6, ahead), Verdict::Ahead(ahead));
+    assert!(bench.shown().is_empty());
+    bench.track.overdue(at(6, 60), &mut bench.out);
+    assert!(bench.shown().is_empty(), "it has arrived meanwhile");
+    bench.track.overdue(ahead, &mut bench.out);
+    assert_eq!(bench.shown(), ["read"]);
+    // Rewritten at the end, rewritten before, shorter than it was, another history.
+    for (asked_at, found) in [
+        (6, at(6, 63)),
+        (5, at(5, 53)),
+        (6, at(5, 50)),
+        (6, Position::start(Epoch(2))),
+    ] {
+        let mut bench = live();
+        let verdict = compare(&mut bench, asked_at, found);
+        assert_eq!(verdict, Verdict::Differs, "{found:?}");
+        assert_eq!(bench.shown(), ["read"]);
+    }
+}
+
+#[test]
+fn a_live_only_channel_is_told_of_a_cut_once() {
+    let mut bench = Bench::live_only();
+    assert!(bench.track.is_ready());
+    bench.arrive(delivery(None, None));
+    bench.track.cut(bench.now);
+    assert!(bench.track.is_waiting_to_tell());
+    bench.track.subscribed(&mut bench.out);
+    bench.arrive(delivery(None, None));
+    assert_eq!(bench.shown(), ["message", "gap", "message"]);
+    bench.now += Duration::from_secs(60);
+    bench.track.tick(bench.now, &mut bench.out);
+    assert!(bench.shown().is_empty());
+}
+
+#[test]
+fn a_cut_that_lasts_is_told_while_it_lasts_and_when_it_ends() {
+    let mut bench = Bench::live_only();
+    bench.track.cut(bench.now);
+    bench.now += CUT_TOLD_AFTER;
+    for _ in 0..2 {
+        bench.track.tick(bench.now, &mut bench.out);
+    }
+    assert_eq!(bench.shown(), ["gap"]);
+    bench.track.subscribed(&mut bench.out);
+    assert_eq!(bench.shown(), ["gap"]);
+}
+
+#[test]
+fn numbers_show_what_a_live_only_channel_lost() {
+    // (the number before and its own, of every message; whether that is a loss)
+    let rows: &[(&[(u64, u64)], bool)] = &[
+        (&[(4, 5), (5, 6), (6, 7)], false),
+        (&[(4, 5), (6, 7)], true),
+        // The store had forgotten its count.
+        (&[(4, 5), (0, 1_000), (1_000, 1_001)], false),
+        (&[(4, 5), (0, 1_000), (1_001, 1_002)], true),
+        // It stands where it stood before.
+        (&[(4, 5), (2, 3), (3, 4)], false),
+    ];
+    for (numbers, is_loss) in rows {
+        let mut bench = Bench::live_only();
+        for (previous, number) in *numbers {
+            bench.arrive_stamped(*previous, *number);
+        }
+        assert_eq!(bench.shown().len(), numbers.len());
+        assert_eq!(bench.track.is_waiting_to_tell(), *is_loss, "{numbers:?}");
+        bench.now += Duration::from_secs(1);
+        bench.track.tick(bench.now, &mut bench.out);
+        assert_eq!(bench.shown().len(), usize::from(*is_loss), "{numbers:?}");
+    }
+}
+
+#[test]
+fn a_dropped_message_is_one_gap_however_it_is_noticed() {
+    let mut bench = Bench::live_only();
+    bench.arrive_stamped(4, 5);
+    bench.track.dropped(bench.now, &mut bench.out);
+    bench.track.dropped(bench.now, &mut bench.out);
+    bench.arrive_stamped(7, 8);
+    bench.now += Duration::from_secs(1);
+    bench.track.tick(bench.now, &mut bench.out);
+    bench.track.tick(bench.now, &mut bench.out);
+    assert_eq!(bench.shown(), ["message", "message", "gap"]);
+}
+
+#[test]
+fn a_dropped_message_of_a_positioned_channel_is_read() {
+    let mut bench = Bench::live(5);
+    bench.track.dropped(bench.now, &mut bench.out);
+    bench.arrive(message(7, 0));
+    assert_eq!(bench.shown(), ["read"]);
+    bench.read(history(6..=7, 0));
+    assert_eq!(bench.shown(), ["6/60", "7/70"]);
+}

@@ -1,0 +1,498 @@
+//! The tracks of all wanted channels, and the one lock around them.
+//!
+//! Everything that decides what passes happens under this lock: messages as they come in, reads as they come back, and answers
+//! from what is remembered. So an answer and the deliveries around it always fit together: what an answer does not hold is
+//! delivered after it.
+//!
+//! Lock order: the table, then the wishes; the table, then whatever [`Deliver`] takes. [`Tracks::wish`] takes the wishes only.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fanfare_protocol::{ChannelName, Position};
+use tokio::sync::{Notify, oneshot};
+
+use super::envelope::{Count, Message};
+use super::recent::{Bounds, Recent};
+use super::track::{Output, Reading, Stamp, Track, Verdict};
+use crate::clock::Instant;
+use crate::delivery::{History, HistoryRange, Retention};
+use crate::engine::{Arrival, Deliver};
+
+mod links;
+
+pub(super) use self::links::LanePlan;
+use self::links::Link;
+
+/// The tracks of all wanted channels.
+pub(super) struct Tracks {
+    table: Mutex<Table>,
+    wishes: Mutex<HashMap<ChannelName, (Retention, bool)>>,
+    deliver: Deliver,
+    options: Times,
+    /// Wanted and subscribed may differ.
+    pub(super) unsettled: Notify,
+    /// Channels have to be read.
+    pub(super) unread: Notify,
+}
+
+/// How long things take that concern tracks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// How long a channel that nobody wants stays subscribed.
+    pub(super) unsubscribe_delay: Duration,
+    /// How often a channel is compared with the store, give or take a fifth.
+    pub(super) sync_interval: Duration,
+    /// How long a subscription that failed waits at most before it is tried again.
+    pub(super) retry_pause_max: Duration,
+}
+
+struct Table {
+    entries: HashMap<ChannelName, Entry>,
+    recent: Recent,
+    next_id: u64,
+    /// Channels whose subscription has to be looked at.
+    unsettled: HashSet<ChannelName>,
+    /// Subscriptions that were given up and came to stand all the same, by lane.
+    strays: HashSet<(u64, ChannelName)>,
+    /// Channels that have to be looked at later.
+    later: BinaryHeap<Reverse<(Instant, ChannelName)>>,
+    /// Channels that have something to tell sooner or later.
+    restless: HashSet<ChannelName>,
+    /// Channels without a position yet: somebody waits for them.
+    first_reads: VecDeque<(ChannelName, u64)>,
+    /// Channels that may have missed something, the longest waiting first.
+    catch_ups: VecDeque<(ChannelName, u64)>,
+    syncs: BinaryHeap<Reverse<(Instant, ChannelName, u64)>>,
+    is_closed: bool,
+}
+
+struct Entry {
+    /// Tells this entry from others of the same channel before and after it.
+    id: u64,
+    track: Track,
+    retention: Retention,
+    /// Since when nobody wants it.
+    unwanted_since: Option<Instant>,
+    link: Link,
+    /// How often the subscription failed in a row, and when it may be tried again.
+    failures: u32,
+    not_before: Option<Instant>,
+    /// A message that this node published; answers must not lack it.
+    floor: Option<Position>,
+    ready: Vec<oneshot::Sender<()>>,
+    reached: Vec<(Position, oneshot::Sender<()>)>,
+}
+
+/// A read that has its turn.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) channel: ChannelName,
+    pub(super) retention: Retention,
+    pub(super) reading: Reading,
+    id: u64,
+}
+
+/// A comparison with the store that has its turn.
+#[derive(Debug, Clone)]
+pub(super) struct SyncDue {
+    pub(super) channel: ChannelName,
+    pub(super) retention: Retention,
+    asked_at: Position,
+    id: u64,
+}
+
+impl Tracks {
+    /// No channel is wanted yet.
+    pub(super) fn new(deliver: Deliver, options: Times, bounds: Bounds) -> Self {
+        Self {
+            table: Mutex::new(Table {
+                entries: HashMap::new(),
+                recent: Recent::new(bounds),
+                next_id: 1,
+                unsettled: HashSet::new(),
+                strays: HashSet::new(),
+                later: BinaryHeap::new(),
+                restless: HashSet::new(),
+                first_reads: VecDeque::new(),
+                catch_ups: VecDeque::new(),
+                syncs: BinaryHeap::new(),
+                is_closed: false,
+            }),
+            wishes: Mutex::default(),
+            deliver,
+            options,
+            unsettled: Notify::new(),
+            unread: Notify::new(),
+        }
+    }
+
+    /// States whether a channel is wanted. Only records it.
+    pub(super) fn wish(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
+        let mut wishes = lock(&self.wishes);
+        wishes.insert(channel.clone(), (retention, wanted));
+        drop(wishes);
+        self.unsettled.notify_one();
+    }
+
+    /// Nothing is delivered any more; whoever waits is let go.
+    pub(super) fn close(&self) {
+        let mut table = self.lock();
+        table.is_closed = true;
+        table.entries.clear();
+    }
+
+    /// Resolves when what is published on a wanted channel passes; none when it is not wanted here.
+    pub(super) fn when_ready(&self, channel: &ChannelName) -> Option<oneshot::Receiver<()>> {
+        let mut table = self.lock();
+        let entry = table.entries.get_mut(channel)?;
+        if entry.unwanted_since.is_some() {
+            return None;
+        }
+        let (ready, waiting) = oneshot::channel();
+        if entry.track.is_ready() {
+            let _ = ready.send(());
+        } else {
+            entry.ready.retain(|ready| !ready.is_closed());
+            entry.ready.push(ready);
+        }
+        Some(waiting)
+    }
+
+    /// Resolves when everything up to a position has passed here; none when the channel is not followed here.
+    pub(super) fn when_reached(
+        &self,
+        channel: &ChannelName,
+        position: Position,
+    ) -> Option<oneshot::Receiver<()>> {
+        let mut table = self.lock();
+        let entry = table.entries.get_mut(channel)?;
+        let (reached, waiting) = oneshot::channel();
+        entry.reached.push((position, reached));
+        entry.tell_waiters();
+        Some(waiting)
+    }
+
+    /// Takes note of what this node published itself.
+    pub(super) fn note_published(
+        &self,
+        channel: &ChannelName,
+        position: Option<Position>,
+        retention: Retention,
+    ) {
+        let mut table = self.lock();
+        let Some(position) = position else {
+            return;
+        };
+        let table = &mut *table;
+        let Some(entry) = table.entries.get_mut(channel) else {
+            return;
+        };
+        table.recent.keep(channel, retention);
+        let is_newer = entry
+            .floor
+            .is_none_or(|floor| floor.epoch != position.epoch || floor.offset < position.offset);
+        if is_newer {
+            entry.floor = Some(position);
+        }
+    }
+
+    /// Takes note that the store's history of a channel was dropped.
+    pub(super) fn note_forgotten(&self, channel: &ChannelName) {
+        self.with(channel, None, |entry, out| entry.track.doubt(out));
+    }
+
+    /// Answers a read without the store, where that is certain to be what the store would say.
+    pub(super) fn answer(&self, channel: &ChannelName, range: HistoryRange) -> Option<History> {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let entry = table.entries.get(channel)?;
+        let top = entry.track.live_position()?;
+        let lacks_own = entry
+            .floor
+            .is_some_and(|floor| floor.epoch != top.epoch || floor.offset > top.offset);
+        if lacks_own {
+            return None;
+        }
+        let entries = match range {
+            HistoryRange::Last { limit: 0 } => Vec::new(),
+            HistoryRange::Last { .. } => return None,
+            HistoryRange::After { offset, limit } => {
+                table
+                    .recent
+                    .after(channel, offset, limit, top.offset, Instant::now())?
+            }
+        };
+        Some(History { top, entries })
+    }
+
+    /// Takes note of what a read of the store outside of the tracks has brought, so that the next one need not.
+    pub(super) fn note_read(&self, channel: &ChannelName, after: u64, history: &History) {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let Some(entry) = table.entries.get(channel) else {
+            return;
+        };
+        if entry.track.live_position() == Some(history.top) {
+            let first = history.entries.first().and_then(|entry| entry.position);
+            let is_whole = after == 0 || first.is_some_and(|first| first.offset > after + 1);
+            let now = Instant::now();
+            table
+                .recent
+                .offer(channel, entry.retention, history, is_whole, now);
+        }
+    }
+
+    /// A message came in on a connection.
+    pub(super) fn arrived(&self, lane: u64, message: Message, now: Instant) {
+        let channel = message.delivery.channel.clone();
+        let stamp = message
+            .count
+            .map(|Count { previous, number }| Stamp { previous, number });
+        self.with(&channel, Some(lane), |entry, out| {
+            entry.track.arrived(message.delivery, stamp, now, out);
+        });
+    }
+
+    /// A message was dropped on its way here.
+    pub(super) fn dropped(&self, channel: &ChannelName, now: Instant) {
+        self.with(channel, None, |entry, out| entry.track.dropped(now, out));
+    }
+
+    /// The next channel that has to be read for the first time.
+    pub(super) fn next_first_read(&self) -> Option<Due> {
+        self.next_read(|table| &mut table.first_reads)
+    }
+
+    /// The next channel that may have missed something.
+    pub(super) fn next_catch_up(&self) -> Option<Due> {
+        self.next_read(|table| &mut table.catch_ups)
+    }
+
+    /// Whether some channel may have missed something.
+    pub(super) fn has_catch_ups(&self) -> bool {
+        !self.lock().catch_ups.is_empty()
+    }
+
+    /// A read came back.
+    pub(super) fn finish_read(&self, due: Due, history: History) {
+        self.with(&due.channel, None, |entry, out| {
+            if entry.id == due.id {
+                entry.track.read(due.reading, history, out);
+            }
+        });
+    }
+
+    /// A read failed and has to be made again.
+    pub(super) fn repeat_read(&self, due: Due) {
+        let mut table = self.lock();
+        let Some(entry) = table.entries.get(&due.channel) else {
+            return;
+        };
+        if entry.id == due.id {
+            let is_first = entry.track.position().is_none();
+            table.queue_read(due.channel, due.id, is_first);
+            drop(table);
+            self.unread.notify_one();
+        }
+    }
+
+    /// The channels whose turn it is to be compared with the store, at most so many.
+    pub(super) fn next_syncs(&self, now: Instant, count_max: usize) -> Vec<SyncDue> {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let mut due = Vec::new();
+        while due.len() < count_max
+            && let Some(Reverse((at, _, _))) = table.syncs.peek()
+            && *at <= now
+            && let Some(Reverse((_, channel, id))) = table.syncs.pop()
+        {
+            let Some(entry) = table.entries.get(&channel).filter(|entry| entry.id == id) else {
+                continue;
+            };
+            let next = now + jittered(self.options.sync_interval);
+            table.syncs.push(Reverse((next, channel.clone(), id)));
+            if let Some(asked_at) = entry.track.live_position() {
+                due.push(SyncDue {
+                    channel,
+                    retention: entry.retention,
+                    asked_at,
+                    id,
+                });
+            }
+        }
+        due
+    }
+
+    /// Compares a channel with the store; answers whether it has to be looked at again a moment later.
+    pub(super) fn compare(&self, due: &SyncDue, found: Position) -> bool {
+        let mut is_ahead = false;
+        self.with(&due.channel, None, |entry, out| {
+            if entry.id == due.id {
+                let verdict = entry.track.compare(due.asked_at, found, out);
+                is_ahead = matches!(verdict, Verdict::Ahead(_));
+            }
+        });
+        is_ahead
+    }
+
+    /// What the store had a moment ago must be here by now.
+    pub(super) fn overdue(&self, due: &SyncDue, found: Position) {
+        self.with(&due.channel, None, |entry, out| {
+            if entry.id == due.id {
+                entry.track.overdue(found, out);
+            }
+        });
+    }
+
+    /// Tells losses that have waited long enough.
+    pub(super) fn tick(&self, now: Instant) {
+        let restless: Vec<ChannelName> = self.lock().restless.iter().cloned().collect();
+        for channel in restless {
+            self.with(&channel, None, |entry, out| entry.track.tick(now, out));
+        }
+    }
+
+    fn next_read(
+        &self,
+        queue: impl Fn(&mut Table) -> &mut VecDeque<(ChannelName, u64)>,
+    ) -> Option<Due> {
+        let mut table = self.lock();
+        loop {
+            let (channel, id) = queue(&mut table).pop_front()?;
+            let Some(entry) = table
+                .entries
+                .get_mut(&channel)
+                .filter(|entry| entry.id == id)
+            else {
+                continue;
+            };
+            if let Some(reading) = entry.track.begin_reading() {
+                let retention = entry.retention;
+                return Some(Due {
+                    channel,
+                    retention,
+                    reading,
+                    id,
+                });
+            }
+        }
+    }
+
+    /// Lets a track do something and carries out what follows. With `lane`, only if it is subscribed there.
+    fn with(
+        &self,
+        channel: &ChannelName,
+        lane: Option<u64>,
+        act: impl FnOnce(&mut Entry, &mut Vec<Output>),
+    ) {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let Some(entry) = table.entries.get_mut(channel) else {
+            return;
+        };
+        if lane.is_some_and(|lane| !entry.link.stands_on(lane)) {
+            return;
+        }
+        let mut out = Vec::new();
+        act(entry, &mut out);
+        let is_waiting = entry.track.is_waiting_to_tell();
+        self.carry_out(table, channel, out);
+        if is_waiting {
+            table.restless.insert(channel.clone());
+        } else if !table.restless.is_empty() {
+            table.restless.remove(channel);
+        }
+    }
+
+    fn carry_out(&self, table: &mut Table, channel: &ChannelName, out: Vec<Output>) {
+        let Some(entry) = table.entries.get_mut(channel) else {
+            return;
+        };
+        let now = Instant::now();
+        let mut is_read_due = false;
+        for output in out {
+            match output {
+                Output::Deliver(delivery) => {
+                    table.recent.push(&delivery, now);
+                    (self.deliver)(Arrival::Delivery(delivery));
+                }
+                Output::Read => is_read_due = true,
+                Output::Adopt { history, is_whole } => {
+                    entry.floor = None;
+                    let keeps = entry.retention;
+                    table.recent.adopt(channel, keeps, &history, is_whole, now);
+                }
+                Output::Gap(reason) => (self.deliver)(Arrival::Gap {
+                    channel: channel.clone(),
+                    reason,
+                }),
+                Output::Reset(position, reason) => (self.deliver)(Arrival::Reset {
+                    channel: channel.clone(),
+                    position,
+                    reason,
+                }),
+            }
+        }
+        entry.tell_waiters();
+        if is_read_due {
+            let (id, is_first) = (entry.id, entry.track.position().is_none());
+            table.queue_read(channel.clone(), id, is_first);
+            self.unread.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        let mut table = lock(&self.table);
+        self.take_wishes(&mut table);
+        table
+    }
+}
+
+impl Table {
+    fn queue_read(&mut self, channel: ChannelName, id: u64, is_first: bool) {
+        let queue = if is_first {
+            &mut self.first_reads
+        } else {
+            &mut self.catch_ups
+        };
+        queue.push_back((channel, id));
+    }
+}
+
+impl Entry {
+    /// Lets go who waited for what is there.
+    fn tell_waiters(&mut self) {
+        if !self.ready.is_empty() && self.track.is_ready() {
+            for ready in self.ready.drain(..) {
+                let _ = ready.send(());
+            }
+        }
+        if self.reached.is_empty() {
+            return;
+        }
+        let at = self.track.position();
+        let is_there = |wanted: &Position| {
+            at.is_some_and(|at| at.epoch != wanted.epoch || at.offset >= wanted.offset)
+        };
+        let mut waiting = Vec::new();
+        for (wanted, reached) in self.reached.drain(..) {
+            if is_there(&wanted) {
+                let _ = reached.send(());
+            } else if !reached.is_closed() {
+                waiting.push((wanted, reached));
+            }
+        }
+        self.reached = waiting;
+    }
+}
+
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,321 @@
+//! Wanted against subscribed: what the tracks know of their subscriptions.
+//!
+//! Nothing here reacts to an edge. A channel that changed in any way is looked at once; what is wanted and what stands
+//! decide what to do. So the first subscriber, the last one, a lost connection and a slot that moved are one thing.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_protocol::ChannelName;
+
+use super::{Entry, Table, Track, Tracks, jittered, lock};
+use crate::clock::Instant;
+use crate::delivery::Retention;
+use crate::engine::redis::lanes::Lane;
+
+/// Whether a channel is subscribed, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine::redis) enum Link {
+    /// It is not.
+    Absent,
+    /// It was asked for.
+    Requested {
+        /// On which lane.
+        lane: u64,
+        /// Which request.
+        request: u64,
+    },
+    /// Redis has confirmed it.
+    Standing {
+        /// On which lane.
+        lane: u64,
+    },
+    /// Its end was asked for.
+    Leaving {
+        /// On which lane.
+        lane: u64,
+        /// Which request.
+        request: u64,
+    },
+}
+
+/// What to ask Redis for.
+#[derive(Debug, Default)]
+pub(in crate::engine::redis) struct Plan {
+    /// By lane, the channels to subscribe and to leave.
+    pub(in crate::engine::redis) lanes: BTreeMap<u64, LanePlan>,
+    /// When to look again, at the latest.
+    pub(in crate::engine::redis) next: Option<Instant>,
+}
+
+/// What to ask one lane for.
+#[derive(Debug)]
+pub(in crate::engine::redis) struct LanePlan {
+    pub(in crate::engine::redis) lane: Arc<Lane>,
+    pub(in crate::engine::redis) subscribe: Vec<ChannelName>,
+    pub(in crate::engine::redis) unsubscribe: Vec<ChannelName>,
+}
+
+impl Link {
+    fn lane(self) -> Option<u64> {
+        match self {
+            Self::Absent => None,
+            Self::Requested { lane, .. } | Self::Standing { lane } | Self::Leaving { lane, .. } => {
+                Some(lane)
+            }
+        }
+    }
+
+    /// Whether messages that come in on a lane count.
+    pub(super) fn stands_on(self, lane: u64) -> bool {
+        self == Self::Standing { lane }
+    }
+}
+
+impl Tracks {
+    /// Takes in what was wished since.
+    pub(super) fn take_wishes(&self, table: &mut Table) {
+        let mut wishes = lock(&self.wishes);
+        if wishes.is_empty() {
+            return;
+        }
+        let wishes = std::mem::take(&mut *wishes);
+        let now = Instant::now();
+        for (channel, (retention, wanted)) in wishes {
+            if table.is_closed {
+                return;
+            }
+            match (table.entries.get_mut(&channel), wanted) {
+                (None, false) => continue,
+                (None, true) => {
+                    let id = table.next_id;
+                    table.next_id += 1;
+                    let due = now + jittered(self.options.sync_interval);
+                    if retention.is_positioned {
+                        table.syncs.push(Reverse((due, channel.clone(), id)));
+                    }
+                    let entry = Entry::new(id, retention);
+                    table.entries.insert(channel.clone(), entry);
+                }
+                (Some(entry), true) => entry.unwanted_since = None,
+                (Some(entry), false) => {
+                    entry.unwanted_since.get_or_insert(now);
+                }
+            }
+            table.unsettled.insert(channel);
+        }
+    }
+
+    /// Compares what is wanted with what is subscribed, for all channels that changed, and notes what will be asked for.
+    ///
+    /// `lane_of` says where a channel lives; none while that is not known or not connected.
+    pub(in crate::engine::redis) fn plan(
+        &self,
+        now: Instant,
+        request: u64,
+        lane_of: impl Fn(&ChannelName) -> Option<Arc<Lane>>,
+    ) -> Plan {
+        let mut guard = self.lock();
+        let table = &mut *guard;
+        while let Some(Reverse((at, _))) = table.later.peek()
+            && *at <= now
+            && let Some(Reverse((_, channel))) = table.later.pop()
+        {
+            table.unsettled.insert(channel);
+        }
+        let mut plan = Plan::default();
+        let mut homeless = Vec::new();
+        for channel in std::mem::take(&mut table.unsettled) {
+            let Some(entry) = table.entries.get_mut(&channel) else {
+                continue;
+            };
+            let on = lane_of(&channel);
+            // A slot that has moved without a word: what stands at its old owner is worth nothing.
+            if let (Link::Standing { lane }, Some(on)) = (entry.link, &on)
+                && on.number != lane
+            {
+                entry.link = Link::Absent;
+                entry.track.cut(now);
+            }
+            match (entry.unwanted_since, entry.link, on) {
+                (Some(since), Link::Standing { .. }, _)
+                    if since + self.options.unsubscribe_delay > now =>
+                {
+                    let due = since + self.options.unsubscribe_delay;
+                    table.later.push(Reverse((due, channel)));
+                }
+                (Some(_), Link::Standing { lane }, Some(on)) => {
+                    entry.link = Link::Leaving { lane, request };
+                    entry.track.cut(now);
+                    plan.of(on).unsubscribe.push(channel);
+                }
+                (Some(_), Link::Standing { .. } | Link::Absent, _) => table.remove(&channel),
+                (None, Link::Absent, on) => match (entry.not_before, on) {
+                    (Some(at), _) if at > now => table.later.push(Reverse((at, channel))),
+                    (_, None) => homeless.push(channel),
+                    (_, Some(on)) => {
+                        let lane = on.number;
+                        entry.link = Link::Requested { lane, request };
+                        plan.of(on).subscribe.push(channel);
+                    }
+                },
+                (None, Link::Standing { .. }, _)
+                | (_, Link::Requested { .. } | Link::Leaving { .. }, _) => {}
+            }
+        }
+        // Without a lane there is nothing to do until there is one; then everything is looked at again.
+        table.unsettled.extend(homeless);
+        for (lane, channel) in std::mem::take(&mut table.strays) {
+            if let Some(on) = lane_of(&channel).filter(|on| on.number == lane)
+                && !table.entries.contains_key(&channel)
+            {
+                plan.of(on).unsubscribe.push(channel);
+            }
+        }
+        plan.next = table.later.peek().map(|Reverse((at, _))| *at);
+        plan
+    }
+
+    /// Redis confirms a subscription.
+    pub(in crate::engine::redis) fn subscribed(&self, lane: u64, channel: &ChannelName) {
+        if !self.lock().entries.contains_key(channel) {
+            // The answer to a request that was given up.
+            self.lock().strays.insert((lane, channel.clone()));
+            self.unsettled.notify_one();
+            return;
+        }
+        self.with(channel, None, |entry, out| match entry.link {
+            Link::Absent | Link::Requested { .. }
+                if entry.link.lane().is_none_or(|at| at == lane) =>
+            {
+                entry.link = Link::Standing { lane };
+                entry.failures = 0;
+                entry.not_before = None;
+                entry.track.subscribed(out);
+            }
+            _ => {}
+        });
+        self.look_at(channel);
+    }
+
+    /// Redis has ended a subscription; answers whether nobody here had asked for that.
+    pub(in crate::engine::redis) fn unsubscribed(
+        &self,
+        lane: u64,
+        channel: &ChannelName,
+        now: Instant,
+    ) -> bool {
+        let mut is_surprise = false;
+        self.with(channel, None, |entry, _| {
+            if entry.link.lane() == Some(lane) {
+                is_surprise = !matches!(entry.link, Link::Leaving { .. });
+                entry.link = Link::Absent;
+                entry.track.cut(now);
+            }
+        });
+        self.look_at(channel);
+        is_surprise
+    }
+
+    /// A lane is gone with all that was subscribed on it.
+    pub(in crate::engine::redis) fn lost(&self, lane: u64, now: Instant) {
+        let mut guard = self.lock();
+        let table = &mut *guard;
+        for (channel, entry) in &mut table.entries {
+            if entry.link.lane() == Some(lane) {
+                entry.link = Link::Absent;
+                entry.track.cut(now);
+                table.unsettled.insert(channel.clone());
+                if entry.track.is_waiting_to_tell() {
+                    table.restless.insert(channel.clone());
+                }
+            }
+        }
+        drop(guard);
+        self.unsettled.notify_one();
+    }
+
+    /// A request is over: what it has not brought by now has failed.
+    pub(in crate::engine::redis) fn settled(&self, lane: u64, request: u64, now: Instant) {
+        let pause_max = self.options.retry_pause_max;
+        let mut guard = self.lock();
+        let table = &mut *guard;
+        for (channel, entry) in &mut table.entries {
+            match entry.link {
+                Link::Requested {
+                    lane: on,
+                    request: asked,
+                } if (on, asked) == (lane, request) => {
+                    entry.failures = entry.failures.saturating_add(1);
+                    let pause = RETRY_FIRST * 2_u32.saturating_pow(entry.failures.min(6));
+                    entry.not_before = Some(now + pause.min(pause_max));
+                }
+                Link::Leaving {
+                    lane: on,
+                    request: asked,
+                } if (on, asked) == (lane, request) => {
+                    table.strays.insert((lane, channel.clone()));
+                }
+                _ => continue,
+            }
+            entry.link = Link::Absent;
+            table.unsettled.insert(channel.clone());
+        }
+        drop(guard);
+        self.unsettled.notify_one();
+    }
+
+    /// Everything is looked at again: where channels live may have changed.
+    pub(in crate::engine::redis) fn look_at_all(&self) {
+        let mut guard = self.lock();
+        let table = &mut *guard;
+        table.unsettled.extend(table.entries.keys().cloned());
+        drop(guard);
+        self.unsettled.notify_one();
+    }
+
+    fn look_at(&self, channel: &ChannelName) {
+        self.lock().unsettled.insert(channel.clone());
+        self.unsettled.notify_one();
+    }
+}
+
+impl Table {
+    fn remove(&mut self, channel: &ChannelName) {
+        self.entries.remove(channel);
+        self.recent.forget(channel);
+        self.restless.remove(channel);
+    }
+}
+
+impl Entry {
+    fn new(id: u64, retention: Retention) -> Self {
+        Self {
+            id,
+            track: Track::new(retention.is_positioned),
+            retention,
+            unwanted_since: None,
+            link: Link::Absent,
+            failures: 0,
+            not_before: None,
+            floor: None,
+            ready: Vec::new(),
+            reached: Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    fn of(&mut self, lane: Arc<Lane>) -> &mut LanePlan {
+        self.lanes.entry(lane.number).or_insert_with(|| LanePlan {
+            lane,
+            subscribe: Vec::new(),
+            unsubscribe: Vec::new(),
+        })
+    }
+}
+
+/// 50 ms, doubled with every failure: how long a subscription waits before it is tried again.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
