@@ -1,5 +1,8 @@
 //! The Redis engine against real servers.
 
+mod flow;
+mod flow_topologies;
+mod node;
 mod presence;
 mod presence_model;
 mod support;

@@ -240,13 +240,6 @@ impl PresenceStore for RedisEngine {
     }
 }
 
-fn unsupported(what: &str) -> EngineError {
-    EngineError::Unsupported {
-        engine: NAME,
-        what: what.to_owned(),
-    }
-}
-
 /// A duration as scripts take it. Redis takes 0 for "gone already".
 fn milliseconds(duration: Duration) -> String {
     duration.as_millis().max(1).to_string()
