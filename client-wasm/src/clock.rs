@@ -25,10 +25,4 @@ impl Clock {
         self.last.set(now);
         Millis(now)
     }
-
-    /// A time of the machine as `Date.now()` would give it.
-    #[cfg(feature = "module")]
-    pub(crate) fn date(&self, time: Millis) -> f64 {
-        time.0.saturating_sub(self.set_back.get()) as f64
-    }
 }

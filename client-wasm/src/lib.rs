@@ -12,30 +12,52 @@
 //!
 //! **No JavaScript runs while the machine is borrowed**: whatever a callback calls, it may call.
 
-mod auth;
-mod bridge;
-mod clock;
-mod drain;
-mod host;
-mod lifecycle;
-mod names;
-mod read;
-mod text;
-mod timer;
-mod websocket;
+#![cfg_attr(feature = "standalone", no_std)]
+
+extern crate alloc;
 
 #[cfg(feature = "frontend")]
+mod auth;
+#[cfg(feature = "frontend")]
+mod bridge;
+#[cfg(feature = "frontend")]
+mod clock;
+#[cfg(feature = "frontend")]
+mod drain;
+#[cfg(feature = "frontend")]
 pub mod frontend;
+#[cfg(feature = "frontend")]
+mod host;
+#[cfg(feature = "frontend")]
+mod lifecycle;
 #[cfg(feature = "module")]
 mod machine;
+#[cfg(feature = "frontend")]
+mod names;
+#[cfg(feature = "frontend")]
+mod read;
+#[cfg(feature = "frontend")]
+mod text;
+#[cfg(feature = "frontend")]
+mod timer;
+#[cfg(feature = "frontend")]
+mod websocket;
 
 #[cfg(feature = "module")]
-pub use machine::{HistoryPosition, Machine, MachineHost, MachineOptions, SubscriptionOptions};
+pub use machine::Machine;
 
 #[cfg(all(
-    feature = "module",
+    feature = "standalone",
     target_family = "wasm",
     not(target_feature = "atomics")
 ))]
 #[global_allocator]
 static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
+
+/// What is wrong nobody would read, and the machinery that says it would be most of the module: the instance ends here, and the
+/// package starts another one.
+#[cfg(all(feature = "standalone", target_family = "wasm"))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    core::arch::wasm32::unreachable()
+}

@@ -23,24 +23,6 @@ impl Names {
         }
     }
 
-    /// A text as a JavaScript string.
-    #[cfg(feature = "module")]
-    pub(crate) fn value(&self, text: &str) -> JsValue {
-        let at = self
-            .0
-            .borrow()
-            .iter()
-            .position(|(_, known)| **known == *text);
-        match at {
-            Some(at) => self.promote(at).0,
-            None => {
-                let value = JsValue::from_str(text);
-                self.learn(value.clone(), text.into());
-                value
-            }
-        }
-    }
-
     fn promote(&self, at: usize) -> (JsValue, Rc<str>) {
         let mut known = self.0.borrow_mut();
         known[..=at].rotate_right(1);

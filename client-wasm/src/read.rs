@@ -137,6 +137,10 @@ impl Value for Json {
     fn is_null(&self) -> bool {
         self.value.is_null()
     }
+
+    fn null() -> Self {
+        JsValue::NULL.into()
+    }
 }
 
 impl Object for JsonObject {

@@ -1,5 +1,6 @@
 //! Tokens on their way: asked for, answered, sent, renewed.
 
+use alloc::string::String;
 use fanfare_protocol::Command;
 
 use crate::client::Client;
@@ -96,7 +97,7 @@ impl<P: Payload> Client<P> {
     pub(crate) fn need_token(&mut self, now: Millis) {
         if let Some(reason) = self.tokens.reason_to_ask(now) {
             self.tokens.ask(now + self.options.auth_timeout);
-            self.outputs.push_back(Output::NeedToken { reason });
+            self.outputs.push(Output::NeedToken { reason });
         }
     }
 }

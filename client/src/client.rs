@@ -1,6 +1,7 @@
 //! The machine: one input in, any number of outputs out.
 
-use std::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use fanfare_protocol::json::encode_request;
 use fanfare_protocol::{
@@ -15,6 +16,7 @@ use crate::event::{ChannelState, ConnectionStatus, Event};
 use crate::io::{Input, Output, Payload};
 use crate::loss::Goodbye;
 use crate::options::Options;
+use crate::outputs::Outputs;
 use crate::requests::Requests;
 use crate::time::Millis;
 use crate::token::{ServerClock, Tokens};
@@ -40,11 +42,13 @@ pub struct Client<P> {
     pub(crate) tokens: Tokens,
     /// Ordered by name.
     pub(crate) channels: Vec<Channel<P>>,
+    /// The [`Slot`] of the first channel. No number is used again after the list has changed.
+    pub(crate) first_slot: u32,
     pub(crate) requests: Requests,
     next_id: u64,
     /// Makes this client's idempotency keys differ from every other's.
     pub(crate) key_prefix: u64,
-    pub(crate) outputs: VecDeque<Output<P>>,
+    pub(crate) outputs: Outputs<P>,
     pub(crate) timeout: Option<Millis>,
     /// `timeout` must be computed again.
     pub(crate) is_stale: bool,
@@ -74,9 +78,10 @@ impl<P: Payload> Client<P> {
             clock: ServerClock::default(),
             frame_bytes_max: None,
             channels: Vec::new(),
+            first_slot: 0,
             requests: Requests::default(),
             next_id: 0,
-            outputs: VecDeque::new(),
+            outputs: Outputs::new(),
             timeout: None,
             is_stale: false,
             grace: None,
@@ -126,7 +131,7 @@ impl<P: Payload> Client<P> {
             Input::Wake => self.wake(now),
             Input::Suspend => self.suspend(now),
         }
-        if std::mem::take(&mut self.is_stale) {
+        if core::mem::take(&mut self.is_stale) {
             self.timeout = self.compute_timeout(now);
         }
     }
@@ -134,7 +139,7 @@ impl<P: Payload> Client<P> {
     /// The next thing the host must do, until `None`.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output<P>> {
-        self.outputs.pop_front()
+        self.outputs.pop()
     }
 
     /// When to pass [`Input::TimedOut`]; the host arms exactly one timer, or none.
@@ -194,7 +199,7 @@ impl<P: Payload> Client<P> {
 /// What every part uses.
 impl<P: Payload> Client<P> {
     pub(crate) fn emit(&mut self, event: Event<P>) {
-        self.outputs.push_back(Output::Event(event));
+        self.outputs.push(Output::Event(event));
     }
 
     /// Sends a command that has a reply.
@@ -204,16 +209,14 @@ impl<P: Payload> Client<P> {
             id: Some(id),
             command,
         };
-        self.outputs
-            .push_back(Output::Send(encode_request(&request)));
+        self.outputs.push(Output::Send(encode_request(&request)));
         id
     }
 
     /// Sends a command whose reply nobody waits for by its id.
     pub(crate) fn send_quietly(&mut self, command: Command) {
         let request = Request { id: None, command };
-        self.outputs
-            .push_back(Output::Send(encode_request(&request)));
+        self.outputs.push(Output::Send(encode_request(&request)));
     }
 
     pub(crate) const fn take_id(&mut self) -> u64 {

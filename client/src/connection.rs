@@ -57,6 +57,15 @@ pub(crate) enum Ping {
     Sent { until: Millis },
 }
 
+impl Session {
+    const fn pong_deadline(&self) -> Option<Millis> {
+        match self.ping {
+            Ping::Sent { until } => Some(until),
+            Ping::CheckAt(_) => None,
+        }
+    }
+}
+
 impl Connection {
     pub(crate) const fn session(&self) -> Option<&Session> {
         match self {
@@ -104,17 +113,15 @@ impl Connection {
 
     /// When the peer is late.
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        let handshake = match self {
-            Self::Opening { until }
-            | Self::Greeting { until, .. }
-            | Self::Authenticating { until, .. } => Some(*until),
+        match self {
+            Self::Opening { until } | Self::Greeting { until, .. } => Some(*until),
+            Self::Authenticating { session, until, .. } => {
+                let pong = session.pong_deadline();
+                Some(pong.map_or(*until, |pong| pong.min(*until)))
+            }
+            Self::Open { session, .. } => session.pong_deadline(),
             _ => None,
-        };
-        let pong = self.session().and_then(|session| match session.ping {
-            Ping::Sent { until } => Some(until),
-            Ping::CheckAt(_) => None,
-        });
-        handshake.into_iter().chain(pong).min()
+        }
     }
 
     /// When there is something to do that is nobody's fault.
@@ -208,7 +215,7 @@ impl<P: Payload> Client<P> {
         match reason {
             Some(reason) => {
                 self.tokens.ask(now + self.options.auth_timeout);
-                self.outputs.push_back(Output::NeedToken { reason });
+                self.outputs.push(Output::NeedToken { reason });
             }
             None => self.open_socket(now),
         }
@@ -219,7 +226,7 @@ impl<P: Payload> Client<P> {
         self.goodbye = None;
         self.connection = Connection::Opening { until };
         let attempt = self.attempt;
-        self.outputs.push_back(Output::Open { attempt });
+        self.outputs.push(Output::Open { attempt });
     }
 
     /// Nobody may connect with these credentials.
@@ -266,7 +273,7 @@ impl<P: Payload> Client<P> {
     }
 
     pub(crate) fn close(&mut self, code: u16, reason: &'static str) {
-        self.outputs.push_back(Output::Close { code, reason });
+        self.outputs.push(Output::Close { code, reason });
     }
 }
 
@@ -324,7 +331,7 @@ impl<P: Payload> Client<P> {
 
     /// The credentials were taken.
     pub(crate) fn authenticated(&mut self, user: Option<UserId>, now: Millis) {
-        let connection = std::mem::replace(&mut self.connection, Connection::Asleep);
+        let connection = core::mem::replace(&mut self.connection, Connection::Asleep);
         if let Connection::Authenticating { mut session, .. } = connection {
             session.user_id = user.or(session.user_id);
             self.ready(session, now);

@@ -1,6 +1,7 @@
 //! What can go wrong, as the application hears it.
 
-use std::fmt;
+use alloc::string::String;
+use core::fmt;
 
 use fanfare_protocol::Code;
 
@@ -145,4 +146,4 @@ impl fmt::Display for ClientError {
     }
 }
 
-impl std::error::Error for ClientError {}
+impl core::error::Error for ClientError {}

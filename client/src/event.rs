@@ -1,5 +1,7 @@
 //! What the application is told.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use fanfare_protocol::{ChannelName, EventName, Member, Position, Reply, SocketId, UserId};
 
 use crate::error::ClientError;
@@ -209,6 +211,53 @@ pub struct Reset {
     pub position: Position,
     /// The server's words; empty when the client found out itself.
     pub reason: String,
+}
+
+impl ConnectionState {
+    /// The word that JavaScript has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Reconnecting => "reconnecting",
+            Self::Offline => "offline",
+            Self::Disconnected => "disconnected",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl ChannelState {
+    /// The word that JavaScript has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Authorizing => "authorizing",
+            Self::Subscribing => "subscribing",
+            Self::Subscribed => "subscribed",
+            Self::Suspended => "suspended",
+            Self::Failed => "failed",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl GapReason {
+    /// A word for it, or the server's own words.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Expired => "expired",
+            Self::Epoch => "epoch",
+            Self::Away => "away",
+            Self::Diverged => "diverged",
+            Self::Sequence => "sequence",
+            Self::Overflow => "overflow",
+            Self::Server(words) => words,
+        }
+    }
 }
 
 impl ConnectionStatus {

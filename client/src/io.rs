@@ -1,5 +1,6 @@
 //! Everything that can go in and everything that can come out.
 
+use alloc::string::String;
 use fanfare_protocol::{
     ChannelName, EventName, IdempotencyKey, Member, Position, RawJson, ServerMessage, SocketId,
     UserId,
@@ -143,8 +144,8 @@ pub enum TokenReply {
     Failed,
 }
 
-impl std::fmt::Debug for TokenReply {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for TokenReply {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::Token(_) => "Token(..)",
             Self::Anonymous => "Anonymous",
@@ -176,8 +177,8 @@ pub enum ChannelAuthReply {
     },
 }
 
-impl std::fmt::Debug for ChannelAuthReply {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for ChannelAuthReply {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Granted { .. } => f.write_str("Granted(..)"),
             Self::Forbidden { status } => write!(f, "Forbidden({status})"),
@@ -246,4 +247,28 @@ pub enum AuthReason {
     Resubscribe,
     /// The server did not take the last one.
     Expired,
+}
+
+impl TokenReason {
+    /// The word that JavaScript has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Expiring => "expiring",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl AuthReason {
+    /// The word that JavaScript has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Resubscribe => "resubscribe",
+            Self::Expired => "expired",
+        }
+    }
 }

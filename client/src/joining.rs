@@ -1,5 +1,6 @@
 //! The steps of one subscription: asked for, confirmed, refused, retried, left.
 
+use alloc::string::String;
 use fanfare_protocol::{ChannelKind, Code, Command, Subscribe, SubscriptionSucceeded};
 
 use crate::channel::{Origin, Phase, Then};
@@ -34,7 +35,7 @@ impl<P: Payload> Client<P> {
                 };
                 let until = now + self.options.auth_timeout;
                 self.enter(at, Phase::Authorizing { until }, None);
-                self.outputs.push_back(need);
+                self.outputs.push(need);
             }
             _ => self.send_subscribe(at, None, None, now),
         }
@@ -67,8 +68,7 @@ impl<P: Payload> Client<P> {
     pub(crate) fn settle(&mut self, at: usize, reply: SubscriptionSucceeded<P>, now: Millis) {
         if let Phase::Authorizing { .. } = self.channels[at].phase {
             let channel = reply.channel.clone();
-            self.outputs
-                .push_back(Output::CancelChannelAuth { channel });
+            self.outputs.push(Output::CancelChannelAuth { channel });
         }
         let channel = &mut self.channels[at];
         let loss = channel.stream.loss(&reply);
@@ -91,7 +91,6 @@ impl<P: Payload> Client<P> {
         now: Millis,
     ) {
         let channel = &mut self.channels[at];
-        let row = Code::from_number(code);
         let uses_auth = channel.needs_channel_auth(self.options.channel_auth, channel.name.kind());
         let error = ClientError::Server {
             code,
@@ -99,18 +98,18 @@ impl<P: Payload> Client<P> {
             retry,
             retry_after,
         };
-        match row {
-            Some(Code::ALREADY_SUBSCRIBED) => self.leave(at, Then::Subscribe, now),
-            Some(Code::INVALID_AUTH) if uses_auth => {
+        match code {
+            ALREADY_SUBSCRIBED => self.leave(at, Then::Subscribe, now),
+            INVALID_AUTH if uses_auth => {
                 channel.auth_reason = AuthReason::Expired;
                 self.retry(at, error, retry_after, now);
             }
             // Sent before the server had taken the token: the authenticated connection tries again.
-            Some(Code::NOT_AUTHENTICATED) if !self.connection.is_open() => {
+            NOT_AUTHENTICATED if !self.connection.is_open() => {
                 self.needs_credentials = true;
                 self.enter(at, Phase::Suspended, None);
             }
-            Some(Code::INVALID_AUTH) => self.enter(at, Phase::Failed, Some(error)),
+            INVALID_AUTH => self.enter(at, Phase::Failed, Some(error)),
             _ if retry => self.retry(at, error, retry_after, now),
             _ => self.enter(at, Phase::Failed, Some(error)),
         }
@@ -144,7 +143,7 @@ impl<P: Payload> Client<P> {
     pub(crate) fn left(&mut self, at: usize, then: Then, now: Millis) {
         match then {
             Then::Forget => {
-                self.channels.remove(at);
+                self.remove_channel(at);
             }
             Then::Subscribe if self.channels[at].attempt <= 1 => self.start(at, now),
             Then::Subscribe => {
@@ -156,3 +155,7 @@ impl<P: Payload> Client<P> {
         }
     }
 }
+
+const ALREADY_SUBSCRIBED: u16 = Code::ALREADY_SUBSCRIBED.number();
+const INVALID_AUTH: u16 = Code::INVALID_AUTH.number();
+const NOT_AUTHENTICATED: u16 = Code::NOT_AUTHENTICATED.number();

@@ -67,6 +67,10 @@
 //! Modules in reading order: [`io`] (everything that goes in and comes out), [`event`] (what the application is told),
 //! [`client`], [`options`], [`error`], [`time`], and with the feature `native` the tokio client.
 
+#![cfg_attr(not(any(feature = "native", test)), no_std)]
+
+extern crate alloc;
+
 pub mod client;
 pub mod error;
 pub mod event;
@@ -80,9 +84,11 @@ mod authentication;
 mod backoff;
 mod channel;
 mod connection;
+mod follow;
 mod incoming;
 mod joining;
 mod loss;
+mod outputs;
 mod presence;
 mod recovery;
 mod requests;
@@ -96,6 +102,7 @@ pub use event::{
     ChannelState, ChannelStatus, ConnectionState, ConnectionStatus, Event, Gap, GapReason, Message,
     Reset,
 };
+pub use follow::Slot;
 pub use io::{
     AuthReason, ChannelAuthReply, Input, Output, Payload, RequestId, TokenReason, TokenReply,
 };

@@ -1,5 +1,6 @@
 //! The end of a connection, or of an attempt at one: whether to come back, and when.
 
+use alloc::string::String;
 use fanfare_protocol::{Code, Disconnect, Disposition, ErrorMessage};
 
 use crate::client::Client;
@@ -104,7 +105,7 @@ impl<P: Payload> Client<P> {
     }
 
     fn loss_of_code(&mut self, code: u16, reason: String, reconnect: bool) -> Loss {
-        let needs_token = Code::from_number(code).is_some_and(Code::needs_token);
+        let needs_token = Code::number_needs_token(code);
         let is_final = !reconnect || Disposition::of_close(code) == Disposition::Stop;
         let transport = ClientError::Transport { code, reason };
         let (error, fate) = match (needs_token, is_final) {

@@ -1,5 +1,6 @@
 //! Who is in a presence channel: a snapshot and the comings and goings since.
 
+use alloc::vec::Vec;
 use fanfare_protocol::{Member, Position, Presence, UserId};
 
 use crate::time::Millis;

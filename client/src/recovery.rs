@@ -1,6 +1,6 @@
 //! What came while the client was away, and what follows live: one position per channel, and never a silent gap.
 
-use std::collections::VecDeque;
+use alloc::string::String;
 
 use fanfare_protocol::{
     self as protocol, ChannelName, Epoch, EventName, Link, Position, SubscriptionSucceeded, Tag,
@@ -8,7 +8,9 @@ use fanfare_protocol::{
 
 use crate::error::ClientError;
 use crate::event::{Event, Gap, GapReason, Message, Reset};
+use crate::follow::next_position;
 use crate::io::{Output, Payload};
+use crate::outputs::Outputs;
 use crate::presence::{Change, Members};
 
 /// Where a subscription stands and who is there.
@@ -92,22 +94,34 @@ impl<P: Payload> Stream<P> {
         Follows::Next(Some(next))
     }
 
+    /// Moves on by one message when it is exactly the next; `false` leaves everything as it was.
+    pub(crate) fn advance(&mut self, offset: Option<u64>, tag: Tag) -> bool {
+        let Some(position) = next_position(self.position, offset, tag) else {
+            return false;
+        };
+        self.position = position;
+        if position.is_some() {
+            self.lost_to = None;
+        }
+        true
+    }
+
     /// Takes a confirmed subscription in: says what was lost, hands out what was missed, then who is there.
     pub(crate) fn begin(
         &mut self,
         reply: SubscriptionSucceeded<P>,
         mut loss: Option<Gap>,
-        outputs: &mut VecDeque<Output<P>>,
+        outputs: &mut Outputs<P>,
     ) {
         let continues = loss.is_none() && self.position.is_some();
         let mut cursor = if continues { self.position } else { None };
-        let had_begun = std::mem::replace(&mut self.has_begun, true);
+        let had_begun = core::mem::replace(&mut self.has_begun, true);
         let mut epoch = reply.position.map(|position| position.epoch);
         for event in reply.events {
             epoch = event.epoch.or(epoch);
             let next = position_of(&event, epoch);
             if let Some(gap) = loss.take() {
-                outputs.push_back(Output::Event(Event::Gap(gap.before(next))));
+                outputs.push(Output::Event(Event::Gap(gap.before(next))));
             }
             if let (Some(mine), Some(next)) = (cursor, next) {
                 match mine.link(next, None) {
@@ -123,12 +137,12 @@ impl<P: Payload> Stream<P> {
             }
         }
         if let Some(gap) = loss {
-            outputs.push_back(Output::Event(Event::Gap(gap)));
+            outputs.push(Output::Event(Event::Gap(gap)));
         }
         self.end_at(cursor, reply.position, outputs);
         if let Some(presence) = reply.presence {
             self.members.replace(presence, reply.position);
-            outputs.push_back(Output::Event(self.synced()));
+            outputs.push(Output::Event(self.synced()));
         }
     }
 
@@ -164,7 +178,7 @@ impl<P: Payload> Stream<P> {
         event: protocol::Event<P>,
         position: Option<Position>,
         liveness: Liveness,
-        outputs: &mut VecDeque<Output<P>>,
+        outputs: &mut Outputs<P>,
     ) {
         let recovered = liveness == Liveness::Recovered;
         let event = match event.event.as_str() {
@@ -186,13 +200,15 @@ impl<P: Payload> Stream<P> {
                 recovered,
             })),
         };
-        outputs.extend(event.map(Output::Event));
+        if let Some(event) = event {
+            outputs.push(Output::Event(event));
+        }
     }
 
     /// The server says that messages were lost.
-    pub(crate) fn announce_gap(&mut self, gap: protocol::Gap, outputs: &mut VecDeque<Output<P>>) {
+    pub(crate) fn announce_gap(&mut self, gap: protocol::Gap, outputs: &mut Outputs<P>) {
         self.lost_to = gap.to.or(self.lost_to);
-        outputs.push_back(Output::Event(Event::Gap(Gap {
+        outputs.push(Output::Event(Event::Gap(Gap {
             channel: gap.channel,
             from: gap.from,
             to: gap.to,
@@ -202,15 +218,10 @@ impl<P: Payload> Stream<P> {
     }
 
     /// The server says that the history started anew.
-    pub(crate) fn reset(
-        &mut self,
-        position: Position,
-        reason: String,
-        outputs: &mut VecDeque<Output<P>>,
-    ) {
+    pub(crate) fn reset(&mut self, position: Position, reason: String, outputs: &mut Outputs<P>) {
         self.position = Some(position);
         self.lost_to = None;
-        outputs.push_back(Output::Event(Event::Reset(Reset {
+        outputs.push(Output::Event(Event::Reset(Reset {
             channel: self.channel.clone(),
             position,
             reason,
@@ -231,7 +242,7 @@ impl<P: Payload> Stream<P> {
         &mut self,
         cursor: Option<Position>,
         end: Option<Position>,
-        outputs: &mut VecDeque<Output<P>>,
+        outputs: &mut Outputs<P>,
     ) {
         self.position = end;
         self.lost_to = None;
@@ -253,9 +264,9 @@ impl<P: Payload> Stream<P> {
         from: Option<u64>,
         to: Option<u64>,
         position: Position,
-        outputs: &mut VecDeque<Output<P>>,
+        outputs: &mut Outputs<P>,
     ) {
-        outputs.push_back(Output::Event(Event::Gap(Gap {
+        outputs.push(Output::Event(Event::Gap(Gap {
             channel: self.channel.clone(),
             from,
             to,

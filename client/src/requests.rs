@@ -1,5 +1,8 @@
 //! Commands that wait: for a connection, for their channel, or for their reply.
 
+use alloc::borrow::ToOwned as _;
+use alloc::string::String;
+use alloc::vec::Vec;
 use fanfare_protocol::json::encode_request;
 use fanfare_protocol::{ChannelName, Code, Command, ErrorMessage, IdempotencyKey, Reply, Request};
 
@@ -10,6 +13,7 @@ use crate::io::{Input, Output, Payload, RequestId};
 use crate::loss::server_error;
 use crate::options::QueueLimits;
 use crate::time::Millis;
+use crate::timers::Earliest;
 
 /// Every request without an answer, in the order they were made.
 #[derive(Debug, Default)]
@@ -133,19 +137,24 @@ impl Requests {
 
     /// The earliest time at which a request fails.
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        self.pending.iter().map(Pending::deadline).min()
+        let mut first = Earliest(None);
+        for pending in &self.pending {
+            first.add(Some(pending.deadline()));
+        }
+        first.0
     }
 
     /// The earliest time, after `now`, at which a request may be sent again.
     pub(crate) fn send_again_at(&self, now: Millis) -> Option<Millis> {
-        let times = self
-            .pending
-            .iter()
-            .filter_map(|pending| match pending.stage {
-                Stage::Again(at) if at > now => Some(at),
-                _ => None,
-            });
-        times.min()
+        let mut first = Earliest(None);
+        for pending in &self.pending {
+            if let Stage::Again(at) = pending.stage
+                && at > now
+            {
+                first.add(Some(at));
+            }
+        }
+        first.0
     }
 
     fn find(&self, id: u64) -> Option<usize> {
@@ -264,7 +273,7 @@ impl<P: Payload> Client<P> {
             found.is_err() || found.is_ok_and(|at| !channels[at].holds_publishes())
         };
         while let Some(text) = self.requests.next_to_send(now, timeout, limits, is_open) {
-            self.outputs.push_back(Output::Send(text.to_owned()));
+            self.outputs.push(Output::Send(text.to_owned()));
         }
     }
 

@@ -18,7 +18,7 @@ impl<P: Payload> Client<P> {
         let at = match self.find(&name) {
             Ok(at) => at,
             Err(at) => {
-                self.channels.insert(at, Channel::new(name, options));
+                self.insert_channel(at, Channel::new(name, options));
                 self.start(at, now);
                 return;
             }
@@ -60,8 +60,7 @@ impl<P: Payload> Client<P> {
             }
             Phase::Authorizing { .. } => {
                 let channel = name.clone();
-                self.outputs
-                    .push_back(Output::CancelChannelAuth { channel });
+                self.outputs.push(Output::CancelChannelAuth { channel });
                 self.forget(at, None);
             }
             Phase::Suspended | Phase::Waiting { .. } | Phase::Failed => self.forget(at, None),
@@ -111,7 +110,7 @@ impl<P: Payload> Client<P> {
             channel.stream.members.forget_snapshot();
             let is_personal = channel.name.kind() == ChannelKind::Personal;
             if !channel.is_known() {
-                self.channels.remove(at);
+                self.remove_channel(at);
                 continue;
             }
             if channel.origin == Origin::Server && !is_personal {
@@ -120,8 +119,7 @@ impl<P: Payload> Client<P> {
             }
             if let Phase::Authorizing { .. } = channel.phase {
                 let channel = channel.name.clone();
-                self.outputs
-                    .push_back(Output::CancelChannelAuth { channel });
+                self.outputs.push(Output::CancelChannelAuth { channel });
             }
             if self.channels[at].phase != Phase::Failed {
                 self.enter(at, Phase::Suspended, None);
@@ -136,7 +134,7 @@ impl<P: Payload> Client<P> {
             (Err(at), None) => {
                 let mut channel = Channel::new(reply.channel.clone(), SubscribeOptions::default());
                 channel.origin = Origin::Server;
-                self.channels.insert(at, channel);
+                self.insert_channel(at, channel);
                 at
             }
             (Err(_), Some(_)) => return,
@@ -202,17 +200,16 @@ impl<P: Payload> Client<P> {
         match self.channels[at].phase {
             Phase::Leaving { id, then, .. } if message.id == Some(id) => self.left(at, then, now),
             Phase::Subscribed { .. } if message.id.is_none() => {
-                let row = Code::from_number(message.code);
-                let retry = row.is_some_and(Code::may_retry);
+                let retry = Code::number_may_retry(message.code);
+                if message.code == Code::INVALID_AUTH.number() {
+                    self.channels[at].auth_reason = AuthReason::Expired;
+                }
                 let error = ClientError::Server {
                     code: message.code,
                     text: message.reason,
                     retry,
                     retry_after: None,
                 };
-                if row == Some(Code::INVALID_AUTH) {
-                    self.channels[at].auth_reason = AuthReason::Expired;
-                }
                 if retry {
                     self.retry(at, error, None, now);
                 } else {
@@ -234,8 +231,7 @@ impl<P: Payload> Client<P> {
         match self.channels[at].phase {
             Phase::Authorizing { .. } => {
                 let channel = self.channels[at].name.clone();
-                self.outputs
-                    .push_back(Output::CancelChannelAuth { channel });
+                self.outputs.push(Output::CancelChannelAuth { channel });
                 self.retry(at, ClientError::AuthTimeout, None, now);
             }
             Phase::Subscribing { .. } => {
@@ -248,7 +244,7 @@ impl<P: Payload> Client<P> {
     }
 
     pub(crate) fn forget(&mut self, at: usize, error: Option<ClientError>) {
-        let channel = self.channels.remove(at);
+        let channel = self.remove_channel(at);
         self.emit(Event::Channel(ChannelStatus {
             channel: channel.name,
             state: ChannelState::Closed,
@@ -293,10 +289,10 @@ impl<P: Payload> Client<P> {
         if state == channel.state && error.is_none() {
             return;
         }
-        let previous = std::mem::replace(&mut channel.state, state);
+        let previous = core::mem::replace(&mut channel.state, state);
         let channel = channel.name.clone();
         self.outputs
-            .push_back(Output::Event(Event::Channel(ChannelStatus {
+            .push(Output::Event(Event::Channel(ChannelStatus {
                 channel,
                 state,
                 previous,

@@ -1,6 +1,6 @@
 //! Time as the host tells it.
 
-use std::ops::{Add, Sub};
+use core::ops::{Add, Sub};
 
 /// A point in time, in milliseconds since any moment that stays the same for the life of a [`Client`](crate::Client).
 ///

@@ -1,8 +1,8 @@
 //! Time: what is due, who is late, and when to look again.
 
+use alloc::string::String;
 use fanfare_protocol::Code;
 
-use crate::channel::Channel;
 use crate::client::Client;
 use crate::connection::{Connection, NORMAL, Ping};
 use crate::error::ClientError;
@@ -75,28 +75,45 @@ impl<P: Payload> Client<P> {
 
     /// When somebody is late.
     fn deadline(&self) -> Option<Millis> {
-        let channels = self.channels.iter().flat_map(|channel| {
-            let snapshot = channel.stream.members.deadline();
-            channel.deadline().into_iter().chain(snapshot)
-        });
-        let token = self.tokens.asked;
-        let refresh = self.tokens.refreshing.map(|refreshing| refreshing.until);
-        let connection = self.connection.deadline();
-        let others = [connection, token, refresh, self.requests.deadline()];
-        channels.chain(others.into_iter().flatten()).min()
+        let mut first = Earliest(self.connection.deadline());
+        first.add(self.tokens.asked);
+        first.add(self.tokens.refreshing.map(|refreshing| refreshing.until));
+        first.add(self.requests.deadline());
+        for channel in &self.channels {
+            first.add(channel.deadline());
+            first.add(channel.stream.members.deadline());
+        }
+        first.0
     }
 
     pub(crate) fn compute_timeout(&self, now: Millis) -> Option<Millis> {
-        let deadline = self.deadline().map(|deadline| match self.grace {
-            Some(until) => deadline.max(until),
-            None => deadline,
-        });
-        let channels = self.channels.iter().filter_map(Channel::retry_at);
-        let refresh = (self.tokens.refresh_at()).filter(|_| self.connection.is_open());
-        let again = self.requests.send_again_at(now);
-        let step = self.connection.next_step_at();
-        let others = [deadline, refresh, again, step, self.goodbye_deadline()];
-        channels.chain(others.into_iter().flatten()).min()
+        let mut first = Earliest(self.deadline());
+        if let (Some(deadline), Some(until)) = (&mut first.0, self.grace) {
+            *deadline = until.max(*deadline);
+        }
+        if self.connection.is_open() {
+            first.add(self.tokens.refresh_at());
+        }
+        first.add(self.requests.send_again_at(now));
+        first.add(self.connection.next_step_at());
+        first.add(self.goodbye_deadline());
+        for channel in &self.channels {
+            first.add(channel.retry_at());
+        }
+        first.0
+    }
+}
+
+/// The first of several times that need not be.
+pub(crate) struct Earliest(pub(crate) Option<Millis>);
+
+impl Earliest {
+    pub(crate) fn add(&mut self, time: Option<Millis>) {
+        if let Some(time) = time
+            && self.0.is_none_or(|first| time < first)
+        {
+            self.0 = Some(time);
+        }
     }
 }
 

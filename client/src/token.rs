@@ -2,6 +2,7 @@
 
 use crate::io::TokenReason;
 use crate::time::Millis;
+use alloc::string::String;
 
 /// The token in use and the open question, if any.
 #[derive(Debug)]
@@ -132,7 +133,7 @@ impl Tokens {
         if self.provider {
             self.wanted = Some(TokenReason::Rejected);
         }
-        let is_first = !std::mem::replace(&mut self.refused, true);
+        let is_first = !core::mem::replace(&mut self.refused, true);
         self.provider && is_first
     }
 

@@ -4,9 +4,9 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { deflateSync } from 'node:zlib';
 import { build } from 'esbuild';
 import { factory } from './glue.mjs';
+import { pack } from './pack.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, 'dist');
@@ -23,7 +23,7 @@ declarations();
 
 async function bundles() {
   const glue = await factory(join(root, 'wasm/fanfare_client_wasm.js'));
-  const base64 = deflateSync(readFileSync(wasm), { level: 9 }).toString('base64');
+  const text = pack(readFileSync(wasm));
   const bundle = (entry, outfile, options = {}) =>
     build({
       entryPoints: [join(root, 'src/entry', `${entry}.ts`)],
@@ -36,7 +36,7 @@ async function bundles() {
       sourcemap: 'linked',
       legalComments: 'none',
       logLevel: 'warning',
-      define: { WASM_BASE64: JSON.stringify(base64) },
+      define: { WASM_TEXT: JSON.stringify(text) },
       plugins: [plugin(glue)],
       ...options,
     });

@@ -3,7 +3,8 @@ import { aborted, RealtimeError } from './errors.js';
 import { Listeners, nothingToEnd, unsubscriber, whenAborted } from './listeners.js';
 import { MessageQueue } from './messages.js';
 import { Members } from './presence.js';
-import type { Machine, MachineReply, Position, SubscriptionOptions } from './seam.js';
+import type { Send } from './requests.js';
+import { Input, type Position, type Reply } from './seam.js';
 import { Tracker } from './tracker.js';
 import type {
   AbortOptions,
@@ -26,6 +27,8 @@ export class ChannelHandle {
   readonly presence: Members;
   /** Where it stands, for a machine that has to take over. */
   readonly tracker = new Tracker();
+  /** What the machine knows it by, where it has said so and nothing has changed since; else -1. */
+  slot = -1;
   /** The server subscribed this connection by itself, and ends it by itself. */
   isJoinedByServer = false;
   readonly #connection: Connection;
@@ -56,7 +59,7 @@ export class ChannelHandle {
   }
 
   get position(): Position | null {
-    return this.#connection.position(this.name) ?? this.tracker.position ?? null;
+    return (this.#connection.position(this.name) ?? this.tracker.position) ?? null;
   }
 
   get userId(): string | null {
@@ -128,23 +131,35 @@ export class ChannelHandle {
   ): Promise<{ position: Position | null }> {
     const json = encode(data);
     const key = options.key ?? this.#connection.makeKey();
-    const reply = await this.ask((machine) => machine.publish(this.name, event, json, key), options.signal);
+    const reply = await this.ask(
+      (driver, number) => driver.command(Input.Publish, number, this.name, event, json, key),
+      options.signal,
+    );
     return { position: reply.position ?? null };
   }
 
   async history(options: HistoryOptions = {}): Promise<History<Record<string, never>>> {
     const { since, limit, signal } = options;
-    const reply = await this.ask((machine) => machine.history(this.name, since, limit), signal);
-    const messages = (reply.events ?? []).map((event) => ({
-      channel: this.name,
-      event: event.event,
-      data: event.data as never,
-      id: event.eventId,
-      offset: event.offset,
-      epoch: event.epoch,
-      recovered: true,
-      from: event.userId === undefined ? undefined : { id: event.userId },
-    }));
+    const from = since && [since.epoch, since.offset, since.tag];
+    const reply = await this.ask(
+      (driver, number) => driver.command(Input.History, number, this.name, from, limit),
+      signal,
+    );
+    // The first is of the epoch that the reply ends in, unless it says another.
+    let epoch = reply.position?.epoch;
+    const messages = (reply.events ?? []).map((event) => {
+      epoch = event.epoch ?? epoch;
+      return {
+        channel: this.name,
+        event: event.event,
+        data: event.data as never,
+        id: event.event_id ?? undefined,
+        offset: event.offset ?? undefined,
+        epoch: event.offset == null ? undefined : epoch,
+        recovered: true,
+        from: event.user_id == null ? undefined : { id: event.user_id },
+      };
+    });
     return { messages, position: reply.position ?? null };
   }
 
@@ -172,7 +187,7 @@ export class ChannelHandle {
   }
 
   /** Sends a command about this channel. */
-  ask(send: (machine: Machine) => number, signal: AbortSignal | undefined): Promise<MachineReply> {
+  ask(send: Send, signal: AbortSignal | undefined): Promise<Reply> {
     return this.#connection.ask(send, signal);
   }
 
@@ -198,20 +213,12 @@ export class ChannelHandle {
     };
   }
 
-  /** How a machine is told to subscribe: from where it stands, else from where the first listener wanted to begin. */
-  subscription(): SubscriptionOptions {
+  /** What a machine is told to subscribe: from where it stands, else from where the first listener wanted to begin. */
+  subscription(): unknown[] {
     const { since, rewind, data } = this.#options;
-    const position = this.tracker.position ?? since;
-    const options: SubscriptionOptions = {};
-    if (position !== undefined) {
-      options.since = position;
-    } else if (rewind !== undefined) {
-      options.rewind = rewind;
-    }
-    if (data !== undefined) {
-      options.data = encode(data);
-    }
-    return options;
+    const from = this.tracker.position ?? since;
+    const position = from && [from.epoch, from.offset, from.tag];
+    return [this.name, position, from ? undefined : rewind, data === undefined ? undefined : encode(data)];
   }
 
   /** The machine, or the connection in its place, has news about the state. */
@@ -222,12 +229,13 @@ export class ChannelHandle {
     }
     this.#state = state;
     this.#error = error;
+    this.slot = -1;
     if (state !== 'subscribed') {
       this.presence.suspend();
     }
     this.#changes.emit('state', state, previous, error);
     if (state === 'failed' || state === 'closed') {
-      this.tracker.forget();
+      this.tracker.move(undefined);
       this.#changes.emit('end', error);
     }
   }
@@ -270,7 +278,7 @@ export class ChannelHandle {
     clearTimeout(this.#linger);
     this.#linger = undefined;
     if (!this.isJoinedByServer) {
-      this.tracker.forget();
+      this.tracker.move(undefined);
       this.#hasLost = false;
       this.#connection.deactivate(this);
       this.become('idle', null);

@@ -1,11 +1,11 @@
 import { ChannelHandle } from './channel.js';
+import { Driver } from './driver.js';
 import { badArgument, closed, RealtimeError } from './errors.js';
-import { MachineHost } from './host.js';
 import { Keeper, type Instantiate } from './keeper.js';
 import { type Handler, Listeners, report } from './listeners.js';
-import { machineOptions, socketUrl, webSocketClass } from './options.js';
-import { Requests } from './requests.js';
-import type { Machine, MachineReply, Position } from './seam.js';
+import { socketUrl, webSocketClass } from './options.js';
+import { Requests, type Send } from './requests.js';
+import { Input, type Position, type Reply } from './seam.js';
 import type { ClientEvents, ClientOptions, ConnectionStatus, DebugEvent, Gap } from './types.js';
 
 /** What an entry of the package brings along. */
@@ -42,19 +42,11 @@ export class Connection {
         this.#handles.delete(name);
       }
     });
-    let host: MachineHost | null = null;
     this.#keeper = new Keeper({
       ...runtime,
-      create: (Machine) => {
-        const address = socketUrl(url);
-        host = new MachineHost(this);
-        return new Machine(address, machineOptions(options, this.#token, address), host);
-      },
-      began: (machine, isNew) => this.#began(machine, isNew),
-      lost: (cause) => {
-        host?.abandon();
-        this.#lost(cause);
-      },
+      create: (instantiate) => new Driver(this, socketUrl(url), this.#token, instantiate),
+      began: (driver, isNew) => this.#began(driver, isNew),
+      lost: (cause) => this.#lost(cause),
       failed: (error) => this.#failed(error),
     });
   }
@@ -79,9 +71,9 @@ export class Connection {
   connect(): void {
     this.checkOpen();
     this.#isWanted = true;
-    const machine = this.#keeper.machine;
-    if (machine !== null) {
-      this.#connectWith(machine);
+    const { driver } = this.#keeper;
+    if (driver !== null) {
+      this.#connectWith(driver);
       return;
     }
     if (this.#status.state !== 'reconnecting') {
@@ -92,18 +84,18 @@ export class Connection {
 
   disconnect(): void {
     this.#isWanted = false;
-    const machine = this.#keeper.machine;
-    if (machine !== null) {
-      machine.disconnect();
+    const { driver } = this.#keeper;
+    if (driver !== null) {
+      driver.tell(Input.Disconnect);
     } else if (this.#status.state !== 'idle') {
       this.tell({ ...GONE, state: 'disconnected' });
     }
   }
 
   reconnectNow(): void {
-    const machine = this.#keeper.machine;
-    if (machine !== null && this.#isWanted && this.#status.state !== 'failed') {
-      machine.reconnect_now();
+    const { driver } = this.#keeper;
+    if (driver !== null && this.#isWanted && this.#status.state !== 'failed') {
+      driver.tell(this.#status.state === 'connected' ? Input.Wake : Input.Connect);
     } else {
       this.connect();
     }
@@ -112,7 +104,7 @@ export class Connection {
   setToken(token: string | null): void {
     this.checkOpen();
     this.#token = token;
-    this.#keeper.machine?.set_token(token ?? undefined);
+    this.#keeper.driver?.tell(Input.SetToken, token);
   }
 
   close(): void {
@@ -168,11 +160,8 @@ export class Connection {
   /** Nobody wants the channel any more. */
   deactivate(channel: ChannelHandle): void {
     if (this.#active.delete(channel.name)) {
-      try {
-        this.#keeper.machine?.unsubscribe(channel.name);
-      } catch {
-        // The name was none, which the channel has been told.
-      }
+      // Where the name is none, the channel has been told.
+      this.#keeper.driver?.tell(Input.Unsubscribe, channel.name);
     }
   }
 
@@ -198,11 +187,13 @@ export class Connection {
     return channel;
   }
 
+  /** Where the machine is with a channel, unless it is ahead of what it has handed out so far. */
   position(channel: string): Position | undefined {
-    return this.#active.get(channel)?.isWanted ? this.#keeper.machine?.position(channel) : undefined;
+    const { driver } = this.#keeper;
+    return driver?.isBusy || !this.#active.get(channel)?.isWanted ? undefined : driver?.position(channel);
   }
 
-  async ask(send: (machine: Machine) => number, signal: AbortSignal | undefined): Promise<MachineReply> {
+  async ask(send: Send, signal: AbortSignal | undefined): Promise<Reply> {
     this.checkOpen();
     const reply = this.#requests.ask(send, signal);
     this.#keeper.start();
@@ -258,39 +249,36 @@ export class Connection {
     }
   }
 
-  #began(machine: Machine, isNew: boolean): void {
+  #began(driver: Driver, isNew: boolean): void {
     if (!isNew) {
       this.debug('restart', null);
     }
     for (const channel of [...this.#active.values()]) {
-      if (!isNew) {
-        channel.tracker.replay();
-      }
       if (channel.isWanted) {
         this.#subscribe(channel);
       }
     }
     if (this.#isWanted) {
-      this.#connectWith(machine);
+      this.#connectWith(driver);
     }
-    if (machine === this.#keeper.machine) {
-      this.#requests.use(machine);
+    if (driver === this.#keeper.driver) {
+      this.#requests.use(driver);
     }
   }
 
-  #connectWith(machine: Machine): void {
+  #connectWith(driver: Driver): void {
     try {
       webSocketClass(this.options);
     } catch (error) {
       this.#failed(error as RealtimeError);
       return;
     }
-    machine.connect();
+    driver.tell(Input.Connect);
   }
 
   #subscribe(channel: ChannelHandle): void {
     try {
-      this.#keeper.machine?.subscribe(channel.name, channel.subscription());
+      this.#keeper.driver?.command(Input.Subscribe, ...channel.subscription());
     } catch (thrown) {
       const error = thrown instanceof RealtimeError ? thrown : badArgument(thrown, channel.name);
       channel.become('failed', error);

@@ -1,4 +1,4 @@
-import type { MachineError } from './seam.js';
+import type { ErrorItems } from './seam.js';
 
 /** What went wrong, as a word that programs can compare. */
 export type ErrorCode =
@@ -75,9 +75,19 @@ export class UnauthorizedError extends RealtimeError {
   }
 }
 
-/** An error as the machine tells it. */
-export function fromMachine(error: MachineError): RealtimeError {
-  return new RealtimeError(error.code as ErrorCode, error.message, error);
+/** An error as the machine tells it, where it tells one. `rejected` is what a refusal is called there. */
+export function fromMachine(items: ErrorItems, rejected: ErrorCode = 'rejected', channel?: string): RealtimeError | null {
+  const [code, message = '', retryable, serverCode, status, retryAfter] = items;
+  if (code === undefined) {
+    return null;
+  }
+  return new RealtimeError(code === 'rejected' ? rejected : (code as ErrorCode), message, {
+    retryable,
+    serverCode: serverCode ?? undefined,
+    status: status ?? undefined,
+    retryAfter: retryAfter ?? undefined,
+    channel,
+  });
 }
 
 /** What a promise is rejected with whose signal fired. */

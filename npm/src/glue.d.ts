@@ -3,8 +3,8 @@ declare module 'fanfare:glue' {
   export const instantiate: import('./keeper.js').Instantiate;
 }
 
-/** The module, deflated, as base64. */
-declare const WASM_BASE64: string;
+/** The module, as `scripts/pack.mjs` writes it. */
+declare const WASM_TEXT: string;
 
 declare module '*.wasm' {
   const module: WebAssembly.Module;

@@ -1,10 +1,11 @@
 /** The entries by which JavaScript gets into the module; everything else is called from inside of them. */
-const ENTRY = /^(machine_|__wbg_machine_free|wasm_bindgen__convert__closures|__wbindgen_destroy_closure)/;
+const ENTRY = /^machine_/;
 
 /** Stands for what an entry would have returned: the glue reads it as "no error". */
 const NOTHING: readonly unknown[] = [0, 0, 0];
 
 type Entry = (...values: unknown[]) => unknown;
+
 
 /**
  * The exports of an instance, such that whatever escapes from it ends it: after a trap its memory cannot be trusted, so
@@ -19,12 +20,13 @@ export function guard(exports: WebAssembly.Exports, trapped: (cause: unknown) =>
       continue;
     }
     const enter = value as Entry;
-    guarded[name] = (...values: unknown[]): unknown => {
+    // As many as any of them takes: this is on the way of every message, and a list of them would cost more than the call.
+    guarded[name] = (a: unknown, b: unknown, c: unknown, d: unknown, e: unknown, f: unknown): unknown => {
       if (isDead) {
         return NOTHING;
       }
       try {
-        return enter(...values);
+        return enter(a, b, c, d, e, f);
       } catch (cause) {
         if (!isDead) {
           isDead = true;

@@ -1,20 +1,22 @@
 import { RealtimeError } from './errors.js';
 import { guard } from './guard.js';
-import type { Machine, MachineClass } from './seam.js';
+import type { Driver } from './driver.js';
+import type { MachineClass, NodeAccess } from './seam.js';
 
 /** Makes an instance of the module, with memory of its own. */
 export type Instantiate = (
   module: WebAssembly.Module,
   guard: (exports: WebAssembly.Exports) => WebAssembly.Exports,
+  nodes: NodeAccess,
 ) => MachineClass;
 
 /** What a keeper is made with. */
 export interface Keeping {
   load(): Promise<WebAssembly.Module>;
   instantiate: Instantiate;
-  create(Machine: MachineClass): Machine;
+  create(instantiate: (nodes: NodeAccess) => MachineClass): Driver;
   /** There is a machine now that knows nothing yet; `isNew` is false when it replaces one that trapped. */
-  began(machine: Machine, isNew: boolean): void;
+  began(driver: Driver, isNew: boolean): void;
   /** The machine trapped and is gone. */
   lost(cause: unknown): void;
   /** There is no machine, and none will come unless `start` is called again. */
@@ -24,7 +26,7 @@ export interface Keeping {
 /** Loads the machine when it is needed, and replaces it when its instance traps. */
 export class Keeper {
   readonly #keeping: Keeping;
-  #machine: Machine | null = null;
+  #driver: Driver | null = null;
   #module: WebAssembly.Module | null = null;
   #isLoading = false;
   #isClosed = false;
@@ -34,13 +36,14 @@ export class Keeper {
     this.#keeping = keeping;
   }
 
-  get machine(): Machine | null {
-    return this.#machine;
+  /** The loop around the machine, where there is one. */
+  get driver(): Driver | null {
+    return this.#driver;
   }
 
   /** Sees to it that there will be a machine. */
   start(): void {
-    if (this.#machine !== null || this.#isLoading || this.#isClosed) {
+    if (this.#driver !== null || this.#isLoading || this.#isClosed) {
       return;
     }
     this.#isLoading = true;
@@ -55,8 +58,8 @@ export class Keeper {
 
   close(): void {
     this.#isClosed = true;
-    this.#machine?.close();
-    this.#machine = null;
+    this.#driver?.close();
+    this.#driver = null;
   }
 
   #begin(isNew: boolean): void {
@@ -65,24 +68,28 @@ export class Keeper {
       return;
     }
     // The instance may trap before it has been handed out.
-    const instance: { machine: Machine | null; isDead: boolean } = { machine: null, isDead: false };
+    const instance: { driver: Driver | null; isDead: boolean } = { driver: null, isDead: false };
     const trapped = (cause: unknown) => {
       instance.isDead = true;
-      if (instance.machine === null || instance.machine === this.#machine) {
+      instance.driver?.close();
+      if (instance.driver === null || instance.driver === this.#driver) {
         this.#trapped(cause);
       }
     };
-    const Machine = this.#keeping.instantiate(this.#module, (exports) => guard(exports, trapped));
-    const machine = this.#keeping.create(Machine);
-    instance.machine = machine;
-    if (!instance.isDead) {
-      this.#machine = machine;
-      this.#keeping.began(machine, isNew);
+    const module = this.#module;
+    const guarded = (exports: WebAssembly.Exports) => guard(exports, trapped);
+    const driver = this.#keeping.create((nodes) => this.#keeping.instantiate(module, guarded, nodes));
+    instance.driver = driver;
+    if (instance.isDead) {
+      driver.close();
+    } else {
+      this.#driver = driver;
+      this.#keeping.began(driver, isNew);
     }
   }
 
   #trapped(cause: unknown): void {
-    this.#machine = null;
+    this.#driver = null;
     if (this.#isClosed) {
       return;
     }

@@ -1,46 +1,24 @@
 import { RealtimeError } from './errors.js';
-import type { Host, MachineOptions } from './seam.js';
-import type { AuthEndpoint, ClientOptions, WebSocketClass } from './types.js';
+import type { ClientOptions, WebSocketClass } from './types.js';
 
-/** The numbers and words for the machine. */
-export function machineOptions(options: ClientOptions, token: string | null, url: string): MachineOptions {
-  const { backoff = {}, queue = {} } = options;
-  const all: { [Name in keyof MachineOptions]: MachineOptions[Name] | undefined } = {
-    token: token ?? undefined,
-    backoffMin: backoff.min,
-    backoffMax: backoff.max,
-    backoffResetAfter: backoff.resetAfter,
-    handshakeTimeout: options.handshakeTimeout,
-    requestTimeout: options.ackTimeout,
-    pongTimeout: options.pongTimeout,
-    probeTimeout: options.probeTimeout,
-    queueMax: queue.max,
-    queueBytesMax: queue.bytes,
-    queueTtl: queue.ttl,
-    pageEvents: options.lifecycle,
-  };
-  if (typeof options.auth === 'object') {
-    all.authEndpoint = endpoint(options.auth, url);
-    all.authCredentials = options.auth.credentials;
-    all.authTimeout = options.auth.timeout;
-  }
-  return all as MachineOptions;
-}
-
-/** The questions that the application answers itself. */
-export function answers(options: ClientOptions): Pick<Host, 'token' | 'authorize' | 'headers'> {
-  const { token, auth } = options;
-  const answers: Pick<Host, 'token' | 'authorize' | 'headers'> = {};
-  if (typeof token === 'function') {
-    answers.token = async (reason) => token({ reason });
-  }
-  if (typeof auth === 'function') {
-    answers.authorize = async (request) => auth(request);
-  } else if (auth?.headers !== undefined) {
-    const { headers } = auth;
-    answers.headers = async () => (typeof headers === 'function' ? headers() : headers);
-  }
-  return answers;
+/** The numbers for the machine: what is absent has its default here. */
+export function machineOptions({ backoff = {}, queue = {}, ...options }: ClientOptions): number[] {
+  const { auth } = options;
+  return [
+    backoff.min ?? 500,
+    backoff.max ?? 20_000,
+    backoff.resetAfter ?? 5_000,
+    options.handshakeTimeout ?? PATIENCE,
+    options.ackTimeout ?? PATIENCE,
+    options.pongTimeout ?? PATIENCE,
+    options.probeTimeout ?? 5_000,
+    (typeof auth === 'object' ? auth.timeout : undefined) ?? PATIENCE,
+    queue.ttl ?? 30_000,
+    queue.max ?? 128,
+    queue.bytes ?? 2 ** 20,
+    +(typeof options.token === 'function'),
+    +(auth !== undefined),
+  ];
 }
 
 /** The address of the socket: relative ones belong to the page, `http` stands for `ws`. */
@@ -71,10 +49,5 @@ export function webSocketClass(options: ClientOptions): WebSocketClass {
   return found;
 }
 
-/** Where there is no page to be relative to, an endpoint is relative to the socket. */
-function endpoint({ endpoint = '' }: AuthEndpoint, url: string): string {
-  if (endpoint === '' || globalThis.location !== undefined) {
-    return String(endpoint);
-  }
-  return new URL(endpoint, url.replace(/^ws/, 'http')).href;
-}
+/** 10 s. */
+const PATIENCE = 10_000;

@@ -1,6 +1,6 @@
 import type { ChannelHandle } from './channel.js';
+import { Input } from './seam.js';
 import { type Handler, Listeners, nothingToEnd, unsubscriber } from './listeners.js';
-import type { MachineMember } from './seam.js';
 import type { AbortOptions, Member, Presence, PresenceEvents, Unsubscribe } from './types.js';
 
 /** The members of one channel as the machine tells them. */
@@ -43,11 +43,12 @@ export class Members implements Presence<unknown> {
   }
 
   async fetch(options: AbortOptions = {}): Promise<{ members: readonly Member[]; count: number }> {
-    const { members = [], count = members.length } = await this.#channel.ask(
-      (machine) => machine.presence(this.#channel.name),
+    const { members, count } = await this.#channel.ask(
+      (driver, number) => driver.command(Input.Presence, number, this.#channel.name),
       options.signal,
     );
-    return { members, count };
+    const told = (members ?? []).map(({ id, info }) => ({ id, info }));
+    return { members: told, count: count ?? told.length };
   }
 
   readonly subscribe = (onChange: () => void): (() => void) => this.#listen('change', onChange, {});
@@ -57,10 +58,14 @@ export class Members implements Presence<unknown> {
     return this.#snapshot;
   };
 
-  sync(members: MachineMember[], count: number): void {
+  /** Ids, each followed by the number of its information. One whose value is let go of has been told before. */
+  sync(items: any[], at: (node: number) => unknown, count: number): void {
+    const before = new Map(this.#known);
     this.#known.clear();
-    for (const member of members) {
-      this.#known.set(member.id, member);
+    for (let index = 0; index < items.length; index += 2) {
+      const id = items[index];
+      const info = at(items[index + 1]);
+      this.#known.set(id, info === undefined && before.has(id) ? (before.get(id) as Member) : { id, info });
     }
     this.#count = count;
     this.#isSynced = true;

@@ -2,6 +2,7 @@ import { encode } from './channel.js';
 import { Connection, type Runtime } from './connection.js';
 import { aborted, closed, RealtimeError } from './errors.js';
 import { nothingToEnd, unsubscriber, whenAborted } from './listeners.js';
+import { Input } from './seam.js';
 import type {
   AbortOptions,
   Channel,
@@ -127,11 +128,14 @@ export class RealtimeClient<Channels = DefaultChannels> implements Disposable {
   async emit(event: string, data: unknown, options: PublishOptions = {}): Promise<{ eventId: string }> {
     const json = encode(data);
     const key = options.key ?? this.#connection.makeKey();
-    const reply = await this.#connection.ask((machine) => machine.emit(event, json, key), options.signal);
-    if (reply.eventId === undefined) {
+    const { event_id } = await this.#connection.ask(
+      (driver, number) => driver.command(Input.Emit, number, undefined, event, json, key),
+      options.signal,
+    );
+    if (event_id == null) {
       throw new RealtimeError('protocol', 'the server did not say which event it was');
     }
-    return { eventId: reply.eventId };
+    return { eventId: event_id };
   }
 
   /** Listens to what concerns the connection as a whole. */

@@ -1,11 +1,14 @@
-import { aborted, badArgument, fromMachine, RealtimeError } from './errors.js';
+import type { Driver } from './driver.js';
+import { aborted, badArgument, RealtimeError } from './errors.js';
 import { whenAborted } from './listeners.js';
-import type { Machine, MachineError, MachineReply } from './seam.js';
+import { Input, type Reply } from './seam.js';
+
+export type Send = (driver: Driver, number: number) => void;
 
 interface Request {
-  /** Hands it to the machine and returns its number. Can be done again with another machine. */
-  send(machine: Machine): number;
-  settle(error: RealtimeError | null, reply?: MachineReply): void;
+  /** Hands it to the machine under a number. Can be done again with another machine. */
+  readonly send: Send;
+  settle(error: RealtimeError | null, reply?: Reply): void;
   number: number | null;
 }
 
@@ -14,23 +17,20 @@ export class Requests {
   readonly #limit: number;
   readonly #pending = new Set<Request>();
   readonly #sent = new Map<number, Request>();
-  /** Answers that came before the machine had returned the number. */
-  readonly #early = new Map<number, [MachineError | undefined, MachineReply | undefined]>();
-  #machine: Machine | null = null;
-  #sending = 0;
+  #driver: Driver | null = null;
 
   /** At most so many wait while there is no machine; then it counts by itself. */
   constructor(limit: number) {
     this.#limit = limit;
   }
 
-  ask(send: (machine: Machine) => number, signal: AbortSignal | undefined): Promise<MachineReply> {
+  ask(send: Send, signal: AbortSignal | undefined): Promise<Reply> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
         reject(aborted(signal));
         return;
       }
-      if (this.#machine === null && this.#pending.size >= this.#limit) {
+      if (this.#driver === null && this.#pending.size >= this.#limit) {
         reject(new RealtimeError('queue-full', 'too many requests are waiting', { retryable: true }));
         return;
       }
@@ -54,26 +54,19 @@ export class Requests {
   }
 
   /** A machine that knows nothing of what waits, or none. */
-  use(machine: Machine | null): void {
-    this.#machine = machine;
+  use(driver: Driver | null): void {
+    this.#driver = driver;
     this.#sent.clear();
-    this.#early.clear();
     for (const request of [...this.#pending]) {
       request.number = null;
       this.#send(request);
     }
   }
 
-  done(number: number, error: MachineError | undefined, reply: MachineReply | undefined): void {
+  done(number: number, error: RealtimeError | null, reply: Reply): void {
     const request = this.#sent.get(number);
-    if (request === undefined) {
-      if (this.#sending > 0) {
-        this.#early.set(number, [error, reply]);
-      }
-      return;
-    }
     this.#sent.delete(number);
-    request.settle(error === undefined ? null : fromMachine(error), reply);
+    request?.settle(error, reply);
   }
 
   /** Ends everything that waits. */
@@ -85,40 +78,25 @@ export class Requests {
   }
 
   #send(request: Request): void {
-    const machine = this.#machine;
-    if (machine === null) {
+    const driver = this.#driver;
+    if (driver === null) {
       return;
     }
-    this.#sending += 1;
-    try {
-      const number = request.send(machine);
-      // A machine that trapped meanwhile has been replaced, and the next one has the request.
-      if (machine === this.#machine && this.#pending.has(request)) {
-        this.#accepted(request, number);
-      }
-    } catch (thrown) {
-      request.settle(badArgument(thrown));
-    } finally {
-      this.#sending -= 1;
-      if (this.#sending === 0) {
-        this.#early.clear();
-      }
-    }
-  }
-
-  #accepted(request: Request, number: number): void {
+    const number = driver.nextRequest();
     request.number = number;
     this.#sent.set(number, request);
-    const answer = this.#early.get(number);
-    if (answer !== undefined) {
-      this.done(number, ...answer);
+    try {
+      request.send(driver, number);
+    } catch (thrown) {
+      this.#sent.delete(number);
+      request.settle(badArgument(thrown));
     }
   }
 
   #abort(request: Request, signal: AbortSignal): void {
     if (request.number !== null) {
       this.#sent.delete(request.number);
-      this.#machine?.abort(request.number);
+      this.#driver?.tell(Input.Abort, request.number);
     }
     request.settle(aborted(signal));
   }

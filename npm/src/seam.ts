@@ -1,4 +1,4 @@
-/** What crosses the border between TypeScript and the wasm module: the counterpart of `client-wasm/src/machine/types.d.ts`. */
+/** What crosses the border between TypeScript and the wasm module: the counterpart of `client-wasm/src/machine/`. */
 
 /** Where a channel stands. Keep it to continue there later. */
 export interface Position {
@@ -7,136 +7,133 @@ export interface Position {
   readonly tag: string;
 }
 
-export interface MachineOptions {
-  token?: string;
-  backoffMin?: number;
-  backoffMax?: number;
-  backoffResetAfter?: number;
-  handshakeTimeout?: number;
-  requestTimeout?: number;
-  pongTimeout?: number;
-  probeTimeout?: number;
-  authTimeout?: number;
-  queueTtl?: number;
-  queueMax?: number;
-  queueBytesMax?: number;
-  authEndpoint?: string;
-  authCredentials?: 'omit' | 'same-origin' | 'include';
-  pageEvents?: boolean;
-}
+/** A position as the module reads and writes it. */
+export type PositionItems = [epoch: string, offset: number, tag: string];
 
-export interface SubscriptionOptions {
-  since?: Position;
-  rewind?: number;
-  /** JSON text. */
-  data?: string;
-}
-
-export interface MachineError {
-  code: string;
-  message: string;
-  serverCode?: number;
-  status?: number;
-  channel?: string;
-  retryable: boolean;
-  retryAfter?: number;
-}
-
-export interface MachineStatus {
-  state: 'idle' | 'connecting' | 'connected' | 'reconnecting' | 'offline' | 'disconnected' | 'failed';
-  previous: MachineStatus['state'];
-  socketId?: string;
-  userId?: string;
-  attempt: number;
-  retryAt?: number;
-  resumed: boolean;
-  code?: number;
-  reason?: string;
-  error?: MachineError;
-}
-
-export type MachineChannelState = 'authorizing' | 'subscribing' | 'subscribed' | 'suspended' | 'failed' | 'closed';
-
-export interface MachineMember {
-  id: string;
-  info: unknown;
-}
-
-export interface MachineEvent {
-  channel: string;
-  event: string;
-  data: unknown;
-  offset?: number;
-  epoch?: string;
-  userId?: string;
-  eventId?: string;
-}
-
-export interface MachineReply {
-  userId?: string;
-  expiresAt?: number;
-  eventId?: string;
-  position?: Position;
-  count?: number;
-  members?: MachineMember[];
-  events?: MachineEvent[];
-}
-
-export interface MachineAuthRequest {
-  channel: string;
-  socketId: string;
-  reason: 'subscribe' | 'resubscribe' | 'expired';
-  signal: AbortSignal;
-}
-
-/** Called by the machine, never while it is busy: every method may call back. */
-export interface Host {
-  state(status: MachineStatus): void;
-  channel(
-    name: string,
-    state: MachineChannelState,
-    previous: MachineChannelState,
-    error: MachineError | undefined,
-    recovered: boolean,
-  ): void;
-  message(
-    channel: string,
-    event: string,
-    data: unknown,
-    offset: number | undefined,
-    epoch: string | undefined,
-    userId: string | undefined,
-    eventId: string | undefined,
-    recovered: boolean,
-  ): void;
-  members(channel: string, members: MachineMember[], count: number): void;
-  joined(channel: string, id: string, info: unknown): void;
-  left(channel: string, id: string, reason: string | undefined): void;
-  gap(channel: string, from: number | undefined, to: number | undefined, reason: string): void;
-  reset(channel: string, position: Position, reason: string): void;
-  done(request: number, error: MachineError | undefined, reply: MachineReply | undefined): void;
-  error(error: MachineError): void;
-  token?: ((reason: 'connect' | 'expiring' | 'rejected') => Promise<string | null | undefined>) | undefined;
-  authorize?: ((request: MachineAuthRequest) => Promise<{ auth: string; channel_data?: string }>) | undefined;
-  headers?: (() => Promise<HeadersInit>) | undefined;
-  open?: ((url: string, protocols: string[]) => WebSocket) | undefined;
-}
-
-/** The machine of `client-wasm`. Requests return a number; the answer comes through {@link Host.done}. */
+/** The machine of `client-wasm`. Values are given as {@link Nodes} number them; one instance of the module has one machine. */
 export interface Machine {
-  connect(): void;
-  disconnect(): void;
-  reconnect_now(): void;
-  subscribe(channel: string, options?: SubscriptionOptions): void;
-  unsubscribe(channel: string): void;
-  publish(channel: string, event: string, json: string, key?: string): number;
-  emit(event: string, json: string, key?: string): number;
-  presence(channel: string): number;
-  history(channel: string, since?: Position, limit?: number): number;
-  abort(request: number): void;
-  set_token(token?: string): void;
-  position(channel: string): Position | undefined;
-  close(): void;
+  /** Takes in an array that begins with an {@link Input}. Returns an answer, or why it was refused. */
+  input(node: number, now: number): string | undefined;
+  /** 1 for a message that is exactly the next one of its channel; 0: it is an input. `offset` is -1 where there is none. */
+  follow(slot: number, offset: number, tagHigh: number, tagLow: number, now: number): number;
+  /** The next thing to do: an array, as JSON, that begins with an {@link Output}. */
+  poll(): string | undefined;
+  /** When to say that the time has come; negative when there is no such time. */
+  timeout(): number;
 }
 
-export type MachineClass = new (url: string, options: MachineOptions, host: Host) => Machine;
+export type MachineClass = new (options: number, randomHigh: number, randomLow: number) => Machine;
+
+/** How the module looks at values: `client-wasm/src/machine/node.rs`. */
+export interface NodeAccess {
+  kind(node: number): number;
+  field(node: number, name: string): number;
+  item(node: number, at: number): number;
+  number(node: number): number;
+  text(node: number): string | undefined;
+}
+
+/** What goes in, and what follows it in the array. */
+export const enum Input {
+  /** A message, as it was parsed. */
+  Message,
+  Connect,
+  Disconnect,
+  Opened,
+  TimedOut,
+  Online,
+  Offline,
+  Wake,
+  Suspend,
+  /** Close code, reason. */
+  Closed,
+  /** A token, or `null`. */
+  SetToken,
+  /** Why there is none ({@link NoToken}), a token. */
+  Token,
+  /** Channel, token, member data; or `null` twice and an HTTP status; or 0 and when to ask again. */
+  ChannelAuth,
+  /** Channel, position, rewind, JSON. */
+  Subscribe,
+  /** Channel. */
+  Unsubscribe,
+  /** Channel. Answered by a position, as JSON. */
+  Position,
+  /** Number, channel, event, JSON, key. */
+  Publish,
+  /** Number, `null`, event, JSON, key. */
+  Emit,
+  /** Number, channel. */
+  Presence,
+  /** Number, channel, position, limit. */
+  History,
+  /** Number. */
+  Abort,
+}
+
+export const enum NoToken {
+  Anonymous,
+  Unauthorized,
+  Failed,
+}
+
+/** What comes out, and what follows it in the array. */
+export const enum Output {
+  /** A frame. */
+  Send,
+  Open,
+  /** Close code, reason. */
+  Close,
+  /** Why. */
+  NeedToken,
+  /** Channel, socket id, why. */
+  NeedChannelAuth,
+  /** Channel. */
+  CancelChannelAuth,
+  /** State, attempt, resumed, socket id, user id, retry at, close code, reason; an error. */
+  Status,
+  /** Channel, state; an error. */
+  Channel,
+  /** Channel, event, payload's number, user id, event id, recovered, slot; a position. */
+  Message,
+  /** Channel, count; id and information's number of each member. */
+  Members,
+  /** Channel, id, information's number. */
+  Joined,
+  /** Channel, id, reason. */
+  Left,
+  /** Channel, first and last lost offset, reason. */
+  Gap,
+  /** Channel, reason; a position. */
+  Reset,
+  /** The number of a request; an error. Without one, the answer is the message that is being taken in. */
+  Done,
+  /** An error. */
+  Error,
+}
+
+/** An error at the end of an output. */
+export type ErrorItems = [
+  code?: string,
+  message?: string,
+  retryable?: boolean,
+  serverCode?: number | null,
+  status?: number | null,
+  retryAfter?: number | null,
+];
+
+/** A reply, as the server sends it. */
+export interface Reply {
+  event_id?: string | null;
+  position?: Position | null;
+  count?: number | null;
+  members?: { id: string; info: unknown }[] | null;
+  events?: {
+    event: string;
+    data: unknown;
+    offset?: number | null;
+    epoch?: string | null;
+    user_id?: string | null;
+    event_id?: string | null;
+  }[] | null;
+}

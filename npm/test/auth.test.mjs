@@ -75,6 +75,7 @@ test('a function can answer in place of the endpoint', async (t) => {
     return { auth: 'mine' };
   };
   const { server, realtime } = await connected(t, { auth });
+  realtime.channel('private-x').on('e', () => {});
   await realtime.channel('private-x').ready();
   assert.equal((await server.command('subscribe')).auth, 'mine');
   const { socketId } = realtime;

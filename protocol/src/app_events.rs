@@ -22,6 +22,10 @@
 use crate::command::{Command, Request};
 use crate::json::{Field, Writer};
 use crate::message::{Event, ServerMessage};
+use alloc::string::String;
+use alloc::string::ToString as _;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// Reads one command. An `id` is taken where there is one, and comes back in no message of this dialect.
 ///
@@ -68,7 +72,7 @@ pub fn encode_message(message: &ServerMessage) -> Vec<String> {
                 encode_event(event, &mut out);
                 out
             });
-            std::iter::once(subscribed).chain(events).collect()
+            core::iter::once(subscribed).chain(events).collect()
         }
         ServerMessage::Unsubscribed(unsubscribed) => vec![object("unsubscribed", |object| {
             object.text(Field::Channel, unsubscribed.channel.as_str());

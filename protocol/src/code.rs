@@ -40,6 +40,25 @@ macro_rules! codes {
 
             /// The whole table, ordered by number.
             pub const ALL: &'static [Self] = &[$(Self::$constant),*];
+
+            /// [`Code::may_retry`] of a number; false for one that is not in the table. A program that asks no more of the
+            /// table does not carry it.
+            #[must_use]
+            pub const fn number_may_retry(number: u16) -> bool {
+                match number {
+                    $($number => $retry,)*
+                    _ => false,
+                }
+            }
+
+            /// [`Code::needs_token`] of a number; false for one that is not in the table.
+            #[must_use]
+            pub const fn number_needs_token(number: u16) -> bool {
+                match number {
+                    $($number => $token,)*
+                    _ => false,
+                }
+            }
         }
     };
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::name::{ChannelName, EventName, IdempotencyKey};
 use crate::position::Position;
 use crate::raw::RawJson;
+use alloc::string::String;
 
 /// A command and the id that its one reply will echo.
 ///

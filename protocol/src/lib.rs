@@ -49,6 +49,10 @@
 //!
 //! This crate does no I/O, reads no clock and knows no runtime.
 
+#![cfg_attr(not(any(feature = "json", test)), no_std)]
+
+extern crate alloc;
+
 pub mod app_events;
 pub mod code;
 pub mod command;
@@ -67,7 +71,7 @@ pub use message::{
     Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
 };
 pub use name::{ChannelKind, ChannelName, EventName, IdempotencyKey, NameError, SocketId, UserId};
-pub use position::{Epoch, Link, Position, PositionError, Tag};
+pub use position::{Epoch, Link, OFFSET_MAX, Position, PositionError, Tag};
 pub use raw::RawJson;
 
 /// The version of the native dialect, told in every `connected` frame.

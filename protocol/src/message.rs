@@ -6,6 +6,9 @@ use crate::code::Code;
 use crate::name::{ChannelName, EventName, SocketId, UserId};
 use crate::position::{Epoch, Position, Tag};
 use crate::raw::RawJson;
+use alloc::borrow::ToOwned as _;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 /// What a server can say.
 #[derive(Debug, Clone, PartialEq)]

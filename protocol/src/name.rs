@@ -1,8 +1,11 @@
 //! Names: parsed once, then valid everywhere and cheap to clone.
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
 
+use crate::json::StandIn;
 pub use crate::socket_id::SocketId;
 
 /// The longest channel name, in bytes.
@@ -62,8 +65,8 @@ impl fmt::Display for Shown {
     }
 }
 
-impl From<std::convert::Infallible> for NameError {
-    fn from(never: std::convert::Infallible) -> Self {
+impl From<core::convert::Infallible> for NameError {
+    fn from(never: core::convert::Infallible) -> Self {
         match never {}
     }
 }
@@ -81,6 +84,13 @@ macro_rules! text_name {
                 &self.0
             }
         }
+
+        impl StandIn for $name {
+            fn stand_in() -> Self {
+                Self("".into())
+            }
+        }
+
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,13 +110,13 @@ macro_rules! text_name {
             }
         }
 
-        impl std::borrow::Borrow<str> for $name {
+        impl core::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
             }
         }
 
-        impl std::str::FromStr for $name {
+        impl core::str::FromStr for $name {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
                 Self::new(text)
@@ -144,7 +154,7 @@ macro_rules! text_name {
         #[cfg(feature = "json")]
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                let text = alloc::borrow::Cow::<'de, str>::deserialize(deserializer)?;
                 Self::new(&text).map_err(serde::de::Error::custom)
             }
         }
@@ -209,8 +219,8 @@ impl ChannelName {
             text,
             CHANNEL_NAME_BYTES_MAX,
             is_channel_character,
-        )?;
-        Ok(Self(text.into()))
+        )
+        .map(Self)
     }
 
     /// The personal channel of a user, `user:<id>`.
@@ -219,7 +229,9 @@ impl ChannelName {
     /// users never share a channel (`auth0|7` has `user:auth0=7C7`).
     #[must_use]
     pub fn user(user: &UserId) -> Self {
-        Self(["user:", &channel_safe(user.as_str())].concat().into())
+        let mut name = String::from("user:");
+        push_channel_safe(user.as_str(), &mut name);
+        Self(name.into())
     }
 
     /// The channel of a chat, `chat:<id>`.
@@ -292,8 +304,7 @@ impl EventName {
     /// # Errors
     /// When the text is empty, too long, or not printable ASCII.
     pub fn new(text: &str) -> Result<Self, NameError> {
-        check("event name", text, EVENT_NAME_BYTES_MAX, is_printable_ascii)?;
-        Ok(Self(text.into()))
+        check("event name", text, EVENT_NAME_BYTES_MAX, is_printable_ascii).map(Self)
     }
 
     /// Whether only the server itself may publish this event.
@@ -309,10 +320,10 @@ impl UserId {
     /// # Errors
     /// When the text is empty, too long, holds a control character, or its personal channel name would be too long.
     pub fn new(text: &str) -> Result<Self, NameError> {
-        check("user id", text, USER_ID_BYTES_MAX, |character| {
+        let checked = check("user id", text, USER_ID_BYTES_MAX, |character| {
             !character.is_control()
         })?;
-        let bytes = "user:".len() + channel_safe(text).len();
+        let bytes = "user:".len() + channel_safe_bytes(text);
         if bytes > CHANNEL_NAME_BYTES_MAX {
             return Err(NameError::TooLong {
                 what: "user id's channel name",
@@ -320,7 +331,7 @@ impl UserId {
                 bytes_max: CHANNEL_NAME_BYTES_MAX,
             });
         }
-        Ok(Self(text.into()))
+        Ok(Self(checked))
     }
 }
 
@@ -335,8 +346,8 @@ impl IdempotencyKey {
             text,
             IDEMPOTENCY_KEY_BYTES_MAX,
             is_printable_ascii,
-        )?;
-        Ok(Self(text.into()))
+        )
+        .map(Self)
     }
 }
 
@@ -345,7 +356,7 @@ fn check(
     text: &str,
     bytes_max: usize,
     allowed: fn(char) -> bool,
-) -> Result<(), NameError> {
+) -> Result<Arc<str>, NameError> {
     if text.is_empty() {
         return Err(NameError::Empty { what });
     }
@@ -365,7 +376,7 @@ fn check(
             character,
             at,
         }),
-        None => Ok(()),
+        None => Ok(text.into()),
     }
 }
 
@@ -378,18 +389,27 @@ fn is_printable_ascii(character: char) -> bool {
     matches!(character, ' '..='~')
 }
 
-fn channel_safe(text: &str) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut safe = String::with_capacity(text.len());
+fn is_safe(byte: u8) -> bool {
+    byte != b'=' && is_channel_character(char::from(byte))
+}
+
+fn channel_safe_bytes(text: &str) -> usize {
+    let mut bytes = 0;
     for byte in text.bytes() {
-        let character = char::from(byte);
-        if byte != b'=' && is_channel_character(character) {
-            safe.push(character);
+        bytes += if is_safe(byte) { 1 } else { 3 };
+    }
+    bytes
+}
+
+fn push_channel_safe(text: &str, safe: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if is_safe(byte) {
+            safe.push(char::from(byte));
         } else {
             safe.push('=');
             safe.push(char::from(DIGITS[usize::from(byte >> 4)]));
             safe.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
     }
-    safe
 }

@@ -16,7 +16,7 @@
 //! assert_eq!(seen.link(next, Some(Tag(0xf))), Link::Diverged);
 //! ```
 
-use std::fmt;
+use core::fmt;
 
 /// The largest offset: JavaScript and Lua count exactly up to here.
 pub const OFFSET_MAX: u64 = (1 << 53) - 1;
@@ -39,15 +39,13 @@ macro_rules! hex_number {
             }
         }
 
-        impl std::str::FromStr for $name {
+        impl core::str::FromStr for $name {
             type Err = PositionError;
             fn from_str(text: &str) -> Result<Self, PositionError> {
-                let is_canonical = matches!(text.len(), 1..=16)
-                    && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-                if !is_canonical {
-                    return Err(PositionError::NotHexadecimal);
+                match parse_hexadecimal(text) {
+                    Some(number) if text.len() <= 16 => Ok(Self(number as u64)),
+                    _ => Err(PositionError::NotHexadecimal),
                 }
-                u64::from_str_radix(text, 16).map(Self).map_err(|_| PositionError::NotHexadecimal)
             }
         }
 
@@ -61,7 +59,7 @@ macro_rules! hex_number {
         #[cfg(feature = "json")]
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                let text = alloc::borrow::Cow::<'de, str>::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
@@ -76,6 +74,23 @@ hex_number! {
 hex_number! {
     /// A message's random mark; `0` stands before the first message. On the wire 1 to 16 hexadecimal digits.
     Tag
+}
+
+/// The number that 1 to 32 lower-case hexadecimal digits write.
+pub(crate) fn parse_hexadecimal(text: &str) -> Option<u128> {
+    if !matches!(text.len(), 1..=32) {
+        return None;
+    }
+    let mut number = 0;
+    for byte in text.bytes() {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        number = number << 4 | u128::from(digit);
+    }
+    Some(number)
 }
 
 /// Why a text or number is not part of a position.

@@ -1,7 +1,7 @@
 //! The opaque payload: JSON text that is checked once at the edge and parsed by nobody.
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::sync::Arc;
+use core::fmt;
 
 /// JSON text known to be one valid JSON value; a clone shares the text.
 ///

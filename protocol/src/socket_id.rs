@@ -1,8 +1,9 @@
 //! The id of a connection.
 
-use std::fmt;
+use core::fmt;
 
 use crate::name::NameError;
+use crate::position::parse_hexadecimal;
 
 /// The id of one connection: 128 random bits from the server, never reused, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,19 +35,13 @@ impl fmt::Debug for SocketId {
     }
 }
 
-impl std::str::FromStr for SocketId {
+impl core::str::FromStr for SocketId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let is_hex = text.len() == 32
-            && text
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_hex {
-            return Err(NameError::NotASocketId);
+        match parse_hexadecimal(text) {
+            Some(bits) if text.len() == 32 => Ok(Self(bits)),
+            _ => Err(NameError::NotASocketId),
         }
-        u128::from_str_radix(text, 16)
-            .map(Self)
-            .map_err(|_| NameError::NotASocketId)
     }
 }
 
@@ -60,7 +55,7 @@ impl serde::Serialize for SocketId {
 #[cfg(feature = "json")]
 impl<'de> serde::Deserialize<'de> for SocketId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = alloc::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }

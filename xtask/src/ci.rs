@@ -48,7 +48,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             "-D",
             "warnings",
         ]);
-        process::run(&mut command)
+        process::run(&mut command)?;
+        // As the npm package has it: without the standard library.
+        let standalone = ["--no-default-features", "--features", "standalone"];
+        let mut command = cargo(&["clippy", "-p", "fanfare-client-wasm", target, "--lib"]);
+        process::run(command.args(standalone).args(["--", "-D", "warnings"]))
     });
     report.check("rustdoc", || {
         process::run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))

@@ -80,6 +80,9 @@ fn compile(workspace: &Workspace) -> Result<PathBuf> {
                     "-p",
                     "fanfare-client-wasm",
                     "--lib",
+                    "--no-default-features",
+                    "--features",
+                    "standalone",
                     "--config",
                     TARGET_CONFIG,
                 ])

@@ -91,6 +91,18 @@ impl Builder {
         self
     }
 
+    /// Changes whatever else can be chosen, such as how long to wait for an answer.
+    pub fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.settings.options);
+        self
+    }
+
+    /// The page's comings and goings do not count: neither online and offline, nor hidden and shown, nor the page cache.
+    pub fn ignore_page_events(mut self) -> Self {
+        self.settings.with_page_events = false;
+        self
+    }
+
     /// How much is kept for later while there is no connection.
     pub fn queue(mut self, queue: QueueLimits) -> Self {
         self.settings.options.queue = queue;

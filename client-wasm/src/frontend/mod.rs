@@ -50,7 +50,8 @@ pub use builder::Builder;
 pub use error::Error;
 pub use fanfare_client::{
     AuthReason, Backoff, ChannelState, ChannelStatus, ClientError, ConnectionState,
-    ConnectionStatus, Gap, GapReason, Millis, QueueLimits, Reset, SubscribeOptions, TokenReason,
+    ConnectionStatus, Gap, GapReason, Millis, Options, QueueLimits, Reset, SubscribeOptions,
+    TokenReason,
 };
 pub use fanfare_protocol::{ChannelName, EventName, Position, SocketId, UserId};
 pub use host::{AuthQuestion, ChannelAuth, Refused};
@@ -89,6 +90,20 @@ impl FanfareClient {
     /// Ends the connection. Subscriptions stay wanted and come back with the next [`FanfareClient::connect`].
     pub fn disconnect(&self) {
         self.handle(Input::Disconnect);
+    }
+
+    /// Does not wait for the next attempt, or asks an open connection for a sign of life.
+    pub fn reconnect_now(&self) {
+        let driver = &self.shared.driver;
+        self.handle(match driver.with_client(|client| client.status().state) {
+            ConnectionState::Connected => Input::Wake,
+            _ => Input::Connect,
+        });
+    }
+
+    /// Ends everything for good, whoever still holds a clone: nothing more is heard.
+    pub fn close(&self) {
+        self.shared.driver.close();
     }
 
     /// Logs in, or out.

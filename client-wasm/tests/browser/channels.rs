@@ -1,15 +1,9 @@
 //! Subscriptions, messages, requests, presence.
 
-use fanfare_client_wasm::SubscriptionOptions;
-use serde_json::{Value, json};
-use wasm_bindgen::JsCast as _;
+use serde_json::json;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use crate::witness::{Witness, fresh, publish, pull, to_js};
-
-fn options(options: Value) -> Option<SubscriptionOptions> {
-    Some(to_js(&options).unchecked_into())
-}
+use crate::witness::{Witness, fresh, publish, pull};
 
 #[wasm_bindgen_test]
 async fn publish_reaches_the_other_page() {
@@ -61,7 +55,7 @@ async fn unsubscribed_channel_is_silent() {
         machine.subscribe(channel, None).unwrap();
         witness.channel(channel, "subscribed").await;
     }
-    machine.unsubscribe(&left).unwrap();
+    machine.unsubscribe(&left);
     publish(&left, "e", json!(1)).await;
     publish(&fence, "e", json!(2)).await;
     assert_eq!(witness.message().await[1], json!(fence));
@@ -76,8 +70,7 @@ async fn server_ends_a_subscription() {
     let order = json!({ "socket_id": witness.socket_id(), "channel": channel });
     pull("unsubscribe", order).await;
     let note = witness.channel(&channel, "closed").await;
-    assert_eq!(note[4]["code"], "subscribe-rejected");
-    assert_eq!(note[4]["channel"], json!(channel));
+    assert_eq!(note[4]["code"], "rejected");
     assert!(note[4]["serverCode"].is_u64());
 }
 
@@ -86,22 +79,13 @@ async fn refused_requests_say_why() {
     let (witness, machine) = Witness::connected(json!({ "token": "user:ann" })).await;
     let request = machine.publish("orders", "e", "1".to_owned(), None);
     let done = witness.done(request.unwrap()).await;
-    assert_eq!(done[2]["code"], "publish-rejected");
+    assert_eq!(done[2]["code"], "rejected");
     assert!(done[2]["serverCode"].is_u64());
     assert_eq!(done[2]["retryable"], false);
     let too_long = format!("\"{}\"", "x".repeat(2 << 20));
     let request = machine.publish("orders", "e", too_long, None);
     let done = witness.done(request.unwrap()).await;
     assert_eq!(done[2]["code"], "payload-too-large");
-}
-
-#[wasm_bindgen_test]
-async fn aborted_request_is_done_at_once() {
-    let witness = Witness::new();
-    let machine = witness.machine_at("ws://127.0.0.1:9/ws", json!({}));
-    let request = machine.presence("presence-x").unwrap();
-    machine.abort(request);
-    assert_eq!(witness.done(request).await[2]["code"], "aborted");
 }
 
 #[wasm_bindgen_test]
@@ -112,7 +96,7 @@ async fn history_rewind_and_since() {
         publish(&channel, "n", json!(n)).await;
     }
     machine
-        .subscribe(&channel, options(json!({ "rewind": 2 })))
+        .subscribe(&channel, Some(json!({ "rewind": 2 })))
         .unwrap();
     witness.channel(&channel, "subscribed").await;
     for n in 3..=4 {
@@ -127,22 +111,17 @@ async fn history_rewind_and_since() {
     let done = witness.done(request).await;
     let events = done[3]["events"].as_array().unwrap();
     assert_eq!(events.len(), 3, "{done}");
-    assert_eq!(events[2]["channel"], json!(channel));
     assert_eq!(
         (&events[2]["data"], &events[2]["offset"]),
         (&json!(4), &json!(4))
     );
-    let position = &done[3]["position"];
-    assert_eq!(events[2]["epoch"], position["epoch"]);
-    let kept = machine.position(&channel).unwrap();
-    let kept: Value =
-        serde_json::from_str(&String::from(js_sys::JSON::stringify(&kept).unwrap())).unwrap();
-    assert_eq!(kept, *position);
+    let kept = machine.position(&channel);
+    assert_eq!(kept["offset"], 4);
 
     publish(&channel, "n", json!(5)).await;
     let (other, other_machine) = Witness::connected(json!({})).await;
     other_machine
-        .subscribe(&channel, options(json!({ "since": kept })))
+        .subscribe(&channel, Some(json!({ "since": kept })))
         .unwrap();
     let note = other.channel(&channel, "subscribed").await;
     assert_eq!(note[5], true, "{note}");
@@ -170,13 +149,6 @@ async fn members_come_and_go() {
     assert_eq!(note, json!(["joined", channel, "ben", { "name": "ben" }]));
     let note = ben.next(&["[\"members\""]).await;
     assert_eq!(note[3], 2);
-    let request = ben_machine.presence(&channel).unwrap();
-    let done = ben.done(request).await;
-    assert_eq!(
-        (&done[3]["count"], &done[3]["members"][0]["id"]),
-        (&json!(2), &json!("ann"))
-    );
-
     ben_machine.disconnect();
     let note = ann.next(&["[\"left\""]).await;
     assert_eq!((&note[1], &note[2]), (&json!(channel), &json!("ben")));
@@ -187,34 +159,13 @@ async fn members_come_and_go() {
 fn names_are_checked() {
     let witness = Witness::new();
     let machine = witness.machine_at("ws://127.0.0.1:9/ws", json!({}));
-    #[track_caller]
-    fn check<T: std::fmt::Debug>(result: Result<T, wasm_bindgen::JsValue>, expect: &str) {
-        let error: js_sys::TypeError = result.unwrap_err().dyn_into().unwrap();
-        assert_eq!(String::from(error.message()), expect);
-    }
+    let check = |name: &str, expect: &str| {
+        assert_eq!(machine.subscribe(name, None).unwrap_err(), expect);
+    };
+    check("", "the channel name must not be empty");
+    check("a b", "the channel name must not contain a space (byte 1)");
     check(
-        machine.subscribe("", None),
-        "the channel name must not be empty",
-    );
-    check(
-        machine.subscribe("a b", None),
-        "the channel name must not contain ` `",
-    );
-    check(
-        machine.unsubscribe(&"x".repeat(201)),
-        "the channel name is too long",
-    );
-    check(
-        machine.publish("a", "ä", "1".to_owned(), None),
-        "the event name must not contain `ä`",
-    );
-    check(
-        machine.emit("a", "1".to_owned(), Some(String::new())),
-        "the idempotency key must not be empty",
-    );
-    let since = options(json!({ "since": { "epoch": "X", "offset": 1, "tag": "0" } }));
-    check(
-        machine.subscribe("a", since),
-        "a position is {epoch, offset, tag}",
+        &"x".repeat(201),
+        "the channel name may have at most 200 bytes, this one has 201",
     );
 }

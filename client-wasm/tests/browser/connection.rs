@@ -54,7 +54,7 @@ async fn provider_is_asked_and_asked_again_before_its_token_ends() {
     witness.next(&["[\"token\",\"expiring\"]"]).await;
     let request = machine.publish(&fresh("open-"), "typing", "{}".to_owned(), None);
     let done = witness.done(request.unwrap()).await;
-    assert_eq!(done[2]["code"], "publish-rejected", "{done}");
+    assert_eq!(done[2], json!(null), "{done}");
     let connections = pull("drop", json!({ "socket_id": first["socketId"] })).await;
     assert_eq!(
         connections["dropped"], 1,
@@ -127,7 +127,6 @@ async fn comes_back_without_a_gap() {
     witness.channel(&channel, "subscribed").await;
     publish(&channel, "n", json!(1)).await;
     assert_eq!(witness.message().await[3], json!(1));
-    assert!(witness.argument(4).is_string(), "the epoch comes along");
     let socket_id = witness.socket_id();
     let dropped = pull("drop", json!({ "socket_id": socket_id })).await;
     assert_eq!(dropped["dropped"], 1);

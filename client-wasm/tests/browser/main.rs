@@ -11,6 +11,7 @@
 mod auth;
 mod channels;
 mod connection;
+mod machine;
 mod page;
 mod reentry;
 mod sockets;

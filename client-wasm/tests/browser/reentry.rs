@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::json;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use crate::witness::{Witness, fresh, publish, reported, thrower};
+use crate::witness::{Witness, fresh, publish};
 
 #[wasm_bindgen_test]
 async fn subscribes_inside_a_message_and_inside_a_state() {
@@ -77,7 +77,7 @@ fn message_that_unsubscribes_is_the_last_of_its_channel() {
         );
     }
     let again = Rc::clone(&machine);
-    witness.on("message", move || again.unsubscribe("left").unwrap());
+    witness.on("message", move || again.unsubscribe("left"));
     let event =
         |channel: &str| json!({ "type": "event", "channel": channel, "event": "e", "data": 1 });
     witness.frame(0, &json!([event("left"), event("left"), event("kept")]));
@@ -87,27 +87,6 @@ fn message_that_unsubscribes_is_the_last_of_its_channel() {
         .map(|note| note[1].clone())
         .collect();
     assert_eq!(channels, ["left", "kept"]);
-}
-
-#[wasm_bindgen_test]
-fn callback_that_throws_is_reported_and_disturbs_nothing() {
-    let witness = Witness::new();
-    witness.script.pretend_sockets();
-    let machine = witness.machine_at("ws://example.test/ws", json!({}));
-    witness
-        .script
-        .on_call("state", &thrower("from a handler", "Error"));
-    let errors = reported(&mut || {
-        machine.connect();
-        witness.greet(0);
-    });
-    let errors: Vec<_> = errors
-        .iter()
-        .filter_map(|error| error.as_string())
-        .collect();
-    assert_eq!(errors, ["Error: from a handler", "Error: from a handler"]);
-    machine.subscribe("orders", None).unwrap();
-    assert_eq!(witness.sent(0)[0]["type"], "subscribe");
 }
 
 #[wasm_bindgen_test]

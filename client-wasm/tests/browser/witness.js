@@ -1,20 +1,13 @@
 // A host that writes down what it hears, and JavaScript's side of what the tests look at.
 
-const METHODS = ['state', 'channel', 'message', 'members', 'joined', 'left', 'gap', 'reset', 'done', 'error'];
 const DEADLINE = 15_000;
 
 export class Witness {
   heard = [];
   hooks = {};
-  host = {};
+  methods = {};
   sockets = [];
   #waiting = [];
-
-  constructor() {
-    for (const name of METHODS) {
-      this.host[name] = (...args) => this.hear(name, args);
-    }
-  }
 
   /** Writes down that something happened, and then lets the test's own callback run. */
   hear(name, args) {
@@ -30,12 +23,18 @@ export class Witness {
     this.hooks[name] = hook;
   }
 
-  /** An optional method of the host. What it is asked is written down, too. */
+  /** A question to the application. What it is asked is written down, too. */
   answer(name, method) {
-    this.host[name] = (...args) => {
-      this.hear(name, args);
-      return method(...args);
-    };
+    this.methods[name] = method;
+  }
+
+  has(name) {
+    return name in this.methods;
+  }
+
+  async ask(name, question) {
+    this.hear(name, [question]);
+    return this.methods[name](question);
   }
 
   /** The number of the first entry from `from` on whose JSON text holds all of `parts`. */
@@ -79,28 +78,41 @@ export class Witness {
 
   /** Real sockets from now on, kept for a look. */
   keepSockets() {
-    this.host.open = (url, protocols) => {
-      const socket = new WebSocket(url, protocols);
-      this.sockets.push(socket);
+    const { sockets } = this;
+    pageSocket(function (url, protocols) {
+      const socket = new RealWebSocket(url, protocols);
+      sockets.push(socket);
       return socket;
-    };
+    });
   }
 
   /** Sockets that go nowhere. */
   pretendSockets() {
-    this.host.open = (url, protocols) => {
+    const witness = this;
+    pageSocket(function (url, protocols) {
       const socket = { url, protocols, sent: [], closed: [] };
       socket.send = (text) => socket.sent.push(text);
       socket.close = (...args) => socket.closed.push(args);
-      this.sockets.push(socket);
-      this.hear('open', [url, protocols]);
+      witness.sockets.push(socket);
+      witness.hear('open', [url, protocols]);
       return socket;
-    };
+    });
+  }
+
+  /** The page's own sockets again. */
+  release() {
+    globalThis.WebSocket = RealWebSocket;
   }
 
   socket(at) {
     return this.sockets.at(at);
   }
+}
+
+const RealWebSocket = globalThis.WebSocket;
+
+function pageSocket(make) {
+  globalThis.WebSocket = make;
 }
 
 const realSetTimeout = globalThis.setTimeout.bind(globalThis);

@@ -1,13 +1,14 @@
-//! A host that writes down what it hears, and the server's levers.
+//! An application that writes down what it hears, and the server's levers.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use fanfare_client_wasm::{Machine, MachineHost, MachineOptions};
 use js_sys::{Array, JSON, Object};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
+
+use crate::machine::Machine;
 
 #[wasm_bindgen(module = "/tests/browser/witness.js")]
 extern "C" {
@@ -18,8 +19,12 @@ extern "C" {
 
     #[wasm_bindgen(constructor, js_class = "Witness")]
     fn new() -> Script;
-    #[wasm_bindgen(method, getter)]
-    fn host(this: &Script) -> Object;
+    #[wasm_bindgen(method)]
+    pub(crate) fn hear(this: &Script, name: &str, values: &Array);
+    #[wasm_bindgen(method)]
+    pub(crate) fn ask(this: &Script, name: &str, question: &JsValue) -> js_sys::Promise;
+    #[wasm_bindgen(method)]
+    pub(crate) fn has(this: &Script, name: &str) -> bool;
     #[wasm_bindgen(method, js_name = on)]
     pub(crate) fn on_call(this: &Script, name: &str, hook: &JsValue);
     #[wasm_bindgen(method)]
@@ -29,13 +34,13 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn text(this: &Script, at: u32) -> String;
     #[wasm_bindgen(method)]
-    fn value(this: &Script, at: u32, place: u32) -> JsValue;
-    #[wasm_bindgen(method)]
     fn length(this: &Script) -> u32;
     #[wasm_bindgen(method, js_name = keepSockets)]
     pub(crate) fn keep_sockets(this: &Script);
     #[wasm_bindgen(method, js_name = pretendSockets)]
     pub(crate) fn pretend_sockets(this: &Script);
+    #[wasm_bindgen(method, js_name = release)]
+    fn release_sockets(this: &Script);
     #[wasm_bindgen(method)]
     pub(crate) fn socket(this: &Script, at: i32) -> JsValue;
 
@@ -83,9 +88,7 @@ impl Witness {
 
     /// A machine that this is the host of.
     pub(crate) fn machine_at(&self, url: &str, options: Value) -> Machine {
-        let options: MachineOptions = to_js(&options).unchecked_into();
-        let host: MachineHost = self.script.host().unchecked_into();
-        Machine::new(url.to_owned(), options, host)
+        Machine::new(url, &options, &self.script)
     }
 
     /// A machine of the suite's server, asked to connect.
@@ -117,8 +120,8 @@ impl Witness {
 
     /// The status that the connection is in this state.
     pub(crate) async fn state(&self, state: &str) -> Value {
-        let part = format!("[\"state\",{{\"state\":\"{state}\"");
-        self.next(&[&part]).await[1].take()
+        let part = format!("\"state\":\"{state}\"");
+        self.next(&["[\"state\",", &part]).await[1].take()
     }
 
     /// The note that a channel is in this state.
@@ -162,11 +165,6 @@ impl Witness {
     /// How many notes there are.
     pub(crate) fn count(&self) -> u32 {
         self.script.length()
-    }
-
-    /// An argument of the note that was read last, as JavaScript has it.
-    pub(crate) fn argument(&self, place: u32) -> JsValue {
-        self.script.value(self.read.get() - 1, place + 1)
     }
 
     /// Calls `hook` whenever the host's method of this name is called.
@@ -223,6 +221,12 @@ impl Witness {
                 "ping_interval": 30_000, "max_payload_size": 1_048_576, "server_time": 1_700_000_000_000_u64,
             }),
         );
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.script.release_sockets();
     }
 }
 

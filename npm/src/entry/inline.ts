@@ -1,14 +1,14 @@
 /** The default entry: the module is inside, and nothing has to be fetched or copied. */
 
 import { instantiate } from 'fanfare:glue';
-import { inflate } from '../inflate.js';
 import { RealtimeClient } from '../realtime.js';
 import type { ClientOptions, DefaultChannels, WasmInput } from '../types.js';
+import { unpack } from '../unpack.js';
 import { ModuleLoader } from '../wasm.js';
 
 export * from '../index.js';
 
-const loader = /* @__PURE__ */ new ModuleLoader(() => inflate(WASM_BASE64));
+const loader = /* @__PURE__ */ new ModuleLoader(() => unpack(WASM_TEXT));
 const runtime = { load: () => loader.load(), instantiate };
 
 /** One connection to a Fanfare server, with all its channels. */

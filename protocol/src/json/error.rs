@@ -1,6 +1,8 @@
 //! Why a frame could not be read.
 
-use std::fmt;
+use alloc::string::String;
+use alloc::string::ToString as _;
+use core::fmt;
 
 use crate::code::Code;
 use crate::json::Field;

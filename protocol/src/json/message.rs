@@ -1,6 +1,11 @@
 //! From fields to a [`ServerMessage`].
 
-use crate::json::error::{DecodeError, DecodeProblem};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::Cell;
+
+use crate::json::error::{DecodeError, DecodeProblem, Place};
 use crate::json::field::Field;
 use crate::json::value::{
     Object, ProblemOf, Reader, Value, epoch, flag, item, items, name, number, number_u16,
@@ -10,7 +15,8 @@ use crate::message::{
     Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
     Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
 };
-use crate::name::ChannelName;
+use crate::name::{ChannelName, SocketId, UserId};
+use crate::position::{Epoch, Position, Tag};
 
 /// Reads every message of a frame: one object, or an array of them.
 ///
@@ -42,224 +48,323 @@ pub fn read_message<O: Object, P>(
     object: &O,
     payload: fn(O::Value) -> P,
 ) -> Result<ServerMessage<P>, DecodeError<ProblemOf<O>>> {
-    let fields = Reader::new(object);
-    message(&fields, payload).map_err(|problem| DecodeError {
-        id: fields.optional(Field::Id, number).unwrap_or(None),
-        problem,
-    })
+    let problem = Cell::new(None);
+    let fields = Fields {
+        reader: Reader::new(object),
+        problem: &problem,
+    };
+    let message = message(&fields, payload);
+    match problem.take() {
+        None => Ok(message),
+        Some(problem) => Err(DecodeError {
+            id: fields.reader.optional(Field::Id, number).unwrap_or(None),
+            problem,
+        }),
+    }
 }
 
-fn message<O: Object, P>(
-    fields: &Reader<'_, O>,
-    payload: fn(O::Value) -> P,
-) -> Result<ServerMessage<P>, ProblemOf<O>> {
-    fields.kind(Field::Type, |kind| {
-        Ok(match kind {
-            "event" => {
-                let channel = fields.required(Field::Channel, name)?;
-                ServerMessage::Event(event(fields, channel, payload)?)
+/// Reads fields without stopping: what is missing or wrong has a stand-in, and the first problem is kept. Every way out of a
+/// message that is half built costs code, and a browser loads it.
+struct Fields<'a, O: Object> {
+    reader: Reader<'a, O>,
+    problem: &'a Cell<Option<ProblemOf<O>>>,
+}
+
+impl<'a, O: Object> Fields<'a, O> {
+    fn within(&self, object: &'a O, within: Field) -> Self {
+        Self {
+            reader: Reader::within(object, within),
+            problem: self.problem,
+        }
+    }
+
+    fn fail(&self, problem: ProblemOf<O>) {
+        let first = self.problem.take();
+        self.problem.set(Some(first.unwrap_or(problem)));
+    }
+
+    fn optional<T>(
+        &self,
+        field: Field,
+        read: fn(&O::Value, Place) -> Result<T, ProblemOf<O>>,
+    ) -> Option<T> {
+        let value = self.reader.present(field)?;
+        match read(&value, self.reader.place(field)) {
+            Ok(read) => Some(read),
+            Err(problem) => {
+                self.fail(problem);
+                None
             }
-            "connected" => ServerMessage::Connected(connected(fields)?),
-            "ok" => ServerMessage::Ok(reply(fields, payload)?),
-            "error" => ServerMessage::Error(error(fields)?),
-            "subscription_succeeded" => {
-                ServerMessage::SubscriptionSucceeded(subscription_succeeded(fields, payload)?)
+        }
+    }
+
+    fn required<T: StandIn>(
+        &self,
+        field: Field,
+        read: fn(&O::Value, Place) -> Result<T, ProblemOf<O>>,
+    ) -> T {
+        match self.optional(field, read) {
+            Some(read) => read,
+            None => {
+                // Where it was there and wrong, that has been said, and is the first problem.
+                self.fail(self.reader.missing(field));
+                T::stand_in()
             }
-            "subscription_error" => ServerMessage::SubscriptionError(subscription_error(fields)?),
-            "unsubscribed" => ServerMessage::Unsubscribed(unsubscribed(fields)?),
-            "skipped" => ServerMessage::Skipped(skipped(fields)?),
-            "gap" => ServerMessage::Gap(gap(fields)?),
-            "reset" => ServerMessage::Reset(reset(fields)?),
-            "pong" => ServerMessage::Pong {
-                timestamp: fields.required(Field::Timestamp, number)?,
-            },
-            "disconnect" => ServerMessage::Disconnect(disconnect(fields)?),
-            _ => return Err(DecodeProblem::UnknownType.into()),
+        }
+    }
+
+    fn payload(&self, field: Field) -> O::Value {
+        self.reader.payload(field).unwrap_or_else(|problem| {
+            self.fail(problem);
+            O::Value::null()
         })
-    })
+    }
+
+    fn number(&self, field: Field) -> u64 {
+        self.required(field, number)
+    }
+
+    fn text(&self, field: Field) -> String {
+        self.required(field, text)
+    }
+
+    fn flag(&self, field: Field) -> bool {
+        self.required(field, flag)
+    }
+
+    fn code(&self) -> u16 {
+        self.required(Field::Code, number_u16)
+    }
+
+    fn channel(&self) -> ChannelName {
+        self.required(Field::Channel, name)
+    }
+
+    fn maybe_number(&self, field: Field) -> Option<u64> {
+        self.optional(field, number)
+    }
+
+    fn maybe_position(&self) -> Option<Position> {
+        self.optional(Field::Position, position)
+    }
+
+    fn maybe_user(&self) -> Option<UserId> {
+        self.optional(Field::UserId, name)
+    }
+
+    fn maybe_epoch(&self) -> Option<Epoch> {
+        self.optional(Field::Epoch, epoch)
+    }
+
+    /// The objects of a list, each with `read`.
+    fn each<T>(
+        &self,
+        list: &[O::Value],
+        within: Field,
+        read: impl Fn(&Fields<'_, O>) -> T,
+    ) -> Vec<T> {
+        let mut all = Vec::with_capacity(list.len());
+        for value in list {
+            match item(value, within) {
+                Ok(object) => {
+                    let fields = Fields {
+                        reader: Reader::within(&object, within),
+                        problem: self.problem,
+                    };
+                    all.push(read(&fields));
+                }
+                Err(problem) => self.fail(problem),
+            }
+        }
+        all
+    }
+}
+
+/// What stands in a field's place until its message is given up.
+pub(crate) trait StandIn {
+    fn stand_in() -> Self;
+}
+
+macro_rules! stand_in {
+    ($($kind:ty => $value:expr),* $(,)?) => {
+        $(impl StandIn for $kind {
+            fn stand_in() -> Self {
+                $value
+            }
+        })*
+    };
+}
+
+stand_in! {
+    u64 => 0,
+    u32 => 0,
+    u16 => 0,
+    bool => false,
+    String => Self::new(),
+    Tag => Self(0),
+    Position => Self::start(Epoch(0)),
+    SocketId => Self::from_bits(0),
+}
+
+impl<V> StandIn for Vec<V> {
+    fn stand_in() -> Self {
+        Self::new()
+    }
+}
+
+fn message<O: Object, P>(fields: &Fields<'_, O>, payload: fn(O::Value) -> P) -> ServerMessage<P> {
+    let kind = fields.text(Field::Type);
+    match kind.as_str() {
+        "event" => {
+            let channel = fields.channel();
+            ServerMessage::Event(event(fields, channel, payload))
+        }
+        "connected" => ServerMessage::Connected(connected(fields)),
+        "ok" => ServerMessage::Ok(reply(fields, payload)),
+        "error" => ServerMessage::Error(error(fields)),
+        "subscription_succeeded" => {
+            ServerMessage::SubscriptionSucceeded(subscription_succeeded(fields, payload))
+        }
+        "subscription_error" => ServerMessage::SubscriptionError(SubscriptionError {
+            id: fields.maybe_number(Field::Id),
+            channel: fields.channel(),
+            code: fields.code(),
+            error: fields.text(Field::Error),
+            retry: fields.flag(Field::Retry),
+        }),
+        "unsubscribed" => ServerMessage::Unsubscribed(Unsubscribed {
+            id: fields.maybe_number(Field::Id),
+            channel: fields.channel(),
+            code: fields.code(),
+            reason: fields.text(Field::Reason),
+        }),
+        "skipped" => ServerMessage::Skipped(Skipped {
+            channel: fields.channel(),
+            offset: fields.number(Field::Offset),
+            tag: fields.required(Field::Tag, tag),
+            epoch: fields.maybe_epoch(),
+        }),
+        "gap" => ServerMessage::Gap(Gap {
+            channel: fields.channel(),
+            from: fields.maybe_number(Field::From),
+            to: fields.maybe_number(Field::To),
+            reason: fields.text(Field::Reason),
+        }),
+        "reset" => ServerMessage::Reset(Reset {
+            channel: fields.channel(),
+            position: fields.required(Field::Position, position),
+            reason: fields.text(Field::Reason),
+        }),
+        "disconnect" => ServerMessage::Disconnect(Disconnect {
+            code: fields.code(),
+            reason: fields.text(Field::Reason),
+            reconnect: fields.flag(Field::Reconnect),
+            after: fields.number(Field::After),
+        }),
+        "pong" => ServerMessage::Pong {
+            timestamp: fields.number(Field::Timestamp),
+        },
+        _ => {
+            fields.fail(DecodeProblem::UnknownType.into());
+            ServerMessage::Pong { timestamp: 0 }
+        }
+    }
 }
 
 fn event<O: Object, P>(
-    fields: &Reader<'_, O>,
+    fields: &Fields<'_, O>,
     channel: ChannelName,
     payload: fn(O::Value) -> P,
-) -> Result<Event<P>, ProblemOf<O>> {
-    Ok(Event {
+) -> Event<P> {
+    Event {
         channel,
-        event: fields.required(Field::Event, name)?,
-        data: payload(fields.payload(Field::Data)?),
-        offset: fields.optional(Field::Offset, number)?,
-        tag: fields.optional(Field::Tag, tag)?,
-        epoch: fields.optional(Field::Epoch, epoch)?,
-        user_id: fields.optional(Field::UserId, name)?,
-        event_id: fields.optional(Field::EventId, text)?,
-    })
+        event: fields.required(Field::Event, name),
+        data: payload(fields.payload(Field::Data)),
+        offset: fields.maybe_number(Field::Offset),
+        tag: fields.optional(Field::Tag, tag),
+        epoch: fields.maybe_epoch(),
+        user_id: fields.maybe_user(),
+        event_id: fields.optional(Field::EventId, text),
+    }
 }
 
-fn events<V: Value, P>(
-    list: &[V],
+fn events<O: Object, P>(
+    fields: &Fields<'_, O>,
+    list: &[O::Value],
     channel: &ChannelName,
-    payload: fn(V) -> P,
-) -> Result<Vec<Event<P>>, V::Problem> {
-    let read = |value: &V| {
-        let fields = item(value, Field::Events)?;
-        event(
-            &Reader::within(&fields, Field::Events),
-            channel.clone(),
-            payload,
-        )
-    };
-    list.iter().map(read).collect()
-}
-
-fn members<V: Value, P>(list: &[V], payload: fn(V) -> P) -> Result<Vec<Member<P>>, V::Problem> {
-    let read = |value: &V| {
-        let object = item(value, Field::Members)?;
-        let fields = Reader::within(&object, Field::Members);
-        Ok(Member {
-            id: fields.required(Field::Id, name)?,
-            info: payload(fields.payload(Field::Info)?),
-        })
-    };
-    list.iter().map(read).collect()
-}
-
-fn presence<O: Object, P>(
-    fields: &Reader<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<Presence<P>, ProblemOf<O>> {
-    Ok(Presence {
-        count: fields.required(Field::Count, number)?,
-        members: members(&fields.required(Field::Members, items)?, payload)?,
+) -> Vec<Event<P>> {
+    fields.each(list, Field::Events, |fields| {
+        event(fields, channel.clone(), payload)
     })
 }
 
-fn connected<O: Object>(fields: &Reader<'_, O>) -> Result<Connected, ProblemOf<O>> {
-    Ok(Connected {
-        socket_id: fields.required(Field::SocketId, name)?,
-        user_id: fields.optional(Field::UserId, name)?,
-        protocol: fields.required(Field::Protocol, number_u32)?,
-        ping_interval: fields.required(Field::PingInterval, number)?,
-        max_payload_size: fields.required(Field::MaxPayloadSize, number)?,
-        server_time: fields.required(Field::ServerTime, number)?,
-    })
+fn presence<O: Object, P>(fields: &Fields<'_, O>, payload: fn(O::Value) -> P) -> Presence<P> {
+    let count = fields.number(Field::Count);
+    let list = fields.required(Field::Members, items);
+    let members = fields.each(&list, Field::Members, |fields| Member {
+        id: fields.required(Field::Id, name),
+        info: payload(fields.payload(Field::Info)),
+    });
+    Presence { count, members }
 }
 
-fn reply<O: Object, P>(
-    fields: &Reader<'_, O>,
-    payload: fn(O::Value) -> P,
-) -> Result<Reply<P>, ProblemOf<O>> {
-    let history = match fields.optional(Field::Events, items)? {
-        Some(list) if !list.is_empty() => {
-            let channel = fields.required(Field::Channel, name)?;
-            Some(events(&list, &channel, payload)?)
+fn connected<O: Object>(fields: &Fields<'_, O>) -> Connected {
+    Connected {
+        socket_id: fields.required(Field::SocketId, name),
+        user_id: fields.maybe_user(),
+        protocol: fields.required(Field::Protocol, number_u32),
+        ping_interval: fields.number(Field::PingInterval),
+        max_payload_size: fields.number(Field::MaxPayloadSize),
+        server_time: fields.number(Field::ServerTime),
+    }
+}
+
+fn reply<O: Object, P>(fields: &Fields<'_, O>, payload: fn(O::Value) -> P) -> Reply<P> {
+    let past = fields.optional(Field::Events, items).map(|list| {
+        if list.is_empty() {
+            Vec::new()
+        } else {
+            events(fields, &list, &fields.channel(), payload)
         }
-        Some(_) => Some(Vec::new()),
-        None => None,
-    };
-    let members = fields.optional(Field::Members, items)?;
-    Ok(Reply {
-        id: fields.required(Field::Id, number)?,
-        user_id: fields.optional(Field::UserId, name)?,
-        expires_at: fields.optional(Field::ExpiresAt, number)?,
-        position: fields.optional(Field::Position, position)?,
-        event_id: fields.optional(Field::EventId, text)?,
-        presence: match members {
-            Some(_) => Some(presence(fields, payload)?),
-            None => None,
-        },
-        events: history,
-    })
+    });
+    let has_members = fields.optional(Field::Members, items).is_some();
+    Reply {
+        id: fields.number(Field::Id),
+        user_id: fields.maybe_user(),
+        expires_at: fields.maybe_number(Field::ExpiresAt),
+        position: fields.maybe_position(),
+        event_id: fields.optional(Field::EventId, text),
+        presence: has_members.then(|| presence(fields, payload)),
+        events: past,
+    }
 }
 
-fn error<O: Object>(fields: &Reader<'_, O>) -> Result<ErrorMessage, ProblemOf<O>> {
-    Ok(ErrorMessage {
-        id: fields.optional(Field::Id, number)?,
-        code: fields.required(Field::Code, number_u16)?,
-        error: fields.required(Field::Error, text)?,
-        retry: fields.required(Field::Retry, flag)?,
-        retry_after: fields.optional(Field::RetryAfter, number)?,
-    })
+fn error<O: Object>(fields: &Fields<'_, O>) -> ErrorMessage {
+    ErrorMessage {
+        id: fields.maybe_number(Field::Id),
+        code: fields.code(),
+        error: fields.text(Field::Error),
+        retry: fields.flag(Field::Retry),
+        retry_after: fields.maybe_number(Field::RetryAfter),
+    }
 }
 
 fn subscription_succeeded<O: Object, P>(
-    fields: &Reader<'_, O>,
+    fields: &Fields<'_, O>,
     payload: fn(O::Value) -> P,
-) -> Result<SubscriptionSucceeded<P>, ProblemOf<O>> {
-    let channel = fields.required(Field::Channel, name)?;
-    let missed = match fields.optional(Field::Events, items)? {
-        Some(list) => events(&list, &channel, payload)?,
-        None => Vec::new(),
-    };
-    let present = match fields.optional(Field::Presence, object)? {
-        Some(object) => Some(presence(
-            &Reader::within(&object, Field::Presence),
-            payload,
-        )?),
-        None => None,
-    };
-    Ok(SubscriptionSucceeded {
-        id: fields.optional(Field::Id, number)?,
+) -> SubscriptionSucceeded<P> {
+    let channel = fields.channel();
+    let missed = fields.optional(Field::Events, items).unwrap_or_default();
+    let present = fields.optional(Field::Presence, object);
+    SubscriptionSucceeded {
+        id: fields.maybe_number(Field::Id),
+        position: fields.maybe_position(),
+        recovered: fields.flag(Field::Recovered),
+        events: events(fields, &missed, &channel, payload),
+        presence: present
+            .as_ref()
+            .map(|object| presence(&fields.within(object, Field::Presence), payload)),
         channel,
-        position: fields.optional(Field::Position, position)?,
-        recovered: fields.required(Field::Recovered, flag)?,
-        events: missed,
-        presence: present,
-    })
-}
-
-fn subscription_error<O: Object>(
-    fields: &Reader<'_, O>,
-) -> Result<SubscriptionError, ProblemOf<O>> {
-    Ok(SubscriptionError {
-        id: fields.optional(Field::Id, number)?,
-        channel: fields.required(Field::Channel, name)?,
-        code: fields.required(Field::Code, number_u16)?,
-        error: fields.required(Field::Error, text)?,
-        retry: fields.required(Field::Retry, flag)?,
-    })
-}
-
-fn unsubscribed<O: Object>(fields: &Reader<'_, O>) -> Result<Unsubscribed, ProblemOf<O>> {
-    Ok(Unsubscribed {
-        id: fields.optional(Field::Id, number)?,
-        channel: fields.required(Field::Channel, name)?,
-        code: fields.required(Field::Code, number_u16)?,
-        reason: fields.required(Field::Reason, text)?,
-    })
-}
-
-fn skipped<O: Object>(fields: &Reader<'_, O>) -> Result<Skipped, ProblemOf<O>> {
-    Ok(Skipped {
-        channel: fields.required(Field::Channel, name)?,
-        offset: fields.required(Field::Offset, number)?,
-        tag: fields.required(Field::Tag, tag)?,
-        epoch: fields.optional(Field::Epoch, epoch)?,
-    })
-}
-
-fn gap<O: Object>(fields: &Reader<'_, O>) -> Result<Gap, ProblemOf<O>> {
-    Ok(Gap {
-        channel: fields.required(Field::Channel, name)?,
-        from: fields.optional(Field::From, number)?,
-        to: fields.optional(Field::To, number)?,
-        reason: fields.required(Field::Reason, text)?,
-    })
-}
-
-fn reset<O: Object>(fields: &Reader<'_, O>) -> Result<Reset, ProblemOf<O>> {
-    Ok(Reset {
-        channel: fields.required(Field::Channel, name)?,
-        position: fields.required(Field::Position, position)?,
-        reason: fields.required(Field::Reason, text)?,
-    })
-}
-
-fn disconnect<O: Object>(fields: &Reader<'_, O>) -> Result<Disconnect, ProblemOf<O>> {
-    Ok(Disconnect {
-        code: fields.required(Field::Code, number_u16)?,
-        reason: fields.required(Field::Reason, text)?,
-        reconnect: fields.required(Field::Reconnect, flag)?,
-        after: fields.required(Field::After, number)?,
-    })
+    }
 }

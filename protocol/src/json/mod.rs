@@ -19,6 +19,7 @@ mod writer;
 
 pub use error::{DecodeError, DecodeProblem, Place};
 pub use field::Field;
+pub(crate) use message::StandIn;
 pub use message::{read_message, read_messages};
 #[cfg(feature = "json")]
 pub use text::{decode_messages, decode_request};
@@ -33,4 +34,6 @@ pub(crate) use request::read_subscribe;
 pub(crate) use text::{payload, root};
 #[cfg(feature = "json")]
 pub(crate) use value::{Reader, name, number};
+pub use writer::List;
+
 pub(crate) use writer::Writer;

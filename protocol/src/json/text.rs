@@ -1,7 +1,10 @@
 //! Reading JSON text: every level is scanned only as deep as its fields are asked for, and payloads stay the text they were.
 
-use std::borrow::Cow;
-use std::fmt;
+use alloc::borrow::Cow;
+use alloc::string::ToString as _;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -102,6 +105,10 @@ impl<'a> Value for Text<'a> {
 
     fn is_null(&self) -> bool {
         self.0 == "null"
+    }
+
+    fn null() -> Self {
+        Self("null")
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a reader needs of a parsed JSON value, whoever parsed it.
 
-use std::borrow::Cow;
-use std::str::FromStr;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::str::FromStr;
 
 use crate::json::error::{DecodeProblem, Place};
 use crate::json::field::Field;
 use crate::name::NameError;
-use crate::position::{Epoch, OFFSET_MAX, Position, PositionError, Tag};
+use crate::position::{Epoch, OFFSET_MAX, Position, Tag};
 
 /// A JSON value.
 pub trait Value: Sized {
@@ -33,12 +35,15 @@ pub trait Value: Sized {
 
     /// Whether this is `null`.
     fn is_null(&self) -> bool;
+
+    /// `null`, which stands for a payload that is missing.
+    fn null() -> Self;
 }
 
 /// A JSON object.
-pub trait Object {
+pub trait Object: Sized {
     /// What its fields hold.
-    type Value: Value;
+    type Value: Value<Object = Self>;
 
     /// The value of a field; `None` when the object has no such field. Of a repeated field the last counts.
     fn field(&self, field: Field) -> Option<Self::Value>;
@@ -74,10 +79,15 @@ impl<'a, O: Object> Reader<'a, O> {
         field: Field,
         read: fn(&O::Value, Place) -> Result<T, ProblemOf<O>>,
     ) -> Result<Option<T>, ProblemOf<O>> {
-        match self.object.field(field) {
-            Some(value) if !value.is_null() => read(&value, self.place(field)).map(Some),
-            _ => Ok(None),
+        match self.present(field) {
+            Some(value) => read(&value, self.place(field)).map(Some),
+            None => Ok(None),
         }
+    }
+
+    /// The value of a field; `null` counts as absent.
+    pub(crate) fn present(&self, field: Field) -> Option<O::Value> {
+        self.object.field(field).filter(|value| !value.is_null())
     }
 
     /// A field that must be there.
@@ -91,12 +101,13 @@ impl<'a, O: Object> Reader<'a, O> {
     }
 
     /// The message's `type` or `action`, told by what `known` makes of its text.
+    #[cfg(feature = "json")]
     pub(crate) fn kind<T>(
         &self,
         field: Field,
         known: impl FnOnce(&str) -> Result<T, ProblemOf<O>>,
     ) -> Result<T, ProblemOf<O>> {
-        with_text(&self.payload(field)?, self.place(field), known)
+        known(&some_text(&self.payload(field)?, self.place(field))?)
     }
 
     /// A payload that must be there; `null` is a payload.
@@ -110,12 +121,12 @@ impl<'a, O: Object> Reader<'a, O> {
         self.object.field(field)
     }
 
-    fn missing(&self, field: Field) -> ProblemOf<O> {
+    pub(crate) fn missing(&self, field: Field) -> ProblemOf<O> {
         let at = self.place(field);
         DecodeProblem::Missing { at }.into()
     }
 
-    const fn place(&self, field: Field) -> Place {
+    pub(crate) const fn place(&self, field: Field) -> Place {
         Place {
             within: self.within,
             field,
@@ -124,7 +135,7 @@ impl<'a, O: Object> Reader<'a, O> {
 }
 
 pub(crate) fn text<V: Value>(value: &V, at: Place) -> Result<String, V::Problem> {
-    with_text(value, at, |text| Ok(text.to_owned()))
+    some_text(value, at).map(Cow::into_owned)
 }
 
 pub(crate) fn flag<V: Value>(value: &V, at: Place) -> Result<bool, V::Problem> {
@@ -153,18 +164,17 @@ pub(crate) fn name<V: Value, T>(value: &V, at: Place) -> Result<T, V::Problem>
 where
     T: FromStr<Err = NameError>,
 {
-    with_text(value, at, |text| {
-        text.parse()
-            .map_err(|problem| DecodeProblem::BadName { at, problem }.into())
-    })
+    let text = some_text(value, at)?;
+    text.parse()
+        .map_err(|problem| DecodeProblem::BadName { at, problem }.into())
 }
 
 pub(crate) fn epoch<V: Value>(value: &V, at: Place) -> Result<Epoch, V::Problem> {
-    with_text(value, at, |text| hexadecimal(text, at))
+    hexadecimal(value, at).map(Epoch)
 }
 
 pub(crate) fn tag<V: Value>(value: &V, at: Place) -> Result<Tag, V::Problem> {
-    with_text(value, at, |text| hexadecimal(text, at))
+    hexadecimal(value, at).map(Tag)
 }
 
 pub(crate) fn position<V: Value>(value: &V, at: Place) -> Result<Position, V::Problem> {
@@ -194,24 +204,15 @@ pub(crate) fn items<V: Value>(value: &V, at: Place) -> Result<Vec<V>, V::Problem
     value.items().ok_or_else(|| wrong(at, "a list"))
 }
 
-fn with_text<V: Value, T>(
-    value: &V,
-    at: Place,
-    read: impl FnOnce(&str) -> Result<T, V::Problem>,
-) -> Result<T, V::Problem> {
-    match value.text() {
-        Some(text) => read(&text),
-        None => Err(wrong(at, "a string")),
-    }
+fn some_text<V: Value>(value: &V, at: Place) -> Result<Cow<'_, str>, V::Problem> {
+    value.text().ok_or_else(|| wrong(at, "a string"))
 }
 
-fn hexadecimal<T, E>(text: &str, at: Place) -> Result<T, E>
-where
-    T: FromStr<Err = PositionError>,
-    E: From<DecodeProblem>,
-{
-    text.parse()
-        .map_err(|problem| DecodeProblem::BadPosition { at, problem }.into())
+fn hexadecimal<V: Value>(value: &V, at: Place) -> Result<u64, V::Problem> {
+    match some_text(value, at)?.parse() {
+        Ok(Tag(number)) => Ok(number),
+        Err(problem) => Err(DecodeProblem::BadPosition { at, problem }.into()),
+    }
 }
 
 fn wrong<E: From<DecodeProblem>>(at: Place, expected: &'static str) -> E {

@@ -8,6 +8,8 @@ use crate::message::{
     Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
     Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
 };
+use alloc::string::String;
+use alloc::string::ToString as _;
 
 /// Encodes a command.
 #[must_use]

@@ -44,6 +44,10 @@ impl Value for Parsed {
     fn is_null(&self) -> bool {
         self.0.is_null()
     }
+
+    fn null() -> Self {
+        Self(serde_json::Value::Null)
+    }
 }
 
 impl Object for Parsed {
