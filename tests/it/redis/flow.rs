@@ -360,6 +360,34 @@ async fn many_clients_that_come_back_are_one_read_per_channel() {
     assert!(reads <= allowed, "{reads} reads of {CHANNELS} channels");
 }
 
+#[tokio::test]
+async fn who_comes_back_soon_finds_the_channel_as_it_was_left() {
+    let redis = Redis::start().await;
+    let mut options = options(&redis.url());
+    options.flow.sync_interval = Duration::from_mins(10);
+    options.flow.lease_interval = Duration::from_mins(10);
+    options.flow.probe_after = Duration::from_mins(10);
+    options.flow.unsubscribe_delay = Duration::from_mins(10);
+    let node = Node::start(options, None).await;
+    let channel = channel("kept");
+    node.follow(&channel, KEPT).await;
+    for number in 1..=10 {
+        node.publish(&channel, number, KEPT).await;
+    }
+    node.messages(&channel, 10).await;
+    let broker = &node.engine.broker;
+    broker.set_interest(&channel, KEPT, false);
+    node.publish(&channel, 11, KEPT).await;
+    node.messages(&channel, 11).await;
+    let before = scripts_run(&redis).await;
+    node.follow(&channel, KEPT).await;
+    let (offset, limit) = (4, 300);
+    let range = HistoryRange::After { offset, limit };
+    let history = broker.history(&channel, range, KEPT).await.unwrap();
+    assert_eq!(history.entries.len(), 7);
+    assert_eq!(scripts_run(&redis).await, before);
+}
+
 /// How many scripts were run, whatever for.
 async fn scripts_run(redis: &Redis) -> usize {
     let stats = redis.command(&["INFO", "commandstats"]).await.text();

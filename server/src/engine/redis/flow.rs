@@ -7,6 +7,7 @@
 //! probe ─ Redis ─ connection                                        whether messages flow
 //! ```
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -32,7 +33,6 @@ use crate::engine::{Deliver, EngineError, Health};
 /// What reaches one node from Redis.
 pub(super) struct Flow {
     shared: Arc<Shared>,
-    stop: CancellationToken,
 }
 
 /// What the tasks of a flow share.
@@ -48,6 +48,9 @@ pub(super) struct Shared {
     pub(super) questions: Arc<Questions>,
     pub(super) reads: Reads,
     pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    /// Somebody found out that servers are not what they were.
+    is_distrusted: AtomicBool,
     /// The lease of this node was renewed.
     pub(super) leased: Notify,
     /// What went wrong last while connecting.
@@ -81,6 +84,8 @@ impl Flow {
             handoff: Arc::new(Handoff::new(flow.waiting_bytes_max)),
             questions: Arc::new(questions),
             reads: Reads::default(),
+            stop: CancellationToken::new(),
+            is_distrusted: AtomicBool::new(false),
             leased: Notify::new(),
             trouble: Mutex::default(),
             commands,
@@ -89,10 +94,7 @@ impl Flow {
             deliver,
             tasks,
         });
-        let started = Self {
-            stop: CancellationToken::new(),
-            shared,
-        };
+        let started = Self { shared };
         started.spawn_tasks();
         let leased = started.shared.leased.notified();
         if tokio::time::timeout(budget, leased).await.is_err() {
@@ -104,7 +106,8 @@ impl Flow {
     }
 
     fn spawn_tasks(&self) {
-        let (tasks, shared, stop) = (&self.shared.tasks, &self.shared, &self.stop);
+        let shared = &self.shared;
+        let (tasks, stop) = (&shared.tasks, &shared.stop);
         tasks.spawn(interest::run(Arc::clone(shared), stop.clone()));
         tasks.spawn(reader::run(Arc::clone(shared), stop.clone()));
         tasks.spawn(catch_up::run(Arc::clone(shared), stop.clone()));
@@ -178,7 +181,7 @@ impl Flow {
 
     /// Ends the tasks and waits for them.
     pub(super) async fn close(&self) {
-        self.stop.cancel();
+        self.shared.stop.cancel();
         self.shared.tracks.close();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
@@ -187,11 +190,23 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.shared.stop.cancel();
     }
 }
 
 impl Shared {
+    /// Says that masters may have changed: they are looked up at once.
+    pub(super) fn distrust(&self) {
+        self.commands.topology().distrust();
+        self.is_distrusted.store(true, Ordering::Relaxed);
+        self.tracks.unsettled.notify_one();
+    }
+
+    /// Whether somebody said so since.
+    pub(super) fn take_distrust(&self) -> bool {
+        self.is_distrusted.swap(false, Ordering::Relaxed)
+    }
+
     /// Notes what went wrong while connecting.
     pub(super) fn note_trouble(&self, trouble: String) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);

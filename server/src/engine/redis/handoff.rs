@@ -6,6 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fanfare_protocol::ChannelName;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 
@@ -26,7 +27,12 @@ pub(super) enum Item {
     /// Redis has ended a subscription, asked or not.
     Unsubscribed(Vec<u8>),
     /// A request for subscriptions is over: what it did not bring by now it does not bring.
-    Settled(u64),
+    Settled {
+        /// Which request.
+        request: u64,
+        /// What it was about.
+        channels: Vec<ChannelName>,
+    },
     /// The connection is gone.
     Lost,
 }

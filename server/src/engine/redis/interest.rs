@@ -83,6 +83,9 @@ impl Interest {
     /// Starts whatever is needed now; answers when to look again at the latest.
     fn step(&mut self) -> Instant {
         let now = Instant::now();
+        if self.shared.take_distrust() {
+            self.look_at = now;
+        }
         if now >= self.look_at && !self.is_looking {
             self.is_looking = true;
             self.look_at = now + LOOK_INTERVAL;
@@ -202,7 +205,7 @@ impl Interest {
         if let Some(lane) = lane_of_slot(shared.questions.slot()) {
             let names = shared.questions.missing(&lane, request);
             if !names.is_empty() {
-                self.ask(lane, request, names, Vec::new());
+                self.ask(lane, request, names, Vec::new(), Vec::new());
             }
         }
         let lane_of = |channel: &ChannelName| lane_of_slot(keys::slot(channel.as_str()));
@@ -213,13 +216,15 @@ impl Interest {
             unsubscribe,
         } in plan.lanes.into_values()
         {
-            let names = |channels: Vec<ChannelName>| {
+            let names = |channels: &[ChannelName]| {
                 let channels = channels.iter();
                 channels
                     .map(|channel| shared.commands.keys().channel(channel))
                     .collect()
             };
-            self.ask(lane, request, names(subscribe), names(unsubscribe));
+            let (arriving, leaving) = (names(&subscribe), names(&unsubscribe));
+            let channels = [subscribe, unsubscribe].concat();
+            self.ask(lane, request, arriving, leaving, channels);
         }
         plan.next
     }
@@ -230,6 +235,7 @@ impl Interest {
         request: u64,
         subscribe: Vec<String>,
         unsubscribe: Vec<String>,
+        channels: Vec<ChannelName>,
     ) {
         let shared = Arc::clone(&self.shared);
         self.jobs.spawn(async move {
@@ -244,12 +250,13 @@ impl Interest {
             if let Some(error) = failed {
                 // Whatever has come to stand is known by its confirmation; the rest is asked for again, where it lives by then.
                 debug!(server = %lane.server, %error, "subscriptions failed");
-                shared.commands.topology().distrust();
+                shared.distrust();
                 if matches!(error, CommandError::Unknown(_)) {
                     lane.give_up(&shared.handoff);
                 }
             }
-            shared.handoff.hand_over(&lane, Item::Settled(request));
+            let settled = Item::Settled { request, channels };
+            shared.handoff.hand_over(&lane, settled);
             Done::Asked
         });
     }

@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 }
                 Turn::GiveUp => {
                     warn!(server = %lane.server, "a connection for messages is open but brings none, it is replaced");
-                    shared.commands.topology().distrust();
+                    shared.distrust();
                     lane.give_up(&shared.handoff);
                 }
             }

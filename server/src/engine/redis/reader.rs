@@ -57,10 +57,11 @@ impl Reader {
                 lane.note_lost();
                 shared.tracks.lost(lane.number, now);
                 shared.questions.lost(lane.number);
-                shared.commands.topology().distrust();
+                shared.distrust();
             }
-            Item::Settled(request) => {
-                shared.tracks.settled(lane.number, request, now);
+            Item::Settled { request, channels } => {
+                let tracks = &shared.tracks;
+                tracks.settled(lane.number, request, channels, now);
                 shared.questions.settled(request);
             }
             _ if lane.is_lost() => {}
@@ -82,8 +83,7 @@ impl Reader {
                 };
                 if is_surprise {
                     // The slot has a new owner.
-                    shared.commands.topology().distrust();
-                    shared.tracks.unsettled.notify_one();
+                    shared.distrust();
                 }
             }
         }

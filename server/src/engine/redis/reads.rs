@@ -49,11 +49,14 @@ pub(super) async fn read(
         is_first
     };
     if is_first {
-        let (shared, channel) = (Arc::clone(shared), channel.clone());
-        shared
-            .clone()
-            .tasks
-            .spawn(async move { serve(&shared, &channel).await });
+        let (of, channel) = (Arc::clone(shared), channel.clone());
+        shared.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = of.stop.cancelled() => of.reads.lock().clear(),
+                () = serve(&of, &channel) => {}
+            }
+        });
     }
     let closed = || CommandError::not_executed("it is closed").into_engine_error(ATTEMPTED, 0);
     answered.await.unwrap_or_else(|_| Err(closed()))

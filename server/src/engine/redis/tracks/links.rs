@@ -238,30 +238,30 @@ impl Tracks {
     }
 
     /// A request is over: what it has not brought by now has failed.
-    pub(in crate::engine::redis) fn settled(&self, lane: u64, request: u64, now: Instant) {
-        let pause_max = self.options.retry_pause_max;
+    pub(in crate::engine::redis) fn settled(
+        &self,
+        lane: u64,
+        request: u64,
+        channels: Vec<ChannelName>,
+        now: Instant,
+    ) {
         let mut guard = self.lock();
         let table = &mut *guard;
-        for (channel, entry) in &mut table.entries {
-            match entry.link {
-                Link::Requested {
-                    lane: on,
-                    request: asked,
-                } if (on, asked) == (lane, request) => {
-                    entry.failures = entry.failures.saturating_add(1);
-                    let pause = RETRY_FIRST * 2_u32.saturating_pow(entry.failures.min(6));
-                    entry.not_before = Some(now + pause.min(pause_max));
-                }
-                Link::Leaving {
-                    lane: on,
-                    request: asked,
-                } if (on, asked) == (lane, request) => {
-                    table.strays.insert((lane, channel.clone()));
-                }
-                _ => continue,
+        for channel in channels {
+            let Some(entry) = table.entries.get_mut(&channel) else {
+                continue;
+            };
+            if entry.link == (Link::Requested { lane, request }) {
+                entry.failures = entry.failures.saturating_add(1);
+                let pause = RETRY_FIRST * 2_u32.saturating_pow(entry.failures.min(6));
+                entry.not_before = Some(now + pause.min(self.options.retry_pause_max));
+            } else if entry.link == (Link::Leaving { lane, request }) {
+                table.strays.insert((lane, channel.clone()));
+            } else {
+                continue;
             }
             entry.link = Link::Absent;
-            table.unsettled.insert(channel.clone());
+            table.unsettled.insert(channel);
         }
         drop(guard);
         self.unsettled.notify_one();
