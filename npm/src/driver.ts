@@ -158,11 +158,13 @@ export class Driver {
       return;
     }
     this.#socket = socket;
-    socket.onopen = () => this.tell(Input.Opened);
-    socket.onmessage = ({ data }) => this.#receive(socket, data);
+    socket.onopen = () => socket === this.#socket && this.tell(Input.Opened);
+    socket.onmessage = ({ data }) => socket === this.#socket && this.#receive(socket, data);
     socket.onclose = ({ code, reason }) => {
-      this.#forget();
-      this.tell(Input.Closed, code, reason);
+      if (socket === this.#socket) {
+        this.#forget();
+        this.tell(Input.Closed, code, reason);
+      }
     };
     // A close event follows every error. Without a listener some classes of Node throw instead.
     socket.onerror = () => {};
