@@ -1,6 +1,6 @@
 //! Client to server.
 
-use std::fmt;
+use core::fmt;
 
 use crate::name::{ChannelName, EventName, IdempotencyKey};
 use crate::position::Position;
