@@ -65,12 +65,19 @@ pub fn check(history: &History) -> Vec<Violation> {
     }
     let nothing = Published::new();
     let none_forgotten = HashSet::new();
-    let forgotten: HashMap<&ChannelName, HashSet<&str>> = match history.store_may_lose {
-        true => (published.iter())
-            .map(|(channel, published)| (*channel, forgotten(published)))
-            .collect(),
-        false => HashMap::new(),
-    };
+    let mut forgotten_in: HashMap<&ChannelName, HashSet<&str>> = HashMap::new();
+    if history.store_may_lose {
+        for (channel, seen) in Seen::of(history) {
+            let published = published.get(channel).unwrap_or(&nothing);
+            forgotten_in.insert(channel, forgotten(published, &seen));
+        }
+    }
+    for publish in &history.publishes {
+        if history.is_lost_in_a_split(publish) {
+            let forgotten = forgotten_in.entry(&publish.channel).or_default();
+            forgotten.insert(publish.payload.as_str());
+        }
+    }
     let mut violations = Vec::new();
     let mut agreement = Agreement::default();
     for publish in &history.publishes {
@@ -81,8 +88,8 @@ pub fn check(history: &History) -> Vec<Violation> {
     }
     for ((client, channel), log) in &history.logs {
         let published = published.get(channel).unwrap_or(&nothing);
-        let forgotten = forgotten.get(channel).unwrap_or(&none_forgotten);
-        let run = Run::follow(client, channel, log, published, forgotten);
+        let forgotten = forgotten_in.get(channel).unwrap_or(&none_forgotten);
+        let run = Run::follow(history, (client, channel), log, published, forgotten);
         violations.extend(run.violations);
         for (position, payload) in run.messages {
             violations.extend(agreement.add(channel, Some(position), payload));
@@ -95,30 +102,88 @@ pub fn check(history: &History) -> Vec<Violation> {
 }
 
 /// The accepted messages of a channel that its store no longer knows: their place holds another one, or lies behind the end.
-fn forgotten<'a>(published: &Published<'a>) -> HashSet<&'a str> {
-    let mut accepted: Vec<(&Publish, Position)> = published
+///
+/// What clients saw at a place since they last had to start anew is what the store holds there.
+fn forgotten<'a>(published: &Published<'a>, seen: &Seen) -> HashSet<&'a str> {
+    let Some(end) = seen.end else {
+        return HashSet::new();
+    };
+    let is_forgotten = |at: &Position| {
+        let there = seen.places.get(&(at.epoch, at.offset));
+        at.epoch != end.epoch || at.offset > end.offset || there.is_some_and(|tag| *tag != at.tag)
+    };
+    let accepted = published
         .values()
         .filter_map(|publish| match publish.outcome {
             Outcome::Accepted { position, .. } => Some((*publish, position?)),
             _ => None,
-        })
-        .collect();
-    accepted.sort_by_key(|(publish, _)| publish.called);
-    let Some(&(_, end)) = accepted.last() else {
-        return HashSet::new();
-    };
-    let places: HashMap<(Epoch, u64), Tag> = (accepted.iter())
-        .map(|(_, at)| ((at.epoch, at.offset), at.tag))
-        .collect();
-    let is_forgotten = |at: &Position| {
-        at.epoch != end.epoch
-            || at.offset > end.offset
-            || places.get(&(at.epoch, at.offset)) != Some(&at.tag)
-    };
-    (accepted.into_iter())
+        });
+    accepted
         .filter(|(_, at)| is_forgotten(at))
         .map(|(publish, _)| publish.payload.as_str())
         .collect()
+}
+
+impl History {
+    /// Whether a message has no position and was published while two servers both accepted messages.
+    fn is_lost_in_a_split(&self, publish: &Publish) -> bool {
+        let is_live = matches!(publish.outcome, Outcome::Accepted { position: None, .. });
+        is_live && self.is_in_a_split(publish)
+    }
+
+    /// Whether a message was published while two servers both accepted messages.
+    fn is_in_a_split(&self, publish: &Publish) -> bool {
+        let called = self.time(publish.called);
+        let is_within =
+            |split: &Fault| called >= split.from && split.until.is_none_or(|end| called <= end);
+        self.splits.iter().any(is_within)
+    }
+}
+
+/// What clients saw of a channel's positions.
+#[derive(Default)]
+struct Seen {
+    /// What was seen last at every place.
+    places: HashMap<(Epoch, u64), Tag>,
+    /// What was seen last of all.
+    end: Option<Position>,
+}
+
+impl Seen {
+    /// Every channel's.
+    fn of(history: &History) -> HashMap<&ChannelName, Self> {
+        let mut sights: Vec<(Moment, &ChannelName, Position)> = Vec::new();
+        for ((_, channel), log) in &history.logs {
+            let is_start = |observed: &Observed| {
+                let what = &observed.what;
+                matches!(
+                    what,
+                    Observation::Joined { .. }
+                        | Observation::Gap { .. }
+                        | Observation::Reset { .. }
+                )
+            };
+            let last_start = log.iter().rposition(is_start).unwrap_or(0);
+            for observed in &log[last_start..] {
+                if let Observation::Message {
+                    position: Some(position),
+                    ..
+                } = observed.what
+                {
+                    sights.push((observed.at, channel, position));
+                }
+            }
+        }
+        sights.sort_by_key(|(at, ..)| *at);
+        let mut channels: HashMap<&ChannelName, Self> = HashMap::new();
+        for (_, channel, position) in sights {
+            let seen = channels.entry(channel).or_default();
+            let place = (position.epoch, position.offset);
+            seen.places.insert(place, position.tag);
+            seen.end = Some(position);
+        }
+        channels
+    }
 }
 
 /// The publications of a channel by payload.

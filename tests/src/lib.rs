@@ -2,10 +2,12 @@
 //!
 //! [`checker`]: what was promised about messages, checked over a recorded history. [`server`] and [`socket`]: a server in the
 //! test's process and peers that speak JSON text or bytes to it. [`redis`]: real Redis servers, alone or many. [`proxy`]: what
-//! networks do to connections. [`suite`]: the server of the browser suites.
+//! networks do to connections. [`chaos`]: all of it together, under load and in trouble. [`suite`]: the server of the browser
+//! suites.
 
 use std::time::Duration;
 
+pub mod chaos;
 pub mod checker;
 pub mod http;
 pub mod node;

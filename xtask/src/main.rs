@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask <command>`.
 
+mod chaos;
 mod ci;
 mod demo;
 mod error;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::chaos::ChaosOptions;
 use crate::demo::DemoOptions;
 use crate::error::{Result, TaskError};
 use crate::test::TestOptions;
@@ -37,6 +39,8 @@ enum Task {
     Demo(DemoOptions),
     /// Run every test, with everything they need.
     Test(TestOptions),
+    /// Trouble a running system and say whether every promise was kept.
+    Chaos(ChaosOptions),
     /// Check the rules of the house.
     Tidy,
     /// Check format, rules, lints and documentation, then run every test.
@@ -67,6 +71,7 @@ fn run(workspace: &Workspace, task: Task) -> Result<()> {
     match task {
         Task::Demo(options) => demo::run(workspace, &options),
         Task::Test(options) => test::run(workspace, &options),
+        Task::Chaos(options) => chaos::run(workspace, &options),
         Task::Tidy => tidy::run(workspace),
         Task::Ci => ci::run(workspace),
         Task::Wasm => wasm::build(workspace),

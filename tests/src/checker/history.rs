@@ -29,6 +29,9 @@ pub struct History {
     pub ended: BTreeSet<String>,
     /// Whether the store was made to lose what it had accepted: then nobody is owed what it no longer knows.
     pub store_may_lose: bool,
+    /// When two servers both took themselves for the one that accepts messages: what only one of them knew is nobody's due, on
+    /// channels without history. Losses there are counted, not promised away.
+    pub splits: Vec<Fault>,
     /// When every moment was, since the recording began.
     times: Vec<Duration>,
 }
@@ -313,12 +316,25 @@ impl Recorder {
 
     /// Notes that it is over.
     pub fn healed(&self, fault: FaultId) {
-        self.lock().faults[fault.0].until = Some(self.now());
+        let now = self.now();
+        let mut history = self.lock();
+        history.faults[fault.0].until = Some(now);
+        let name = history.faults[fault.0].name.clone();
+        for split in history.splits.iter_mut().filter(|split| split.name == name) {
+            split.until.get_or_insert(now);
+        }
     }
 
     /// Notes that the store is made to lose what it has accepted.
     pub fn store_may_lose(&self) {
         self.lock().store_may_lose = true;
+    }
+
+    /// Notes that two servers may both take themselves for the one that accepts messages, while a fault lasts.
+    pub fn splits(&self, fault: FaultId) {
+        let mut history = self.lock();
+        let fault = history.faults[fault.0].clone();
+        history.splits.push(fault);
     }
 
     /// Notes that a client ends because it is told to.

@@ -158,12 +158,13 @@ impl Look<'_> {
                 only_there: there.difference(told).cloned().collect(),
             });
         }
-        match &self.members {
-            Some(known) if known != told => self.wrongs.push(Wrong::OtherMembers {
+        // At rest, to know nothing is wrong, too.
+        let known = self.members.clone().unwrap_or_default();
+        if known != *told {
+            self.wrongs.push(Wrong::OtherMembers {
                 only_known: known.difference(told).cloned().collect(),
-                only_told: told.difference(known).cloned().collect(),
-            }),
-            _ => {}
+                only_told: told.difference(&known).cloned().collect(),
+            });
         }
         // What is shown and hidden until now is looked at, too.
         let members = self.members.clone();

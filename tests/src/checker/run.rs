@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use fanfare_protocol::{ChannelName, Link, Position};
 
 use super::Published;
-use super::history::{Moment, Observation, Observed, Outcome, Publish};
+use super::history::{History, Moment, Observation, Observed, Outcome, Publish};
 use super::violation::{Violation, Wrong};
 
 /// One client on one channel.
 pub(super) struct Run<'a> {
+    history: &'a History,
     client: &'a str,
     channel: &'a ChannelName,
     published: &'a Published<'a>,
@@ -37,13 +38,14 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     /// Follows a client's log to its end.
     pub(super) fn follow(
-        client: &'a str,
-        channel: &'a ChannelName,
+        history: &'a History,
+        (client, channel): (&'a str, &'a ChannelName),
         log: &'a [Observed],
         published: &'a Published<'a>,
         forgotten: &'a HashSet<&'a str>,
     ) -> Self {
         let mut run = Self {
+            history,
             client,
             channel,
             published,
@@ -145,6 +147,8 @@ impl<'a> Run<'a> {
             Some(newest) if newest.called > publish.called => {
                 if let Outcome::Accepted { returned, .. } = publish.outcome
                     && returned < newest.called
+                    // Of two servers that both accept, each has an order of its own.
+                    && !self.history.is_in_a_split(publish)
                 {
                     self.accuse(Wrong::Overtaken {
                         late: payload.to_owned(),

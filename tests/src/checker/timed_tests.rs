@@ -336,3 +336,21 @@ fn what_the_store_lost_is_owed_to_nobody_and_only_then() {
     lost(false, true).is_found(&[Invariant::I2]);
     lost(true, false).is_found(&[Invariant::I2]);
 }
+
+#[test]
+fn what_only_one_of_two_masters_knew_is_owed_to_nobody() {
+    let lost = |is_split: bool| {
+        let story = Story::new();
+        story.at(1).saw(JOINED);
+        let fault = story.at(2).recorder.fault("two masters");
+        if is_split {
+            story.recorder.splits(fault);
+        }
+        story.publish("lost");
+        story.at(5).recorder.healed(fault);
+        story.at(6).publish("after").got("after");
+        story
+    };
+    lost(true).is_found(&[]);
+    lost(false).is_found(&[Invariant::I2]);
+}

@@ -130,6 +130,24 @@ impl Cluster {
         .await;
     }
 
+    /// Waits until every replica that runs has what its master has.
+    pub async fn until_replicated(&self) {
+        eventually("replicas that follow", async || {
+            for server in self.servers.iter().filter(|server| server.id().is_some()) {
+                let info = server.try_command(&["INFO", "replication"]).await;
+                let follows = info.is_ok_and(|info| {
+                    let text = info.text();
+                    text.contains("role:master") || text.contains("master_link_status:up")
+                });
+                if !follows {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+
     /// A server's id in the cluster.
     pub async fn id(&self, index: usize) -> String {
         self.servers[index]

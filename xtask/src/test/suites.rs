@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::chaos;
 use crate::error::{Result, TaskError};
 use crate::npm;
 use crate::process::{self, Background};
@@ -21,6 +22,13 @@ pub(super) const SUITES: &[Suite] = &[
         runner: Runner::Rust,
         minutes_max: 25,
         prepare: rust,
+    },
+    Suite {
+        name: "chaos",
+        folder: "tests/src/chaos",
+        runner: Runner::Rust,
+        minutes_max: 15,
+        prepare: chaos,
     },
     Suite {
         name: "wasm",
@@ -112,6 +120,11 @@ fn rust(workspace: &Workspace) -> Result<Prepared> {
         "--no-fail-fast",
     ]);
     Ok(command.into())
+}
+
+/// The system in trouble: the rows of the short form count as tests.
+fn chaos(workspace: &Workspace) -> Result<Prepared> {
+    Ok(chaos::short(workspace)?.into())
 }
 
 /// The browser crate in headless Chromium, against a server of its own.

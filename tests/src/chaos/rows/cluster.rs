@@ -1,0 +1,58 @@
+//! What happens to a Redis Cluster.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::stage::Stage;
+
+/// Moves the slots of half of the channels from master to master.
+pub(super) async fn moves(stage: &mut Stage) -> Vec<String> {
+    let load = &stage.config.load;
+    let channels = [
+        load.kept_channels(),
+        load.live_channels(),
+        load.presence_channels(),
+    ]
+    .concat();
+    let begun = Instant::now();
+    let mut rounds = 0;
+    while rounds == 0 || begun.elapsed() < stage.config.trouble {
+        for channel in channels.iter().skip(rounds % 2).step_by(2) {
+            let fault = stage.trouble(format!("move the slot of {channel}"));
+            let cluster = stage.store.cluster();
+            let slot = cluster.slot(channel.as_str()).await;
+            let from = cluster.until_owned(slot).await;
+            cluster.move_slot(slot, from, (from + 1) % 3).await;
+            stage.recorder.healed(fault);
+        }
+        rounds += 1;
+        stage.work(Duration::from_secs(3)).await;
+    }
+    Vec::new()
+}
+
+/// Kills a master that has a replica.
+pub(super) async fn kills(stage: &mut Stage) -> Vec<String> {
+    stage.recorder.store_may_lose();
+    let begun = Instant::now();
+    while begun.elapsed() < stage.config.trouble {
+        let channels = stage.config.load.kept_channels();
+        let channel = &channels[stage.random.usize(..channels.len())];
+        let cluster = stage.store.cluster();
+        let slot = cluster.slot(channel.as_str()).await;
+        let owner = cluster.until_owned(slot).await;
+        let fault = stage.trouble(format!("kill the master of {channel}, server {owner}"));
+        let cluster = stage.store.cluster();
+        cluster.servers[owner].kill();
+        cluster.until_owned(slot).await;
+        cluster.until_ok().await;
+        cluster.servers[owner].restart().await;
+        cluster.until_ok().await;
+        cluster.until_replicated().await;
+        stage.until_ready().await;
+        stage.recorder.healed(fault);
+        stage.work(Duration::from_secs(3)).await;
+    }
+    Vec::new()
+}

@@ -1,0 +1,110 @@
+//! What happens to a master under Sentinel.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::stage::Stage;
+use super::super::store::StoreKind;
+
+/// Kills the master; it comes back as a replica.
+pub(super) async fn kills(stage: &mut Stage) -> Vec<String> {
+    let mut objections = Vec::new();
+    stage.recorder.store_may_lose();
+    let begun = Instant::now();
+    while begun.elapsed() < stage.config.trouble {
+        let Some(master) = stage.store.sentinel().master().await else {
+            return vec!["the sentinels name no master".to_owned()];
+        };
+        let fault = stage.trouble(format!("kill the master, server {master}"));
+        let cut = Instant::now();
+        stage.store.sentinel().servers[master].kill();
+        stage.store.sentinel().until_failed_over(master).await;
+        until_accepted(stage).await;
+        let outage = cut.elapsed();
+        if outage > OUTAGE_MAX {
+            objections.push(format!("nothing was accepted for {outage:.1?}"));
+        }
+        stage.store.sentinel().servers[master].restart().await;
+        stage.store.sentinel().until_all_follow().await;
+        stage.until_ready().await;
+        stage.recorder.healed(fault);
+        stage.work(Duration::from_secs(3)).await;
+    }
+    objections
+}
+
+/// Cuts the master and half of the nodes off from the others, which get a master of their own, and mends it.
+pub(super) async fn partition(stage: &mut Stage) -> Vec<String> {
+    stage.recorder.store_may_lose();
+    let Some(master) = stage.store.sentinel().master().await else {
+        return vec!["the sentinels name no master".to_owned()];
+    };
+    let fault = stage.trouble("cut the master off with half of the nodes");
+    // A master that needs a replica stops accepting some time after it was cut off, perhaps after the other has begun.
+    let both = stage.recorder.fault("two masters");
+    stage.recorder.splits(both);
+    if let Some(split) = &stage.split {
+        split.cut();
+    }
+    stage.store.sentinel().until_failed_over(master).await;
+    if stage.config.store == StoreKind::CarefulSplit {
+        stage.work(NO_REPLICA_MAX).await;
+        stage.recorder.healed(both);
+    }
+    stage
+        .work(stage.config.trouble.min(Duration::from_secs(20)))
+        .await;
+    if let Some(split) = &stage.split {
+        split.mend();
+    }
+    eprintln!("      {:6.1?} mended", stage.recorder.now());
+    stage.store.sentinel().until_all_follow().await;
+    stage.until_ready().await;
+    stage.recorder.healed(fault);
+    if stage.config.store == StoreKind::Split {
+        stage.recorder.healed(both);
+    }
+    stage.work(Duration::from_secs(5)).await;
+    Vec::new()
+}
+
+/// Stops the master until it is replaced, and lets it go on: connections that were left on it must be left.
+pub(super) async fn comes_back(stage: &mut Stage) -> Vec<String> {
+    let mut objections = Vec::new();
+    stage.recorder.store_may_lose();
+    let begun = Instant::now();
+    while begun.elapsed() < stage.config.trouble {
+        let Some(master) = stage.store.sentinel().master().await else {
+            return vec!["the sentinels name no master".to_owned()];
+        };
+        let fault = stage.trouble(format!("stop the master, server {master}"));
+        stage.store.sentinel().servers[master].pause();
+        stage.store.sentinel().until_failed_over(master).await;
+        stage.work(Duration::from_secs(1)).await;
+        stage.store.sentinel().servers[master].resume();
+        let took = stage.until_ready().await;
+        if took > PROBED_MAX {
+            objections.push(format!("nodes stayed on the old master for {took:.1?}"));
+        }
+        stage.store.sentinel().until_all_follow().await;
+        stage.recorder.healed(fault);
+        stage.work(Duration::from_secs(3)).await;
+    }
+    objections
+}
+
+/// Waits until a message is accepted.
+async fn until_accepted(stage: &Stage) {
+    let channels = stage.config.load.kept_channels();
+    if let Some(channel) = channels.first() {
+        while stage.say(channel).await.is_none() {}
+    }
+}
+
+/// 3 s: `min-replicas-max-lag` is 2 s, and Redis looks once a second.
+const NO_REPLICA_MAX: Duration = Duration::from_secs(3);
+/// 8 s: 5 s are asked for; detection and election took 2.3 s when they were measured alone on the machine.
+const OUTAGE_MAX: Duration = Duration::from_secs(8);
+/// 12 s: a deaf connection is found within 10 s.
+const PROBED_MAX: Duration = Duration::from_secs(12);
