@@ -104,7 +104,7 @@ impl Publisher {
                 answer.send(cluster::answer_of_nobody(&body));
             }
         });
-        engine.broker.start(deliver).await?;
+        engine.broker.start_publishing(deliver).await?;
         let limits = Limits::default();
         Ok(Self {
             engine,

@@ -3,8 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
 use std::process::Output;
+use std::time::Duration;
 
+use fanfare_server::engine::Engine;
+use fanfare_server::{ChannelRule, ChannelRules, Server};
+use fanfare_tests::server::TestServer;
+use fanfare_tests::socket::Socket;
 use fanfare_tests::{redis, within};
+use serde_json::json;
 use tokio::process::Command;
 
 async fn run(redis_url: &str, arguments: &[&str]) -> Output {
@@ -29,4 +35,23 @@ async fn it_publishes_through_the_redis_of_the_servers() {
     assert_eq!(output.stdout, b"published\n", "a channel without history");
     let output = run(&url, &["orders", "order.created", "{id:7}"]).await;
     assert!(!output.status.success(), "that is no JSON");
+}
+
+#[tokio::test]
+async fn whoever_is_subscribed_at_a_server_gets_it() {
+    let redis = redis::shared().await;
+    let url = format!("{}?prefix={}", redis.url(), redis::prefix("job"));
+    let kept = ChannelRule::default().with_history(100, Duration::from_secs(300));
+    let builder = Server::builder()
+        .engine(Engine::redis(url.parse().unwrap()))
+        .channel_rules(ChannelRules::new().with("orders", kept));
+    let server = TestServer::start(builder).await;
+    let mut socket = Socket::connect(server.address).await;
+    socket.subscribe("orders").await;
+    let output = run(&url, &["orders", "order.created", r#"{"id":7}"#]).await;
+    assert!(output.status.success());
+    socket
+        .expect(json!({ "event": "order.created", "data": { "id": 7 }, "offset": 1 }))
+        .await;
+    server.stop().await;
 }

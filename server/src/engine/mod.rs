@@ -104,6 +104,14 @@ pub trait Broker: Send + Sync {
     /// When the store cannot be reached or does not fit.
     async fn start(&self, deliver: Deliver) -> Result<(), EngineError>;
 
+    /// Like [`Broker::start`], for a process that publishes and asks and has no connections: no other node asks it.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    async fn start_publishing(&self, deliver: Deliver) -> Result<(), EngineError> {
+        self.start(deliver).await
+    }
+
     /// Appends to the history, if the channel keeps one, and fans out: atomically per channel.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use super::error::CommandError;
 use super::flow_options::FlowOptions;
 use super::handoff::Handoff;
 use super::lanes::Lanes;
-use super::questions::{self, Questions};
+use super::questions::{self, Questions, Role};
 use super::reads::{self, Reads};
 use super::recent::Bounds;
 use super::tracks::{Times, Tracks};
@@ -62,7 +62,11 @@ impl Flow {
     ///
     /// # Errors
     /// When they do not within the budget of a call.
-    pub(super) async fn start(commands: Commands, deliver: Deliver) -> Result<Self, EngineError> {
+    pub(super) async fn start(
+        commands: Commands,
+        role: Role,
+        deliver: Deliver,
+    ) -> Result<Self, EngineError> {
         let flow = commands.options().flow;
         let incarnation = fastrand::u64(1..);
         let times = Times {
@@ -76,7 +80,7 @@ impl Flow {
         };
         let tasks = TaskTracker::new();
         let tag = ChannelName::new(NODES).map_err(|_| unavailable("no name for nodes"))?;
-        let questions = Questions::new(commands.clone(), incarnation, tasks.clone(), tag);
+        let questions = Questions::new(commands.clone(), role, incarnation, tasks.clone(), tag);
         let budget = commands.options().budget;
         let shared = Arc::new(Shared {
             tracks: Tracks::new(Arc::clone(&deliver), times, bounds),

@@ -55,6 +55,7 @@ use self::keeper::Keeper;
 pub use self::keys::KeyPrefixError;
 pub use self::options::{RedisOptions, RedisUrlError};
 use self::presence::{Presence, Terms};
+use self::questions::Role;
 use self::scripts::Scripts;
 use super::{Broker, Deliver, Engine, EngineError, Health, PresenceStore};
 use crate::delivery::{
@@ -97,6 +98,20 @@ impl RedisEngine {
         }
     }
 
+    async fn start_as(&self, role: Role, deliver: Deliver) -> Result<(), EngineError> {
+        let was_started = || EngineError::Unavailable {
+            engine: NAME,
+            attempted: "starting",
+            detail: "it was started before".to_owned(),
+        };
+        if self.flow.get().is_some() {
+            return Err(was_started());
+        }
+        startup::check(&self.commands).await?;
+        let flow = Flow::start(self.commands.clone(), role, deliver).await?;
+        self.flow.set(flow).map_err(|_| was_started())
+    }
+
     /// What reaches this node, once the engine has started.
     fn flow(&self, attempted: &'static str) -> Result<&Flow, EngineError> {
         self.flow.get().ok_or_else(|| EngineError::Unavailable {
@@ -121,19 +136,13 @@ impl Drop for RedisEngine {
 #[async_trait]
 impl Broker for RedisEngine {
     async fn start(&self, deliver: Deliver) -> Result<(), EngineError> {
-        let was_started = || EngineError::Unavailable {
-            engine: NAME,
-            attempted: "starting",
-            detail: "it was started before".to_owned(),
-        };
-        if self.flow.get().is_some() {
-            return Err(was_started());
-        }
-        startup::check(&self.commands).await?;
-        let flow = Flow::start(self.commands.clone(), deliver).await?;
-        self.flow.set(flow).map_err(|_| was_started())?;
+        self.start_as(Role::Node, deliver).await?;
         self.keeper.start();
         Ok(())
+    }
+
+    async fn start_publishing(&self, deliver: Deliver) -> Result<(), EngineError> {
+        self.start_as(Role::Publisher, deliver).await
     }
 
     async fn publish(

@@ -40,6 +40,15 @@ pub(super) struct Questions {
     lease: Duration,
 }
 
+/// Whether others ask this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It has connections, and a place on the list of those that live.
+    Node,
+    /// It only publishes and asks: nobody waits for its answers, however it ends.
+    Publisher,
+}
+
 /// The subscriptions of both channels.
 #[derive(Debug, Default)]
 struct Listening {
@@ -56,6 +65,7 @@ impl Questions {
     /// Never: the tag is a constant.
     pub(super) fn new(
         commands: Commands,
+        role: Role,
         incarnation: u64,
         tasks: TaskTracker,
         tag: ChannelName,
@@ -73,7 +83,10 @@ impl Questions {
             waiting: Mutex::default(),
             answering: Arc::new(Semaphore::new(ANSWERING_MAX)),
             deadline: flow.ask_deadline,
-            lease: flow.lease_interval * 3,
+            lease: match role {
+                Role::Node => flow.lease_interval * 3,
+                Role::Publisher => Duration::ZERO,
+            },
             commands,
         }
     }
