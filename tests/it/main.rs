@@ -19,5 +19,6 @@ mod random;
 mod raw_browser;
 mod recovery;
 mod redis;
+mod rolling_deploy;
 mod shutdown;
 mod unsafe_input;

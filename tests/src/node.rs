@@ -190,7 +190,14 @@ impl Balancer {
         let statistics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let file = folder.path().join("haproxy.cfg");
         fs::write(&file, configuration(address, statistics, nodes)).unwrap();
-        let mut command = Command::new("haproxy");
+        // Debian puts it where only the administrator's shell looks.
+        let usual = Path::new("/usr/sbin/haproxy");
+        let program = if usual.is_file() {
+            usual
+        } else {
+            Path::new("haproxy")
+        };
+        let mut command = Command::new(program);
         command.arg("-db").arg("-f").arg(&file);
         let process = Process::start(command, &folder.path().join("log")).unwrap();
         let balancer = Self {
