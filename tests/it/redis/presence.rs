@@ -99,6 +99,16 @@ fn connection() -> SocketId {
     SocketId::from_bits(fastrand::u128(..))
 }
 
+/// By the clock of a Redis.
+async fn all_leases_end(redis: &Redis, lease: Duration) {
+    let clock = async || {
+        let time = redis.command(&["TIME"]).await.elements()[0].text();
+        Duration::from_secs(time.parse().unwrap())
+    };
+    let over = clock().await + lease + Duration::from_secs(1);
+    eventually("all leases to be over", async || clock().await > over).await;
+}
+
 /// `+ann` for a user who came, `-ann lost` for one who left.
 fn news(told: &[Delivery]) -> Vec<String> {
     let news = told.iter().filter(|one| one.event.is_reserved());
@@ -246,7 +256,8 @@ async fn a_restarted_node_keeps_nothing_of_its_predecessor_alive() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_are_back_after_redis_lost_everything() {
     let redis = Redis::start().await;
-    let options = options(&redis, SHORT);
+    // Refreshed every third of it; and so many members are joined again well within the rest.
+    let options = options(&redis, Duration::from_secs(12));
     let nodes = [Node::start(&options).await, Node::start(&options).await].map(Arc::new);
     let room = room();
     let mut joins = JoinSet::new();
@@ -355,6 +366,44 @@ async fn in_a_cluster_members_move_with_their_slot() {
     assert_eq!(one.users(&room).await, set(&["ann", "cat"]));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_was_away_for_longer_than_a_lease_shows_nobody_as_gone() {
+    const LEASE: Duration = Duration::from_secs(6);
+    let redis = Redis::start().await;
+    let (connect, command) = (Duration::from_millis(300), Duration::from_millis(300));
+    let options = options(&redis, LEASE)
+        .with_deadlines(connect, command)
+        .with_budget(Duration::from_secs(1));
+    let nodes = [Node::start(&options).await, Node::start(&options).await];
+    let room = room();
+    let phone = connection();
+    nodes[0].join(&room, phone, "ann").await;
+    nodes[1].join(&room, connection(), "ben").await;
+    redis.pause();
+    all_leases_end(redis::shared().await, LEASE).await;
+    redis.resume();
+    // Whoever asks first, and whoever comes first, finds both of them.
+    let asker = Node::start(&options).await;
+    for node in &nodes {
+        eventually("Redis to answer", async || {
+            node.0.presence.members(&room).await.is_ok()
+        })
+        .await;
+        assert_eq!(node.users(&room).await, set(&["ann", "ben"]));
+    }
+    all_leases_end(&redis, LEASE).await;
+    assert_eq!(asker.users(&room).await, set(&["ann", "ben"]));
+    assert_eq!(news(&asker.told(&room).await), ["+ann", "+ben"]);
+    // And who is silent goes, as ever.
+    let [one, two] = nodes;
+    two.crash().await;
+    eventually("the crashed node's member to go", async || {
+        one.told(&room).await.len() == 3
+    })
+    .await;
+    assert_eq!(news(&one.told(&room).await)[2], "-ben lost");
+}
+
 #[tokio::test]
 async fn a_redis_without_memory_throws_nobody_out() {
     let redis = Redis::start().await;
@@ -370,12 +419,7 @@ async fn a_redis_without_memory_throws_nobody_out() {
         matches!(refused, Err(EngineError::Full { .. })),
         "{refused:?}"
     );
-    let clock = async || {
-        let time = redis.command(&["TIME"]).await.elements()[0].text();
-        Duration::from_secs(time.parse().unwrap())
-    };
-    let over = clock().await + 2 * SHORT;
-    eventually("all leases to be over", async || clock().await >= over).await;
+    all_leases_end(&redis, SHORT).await;
     assert_eq!(news(&node.told(&room).await), ["+ann", "+ben"]);
     node.leave(&room, phone, Departure::Lost).await;
     eventually("who is lost to go all the same", async || {

@@ -4,11 +4,13 @@
 //! the refreshing. Connections are told apart by their ids alone, 128 random bits that are never used again: a node that was
 //! restarted knows none of its predecessor's ids and so cannot refresh them. An incarnation beside them would say nothing more.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId, UserId};
 use redis::{FromRedisValue, Value};
+use tokio::time::Instant;
 
 use super::commands::{Call, Commands};
 use super::envelope::encode_body;
@@ -25,6 +27,8 @@ use crate::engine::EngineError;
 pub(super) struct Presence {
     commands: Commands,
     terms: Terms,
+    /// By lane: until then nobody is taken out for being silent.
+    sparing: Arc<Mutex<[Option<Instant>; LANES]>>,
 }
 
 /// How long memberships last without a word, and what a snapshot shows.
@@ -66,7 +70,33 @@ impl Terms {
 impl Presence {
     /// Calls through `commands`.
     pub(super) fn new(commands: Commands, terms: Terms) -> Self {
-        Self { commands, terms }
+        Self {
+            commands,
+            terms,
+            sparing: Arc::default(),
+        }
+    }
+
+    /// Takes nobody out of the channels of a lane for being silent until then: it may have been Redis that did not hear.
+    pub(super) fn spare(&self, lane: usize, until: Instant) {
+        self.sparing()[lane] = Some(until);
+    }
+
+    /// For how long nobody is taken out of a channel for being silent.
+    pub(super) fn sparing_for(&self, channel: &ChannelName) -> Option<Duration> {
+        let until = self.sparing()[self.lane(channel)]?;
+        let left = until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn sparing(&self) -> MutexGuard<'_, [Option<Instant>; LANES]> {
+        self.sparing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many silent ones a call takes out.
+    fn reaped(&self, channel: &ChannelName, most: usize) -> Bytes {
+        let is_sparing = self.sparing_for(channel).is_some();
+        number(if is_sparing { 0 } else { most })
     }
 
     /// How long memberships last.
@@ -74,9 +104,9 @@ impl Presence {
         &self.terms
     }
 
-    /// Which of so many equal parts of the slots a channel is in.
-    pub(super) fn lane(&self, channel: &ChannelName, lanes: usize) -> usize {
-        usize::from(self.commands.keys().slot(channel)) * lanes / usize::from(SLOTS)
+    /// Which of [`LANES`] equal parts of the slots a channel is in.
+    pub(super) fn lane(&self, channel: &ChannelName) -> usize {
+        usize::from(self.commands.keys().slot(channel)) * LANES / usize::from(SLOTS)
     }
 
     /// The keys of a channel, as every presence script takes them.
@@ -147,7 +177,7 @@ impl Presence {
         connections: &[SocketId],
         lease: Duration,
     ) -> Result<Refreshed, CommandError> {
-        let mut arguments = vec![milliseconds(lease), number(REAPED_MAX)];
+        let mut arguments = vec![milliseconds(lease), self.reaped(channel, REAPED_MAX)];
         arguments.extend(connections.iter().map(SocketId::to_string).map(Bytes::from));
         let script = &self.commands.scripts().presence_refresh;
         let call = self.call("refreshing presence", script, channel, arguments);
@@ -174,14 +204,22 @@ impl Presence {
     ) -> Result<Option<Duration>, CommandError> {
         let script = &self.commands.scripts().presence_reap;
         let attempted = "expiring lost connections";
-        let call = self.call(attempted, script, channel, vec![number(REAPED_MAX)]);
+        let call = self.call(
+            attempted,
+            script,
+            channel,
+            vec![self.reaped(channel, REAPED_MAX)],
+        );
         self.once(call).await.map(wait_of)
     }
 
     /// Who is here, and at which position that holds.
     pub(super) async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
         loop {
-            let arguments = vec![number(REAPED_MAX), number(self.terms.members_max)];
+            let arguments = vec![
+                self.reaped(channel, REAPED_MAX),
+                number(self.terms.members_max),
+            ];
             let script = &self.commands.scripts().presence_members;
             let call = self.call("reading members", script, channel, arguments);
             let answer: Vec<Value> = self.repeat(call).await?;
@@ -213,7 +251,7 @@ impl Presence {
             user.into(),
             Bytes::copy_from_slice(member.info.as_str().as_bytes()),
             milliseconds(self.terms.lease),
-            number(REAPED_BESIDE_MAX),
+            self.reaped(channel, REAPED_BESIDE_MAX),
             kept.into(),
             encode_body(&added).into(),
         ];
@@ -232,7 +270,7 @@ impl Presence {
             connection.to_string().into(),
             Bytes::from_static(departure.reason().as_bytes()),
             milliseconds(grace),
-            number(REAPED_BESIDE_MAX),
+            self.reaped(channel, REAPED_BESIDE_MAX),
         ];
         let script = &self.commands.scripts().presence_leave;
         self.call("leaving", script, channel, arguments)
@@ -353,6 +391,10 @@ fn milliseconds(duration: Duration) -> Bytes {
 fn number(number: usize) -> Bytes {
     number.to_string().into()
 }
+
+/// 16: parts of the slots that are refreshed side by side, and judged apart: when a server of a cluster is down, those of the
+/// others are not held up.
+pub(super) const LANES: usize = 16;
 
 /// 500: connections of one channel in one call; about 17 KiB, and some 200 µs of Redis.
 pub(super) const BATCH_MAX: usize = 500;

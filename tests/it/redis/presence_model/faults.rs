@@ -136,7 +136,10 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "a snapshot is made before the silent ones are taken out",
         script: "presence_members",
-        edits: &[("reap(ARGV[7])\nif due() == 0 then", "if false then")],
+        edits: &[(
+            "reap(ARGV[7])\nif ARGV[7] ~= '0' and due() == 0 then",
+            "if false then",
+        )],
     },
     Fault {
         what: "what is left of lost keys is believed",

@@ -1,13 +1,13 @@
 -- Who is here, and at which position of the channel that holds.
 --
--- KEYS, ARGV: those of presence.lua; ARGV further: 7 how many expired ones are taken out at most, 8 how many members are
---       listed at most.
+-- KEYS, ARGV: those of presence.lua; ARGV further: 7 how many expired ones are taken out at most (0: they count as here), 8 how
+--       many members are listed at most.
 -- Returns: nothing when some are left to be reaped: the call is repeated. Else epoch, offset, tag, count, and user and info
 --       of each member, in the order of the users.
 -- Why atomic: the snapshot is the sum of all messages up to its position, and of no other.
 
 reap(ARGV[7])
-if due() == 0 then
+if ARGV[7] ~= '0' and due() == 0 then
   finish()
   return {}
 end
