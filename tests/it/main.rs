@@ -21,4 +21,5 @@ mod recovery;
 mod redis;
 mod rolling_deploy;
 mod shutdown;
+mod standalone;
 mod unsafe_input;

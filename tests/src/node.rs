@@ -162,6 +162,7 @@ fn launch(
     let mut command = Command::new(program());
     command.args(["--listen", &address.to_string()]);
     command.args(arguments);
+    command.env_remove("REDIS_URL");
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     Process::start(command, &log_of(folder)).unwrap()
 }
