@@ -197,10 +197,11 @@ async fn a_history_that_was_rewritten_resets_at_its_next_message() {
         .await;
     let sent = node.publish(&channel, 6, KEPT).await.unwrap();
     assert_eq!(sent.offset, 4);
-    assert_eq!(node.reset(&channel).await, sent);
+    // Nobody misses the message that told of it.
+    assert_eq!(node.reset(&channel).await.offset, 3);
     node.publish(&channel, 7, KEPT).await;
-    let seen = node.messages(&channel, 6).await;
-    assert_eq!(numbers(&seen), [1, 2, 3, 4, 5, 7]);
+    let seen = node.messages(&channel, 7).await;
+    assert_eq!(numbers(&seen), [1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[tokio::test]

@@ -135,9 +135,13 @@ impl Recent {
 
     /// Takes note that the channel is published to with another retention.
     pub(super) fn keep(&mut self, channel: &ChannelName, keeps: Retention) {
-        if let Some(window) = self.windows.get_mut(channel)
-            && window.keeps != keeps
-        {
+        let Some(window) = self.windows.get_mut(channel) else {
+            return;
+        };
+        if keeps.size > window.keeps.size || keeps.ttl > window.keeps.ttl {
+            // What went by the old measure, the store may still have by the new one.
+            self.forget(channel);
+        } else if window.keeps != keeps {
             let before = window.bytes;
             window.keeps = keeps;
             window.trim(self.bounds.channel_bytes_max);

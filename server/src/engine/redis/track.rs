@@ -92,6 +92,8 @@ pub(super) struct Track {
     held: Option<Held>,
     /// Whether a read was asked for and has not come back.
     is_read_due: bool,
+    /// Whether the read begins where the history does, because it is another one than what passed.
+    reads_whole: bool,
     /// Rises with every loss.
     generation: u64,
     /// How many of the held messages arrived before the read began.
@@ -124,6 +126,7 @@ impl Track {
             tags: VecDeque::new(),
             held: is_positioned.then(Held::default),
             is_read_due: false,
+            reads_whole: false,
             generation: 0,
             held_before_read: 0,
             numbers: Numbers::default(),
@@ -227,8 +230,14 @@ impl Track {
             return None;
         }
         self.held_before_read = self.held.as_ref().map_or(0, |held| held.deliveries.len());
+        let after = self.position.map(|position| position.offset);
+        let after = if std::mem::take(&mut self.reads_whole) {
+            Some(0)
+        } else {
+            after
+        };
         Some(Reading {
-            after: self.position.map(|position| position.offset),
+            after,
             generation: self.generation,
         })
     }
@@ -237,14 +246,23 @@ impl Track {
     pub(super) fn read(&mut self, reading: Reading, history: History, out: &mut Vec<Output>) {
         self.is_read_due = false;
         let top = history.top;
-        match self.position {
-            None => self.adopt(reading, history, out),
-            Some(at) => self.feed(at, reading, history, out),
-        }
+        let before = self.position;
+        let is_cut_short = match before {
+            None => {
+                self.adopt(reading, history, out);
+                false
+            }
+            Some(at) if self.feed(at, &history, out) => self.position != Some(top),
+            Some(at) if self.is_subscribed && is_beginning_unread(at, reading, top) => {
+                self.reads_whole = true;
+                self.request(out);
+                return;
+            }
+            Some(at) => self.reset(at, reading, history, out),
+        };
         if !self.is_subscribed {
             return;
         }
-        let is_cut_short = self.position != Some(top);
         if is_cut_short || reading.generation != self.generation {
             self.request(out);
         } else {
@@ -395,10 +413,10 @@ impl Track {
         out.push(Output::Adopt { history, is_whole });
     }
 
-    /// Lets pass what the history has after `at`, or begins anew when it does not continue there.
+    /// Lets pass what the history has after `at`. Answers whether it continues there.
     ///
     /// A read that was cut short ends before the top; the next one goes on where it ended.
-    fn feed(&mut self, at: Position, reading: Reading, history: History, out: &mut Vec<Output>) {
+    fn feed(&mut self, at: Position, history: &History, out: &mut Vec<Output>) -> bool {
         let mut last = at;
         let mut count = 0;
         let mut is_chain = true;
@@ -417,17 +435,52 @@ impl Track {
             last = next;
             count += 1;
         }
-        if is_chain && (last == history.top || count > 0) {
-            let from = history.entries.len() - count;
-            for entry in history.entries.into_iter().skip(from) {
-                self.pass(entry, out);
-            }
-            return;
+        if !is_chain || (last != history.top && count == 0) {
+            return false;
         }
-        let is_replaced = history.top.epoch != at.epoch || history.top.offset <= at.offset;
+        let from = history.entries.len() - count;
+        for entry in &history.entries[from..] {
+            self.pass(entry.clone(), out);
+        }
+        true
+    }
+
+    /// Begins anew in a history that does not continue at `at`. Answers whether the read was cut short.
+    ///
+    /// Nobody here has seen what a new epoch began with, nor what has arrived since: the beginning is before that, where it leads
+    /// up to the top.
+    fn reset(
+        &mut self,
+        at: Position,
+        reading: Reading,
+        history: History,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let top = history.top;
+        let is_replaced = top.epoch != at.epoch || top.offset <= at.offset;
         let reason = if is_replaced { REPLACED } else { TOO_OLD };
-        out.push(Output::Reset(history.top, reason));
-        self.adopt(reading, history, out);
+        let first = history.entries.first();
+        let first = first.filter(|_| top.epoch != at.epoch).and_then(before);
+        if let Some(begin) = first {
+            let mut passed = Vec::new();
+            self.tags.clear();
+            self.stand_at(begin);
+            if self.feed(begin, &history, &mut passed) {
+                begin_at(begin, reason, out);
+                out.append(&mut passed);
+                return self.position != Some(top);
+            }
+        }
+        let held = self.held.as_ref();
+        if let Some(begin) = held.and_then(|held| held.leading_to(top)) {
+            self.tags.clear();
+            self.stand_at(begin);
+            begin_at(begin, reason, out);
+        } else {
+            out.push(Output::Reset(top, reason));
+            self.adopt(reading, history, out);
+        }
+        false
     }
 
     /// Lets pass what was held back and follows.
@@ -475,9 +528,48 @@ impl Held {
         has_room
     }
 
+    /// The position before the unbroken run of messages that ends at `top`, if the message there is among them.
+    fn leading_to(&self, top: Position) -> Option<Position> {
+        let positions = self.deliveries.iter().rev();
+        let mut positions = positions.skip_while(|one| one.position != Some(top));
+        let newest = positions.next()?;
+        let mut begin = before(newest)?;
+        for delivery in positions {
+            if delivery.position == Some(begin) {
+                begin = before(delivery)?;
+            }
+        }
+        Some(begin)
+    }
+
     fn count_bytes(&mut self) {
         self.bytes = self.deliveries.iter().map(Delivery::cost_bytes).sum();
     }
+}
+
+/// Whether the history is of another epoch, and may have begun before what was read.
+fn is_beginning_unread(at: Position, reading: Reading, top: Position) -> bool {
+    top.epoch != at.epoch && top.offset > 0 && reading.after != Some(0)
+}
+
+/// The position that a message follows.
+fn before(delivery: &Delivery) -> Option<Position> {
+    let position = delivery.position?;
+    Some(Position {
+        offset: position.offset.checked_sub(1)?,
+        tag: delivery.previous?,
+        ..position
+    })
+}
+
+fn begin_at(begin: Position, reason: &'static str, out: &mut Vec<Output>) {
+    out.push(Output::Reset(begin, reason));
+    let history = History {
+        top: begin,
+        entries: Vec::new(),
+    };
+    let is_whole = false;
+    out.push(Output::Adopt { history, is_whole });
 }
 
 const REPLACED: &str = "the channel's history was replaced";

@@ -214,3 +214,15 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_went_by_a_shorter_measure_is_asked_of_the_store() {
+    let mut bench = Bench::roomy();
+    bench.adopt("a", &history("a", 1..=3, 3), true);
+    let (unkept, kept) = (Retention::new(0, KEPT.ttl), KEPT);
+    bench.recent.keep(&channel("a"), unkept);
+    // It was published with the longer measure, which this node hears of later.
+    bench.push("a", 4);
+    bench.recent.keep(&channel("a"), kept);
+    assert_eq!(bench.after("a", 0, 100, 4), None);
+}

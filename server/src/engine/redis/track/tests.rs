@@ -210,6 +210,55 @@ fn a_read_that_began_before_the_loss_does_not_make_it_good() {
 }
 
 #[test]
+fn a_new_history_begins_before_its_messages_that_arrived() {
+    let anew = |offset, previous| {
+        let mut message = message(offset, 7);
+        message.previous = Some(Tag(previous));
+        message.position = message.position.map(|position| Position {
+            epoch: Epoch(2),
+            ..position
+        });
+        message
+    };
+    let mut bench = Bench::live(5);
+    bench.arrive(message(6, 0));
+    for offset in 1..=3 {
+        bench.arrive(anew(
+            offset,
+            if offset == 1 { 0 } else { tag(offset - 1, 7) },
+        ));
+    }
+    assert_eq!(bench.shown(), ["6/60", "read"]);
+    // The read saw the second message; the third came while it was on its way.
+    let top = anew(2, 0).position.unwrap();
+    let entries = Vec::new();
+    bench.read(History { top, entries });
+    assert_eq!(bench.shown(), ["read"], "from where the history begins");
+    // A channel that keeps nothing: only what has arrived is there.
+    let entries = Vec::new();
+    bench.read(History { top, entries });
+    assert_eq!(
+        bench.shown(),
+        ["reset 0 replaced", "adopt 0", "1/17", "2/27", "3/37"]
+    );
+    assert_eq!(bench.track.live_position(), anew(3, 0).position);
+
+    // What has not arrived is in the history.
+    let mut bench = Bench::live(5);
+    bench.track.doubt(&mut bench.out);
+    bench.shown();
+    let entries = Vec::new();
+    bench.read(History { top, entries });
+    assert_eq!(bench.shown(), ["read"]);
+    let entries = vec![anew(1, 0), anew(2, tag(1, 7))];
+    bench.read(History { top, entries });
+    assert_eq!(
+        bench.shown(),
+        ["reset 0 replaced", "adopt 0", "1/17", "2/27"]
+    );
+}
+
+#[test]
 fn a_history_that_does_not_continue_resets() {
     // Replaced by another one of the same epoch, shorter, longer, and lost altogether.
     for (found, expected) in [
@@ -236,7 +285,7 @@ fn after_a_reset_the_new_history_passes() {
     bench.arrive(message(6, 3));
     bench.shown();
     bench.read(history(6..=6, 3));
-    assert_eq!(bench.shown(), ["reset 6 too old", "adopt 6"]);
+    assert_eq!(bench.shown(), ["reset 5 too old", "adopt 5", "6/63"]);
     bench.arrive(message(7, 3));
     assert_eq!(bench.shown(), ["7/73"]);
 }
