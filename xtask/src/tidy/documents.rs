@@ -93,6 +93,29 @@ pub(super) fn options(files: &[SourceFile]) -> Vec<Violation> {
     violations
 }
 
+/// Scripts for Redis whose first comment does not say what they take, what they return, and why they must be one step.
+pub(super) fn script_headers(files: &[SourceFile]) -> Vec<Violation> {
+    let scripts = files.iter().filter(|file| file.has_extension(&["lua"]));
+    let missing = scripts.flat_map(|file| {
+        let lines = file.text.lines();
+        let header: Vec<&str> = lines.map_while(|line| line.strip_prefix("--")).collect();
+        SCRIPT_HEADER
+            .iter()
+            .filter(move |word| !header.iter().any(|line| begins_with(line, word)))
+            .map(|word| Violation::new(&file.path, 0, format!("its header has no line `{word}`")))
+    });
+    missing.collect()
+}
+
+/// Whether a line names something before its colon: `KEYS, ARGV: ...` names both.
+fn begins_with(line: &str, word: &str) -> bool {
+    let (names, _) = line.split_once(':').unwrap_or_default();
+    names.trim_start().split(", ").any(|name| name == word)
+}
+
+/// What the header of a script says, one line each.
+const SCRIPT_HEADER: [&str; 4] = ["KEYS", "ARGV", "Returns", "Why atomic"];
+
 /// The crate and the module of a path such as `server/src/hub/shard.rs`.
 fn top_level_module(path: &str) -> Option<(&str, &str)> {
     let (krate, inside) = path.split_once("/src/")?;
@@ -109,6 +132,24 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_says_what_it_takes_and_why_it_is_one_step() {
+        let good = "-- Does it.\n--\n-- KEYS, ARGV: those.\n-- Returns: 1.\n-- Why atomic: so.\nreturn 1\n";
+        let found = |text: &str| {
+            let found = script_headers(&[SourceFile::new("server/src/a.lua", text)]);
+            found
+                .into_iter()
+                .map(|violation| violation.rule)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(good), [""; 0]);
+        assert_eq!(
+            found(&good.replace("Returns", "Answers")),
+            ["its header has no line `Returns`"]
+        );
+        assert_eq!(found("return 1\n-- KEYS: 1\n").len(), 4);
+    }
 
     #[test]
     fn a_code_without_a_row_is_found() {

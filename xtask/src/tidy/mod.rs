@@ -103,7 +103,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn violations(files: &[SourceFile]) -> Vec<Violation> {
-    let rules: [Rule; 9] = [
+    let rules: [Rule; 10] = [
         imports::forbidden,
         shape::too_long,
         shape::banned_module_names,
@@ -113,6 +113,7 @@ fn violations(files: &[SourceFile]) -> Vec<Violation> {
         documents::undocumented_codes,
         documents::unnamed_modules,
         documents::options,
+        documents::script_headers,
     ];
     rules.iter().flat_map(|rule| rule(files)).collect()
 }
