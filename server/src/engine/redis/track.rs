@@ -16,11 +16,14 @@ use std::time::Duration;
 
 use fanfare_protocol::{Position, Tag};
 
+use self::held::Held;
 use self::numbers::Numbers;
 use crate::clock::Instant;
 use crate::delivery::{Delivery, History};
 
+mod held;
 mod numbers;
+mod reading;
 
 /// What has to be done next.
 #[derive(Debug, Clone)]
@@ -100,13 +103,6 @@ pub(super) struct Track {
     held_before_read: usize,
     numbers: Numbers,
     cut: Option<Cut>,
-}
-
-/// Messages that wait, within a bound.
-#[derive(Debug, Default)]
-struct Held {
-    deliveries: VecDeque<Delivery>,
-    bytes: usize,
 }
 
 /// A time without a subscription, on a channel that cannot be read.
@@ -242,34 +238,6 @@ impl Track {
         })
     }
 
-    /// The read came back.
-    pub(super) fn read(&mut self, reading: Reading, history: History, out: &mut Vec<Output>) {
-        self.is_read_due = false;
-        let top = history.top;
-        let before = self.position;
-        let is_cut_short = match before {
-            None => {
-                self.adopt(reading, history, out);
-                false
-            }
-            Some(at) if self.feed(at, &history, out) => self.position != Some(top),
-            Some(at) if self.is_subscribed && is_beginning_unread(at, reading, top) => {
-                self.reads_whole = true;
-                self.request(out);
-                return;
-            }
-            Some(at) => self.reset(at, reading, history, out),
-        };
-        if !self.is_subscribed {
-            return;
-        }
-        if is_cut_short || reading.generation != self.generation {
-            self.request(out);
-        } else {
-            self.release(out);
-        }
-    }
-
     /// The store says where the channel stands. The question went out when the track was live at `asked_at`.
     pub(super) fn compare(
         &mut self,
@@ -390,201 +358,13 @@ impl Track {
         }
         self.tags.push_back(position.tag);
     }
-
-    /// Begins where the history ends.
-    fn adopt(&mut self, reading: Reading, history: History, out: &mut Vec<Output>) {
-        self.position = Some(history.top);
-        self.tags.clear();
-        // Only an unbroken run up to the top is known.
-        let from = history.entries.len().saturating_sub(TAGS_MAX);
-        let last = history.entries.last().and_then(|entry| entry.position);
-        if last == Some(history.top) {
-            let positions = history.entries[from..].iter().map(|entry| entry.position);
-            self.tags.extend(positions.flatten().map(|at| at.tag));
-        } else if history.top.offset > 0 {
-            self.tags.push_back(history.top.tag);
-        }
-        let first = history.entries.first().and_then(|entry| entry.position);
-        let reaches_top = first.is_none() || last == Some(history.top);
-        let begins_it = reading
-            .after
-            .is_none_or(|after| after == 0 || first.is_some_and(|first| first.offset > after + 1));
-        let is_whole = reaches_top && begins_it;
-        out.push(Output::Adopt { history, is_whole });
-    }
-
-    /// Lets pass what the history has after `at`. Answers whether it continues there.
-    ///
-    /// A read that was cut short ends before the top; the next one goes on where it ended.
-    fn feed(&mut self, at: Position, history: &History, out: &mut Vec<Output>) -> bool {
-        let mut last = at;
-        let mut count = 0;
-        let mut is_chain = true;
-        for entry in &history.entries {
-            let Some(next) = entry.position else {
-                is_chain = false;
-                break;
-            };
-            if next.epoch == at.epoch && next.offset <= at.offset {
-                is_chain &= next.offset != at.offset || next.tag == at.tag;
-                continue;
-            }
-            is_chain &= next.epoch == last.epoch
-                && next.offset == last.offset + 1
-                && entry.previous == Some(last.tag);
-            last = next;
-            count += 1;
-        }
-        if !is_chain || (last != history.top && count == 0) {
-            return false;
-        }
-        let from = history.entries.len() - count;
-        for entry in &history.entries[from..] {
-            self.pass(entry.clone(), out);
-        }
-        true
-    }
-
-    /// Begins anew in a history that does not continue at `at`. Answers whether the read was cut short.
-    ///
-    /// Nobody here has seen what a new epoch began with, nor what has arrived since: the beginning is before that, where it leads
-    /// up to the top.
-    fn reset(
-        &mut self,
-        at: Position,
-        reading: Reading,
-        history: History,
-        out: &mut Vec<Output>,
-    ) -> bool {
-        let top = history.top;
-        let is_replaced = top.epoch != at.epoch || top.offset <= at.offset;
-        let reason = if is_replaced { REPLACED } else { TOO_OLD };
-        let first = history.entries.first();
-        let first = first.filter(|_| top.epoch != at.epoch).and_then(before);
-        if let Some(begin) = first {
-            let mut passed = Vec::new();
-            self.tags.clear();
-            self.stand_at(begin);
-            if self.feed(begin, &history, &mut passed) {
-                begin_at(begin, reason, out);
-                out.append(&mut passed);
-                return self.position != Some(top);
-            }
-        }
-        let held = self.held.as_ref();
-        if let Some(begin) = held.and_then(|held| held.leading_to(top)) {
-            self.tags.clear();
-            self.stand_at(begin);
-            begin_at(begin, reason, out);
-        } else {
-            out.push(Output::Reset(top, reason));
-            self.adopt(reading, history, out);
-        }
-        false
-    }
-
-    /// Lets pass what was held back and follows.
-    fn release(&mut self, out: &mut Vec<Output>) {
-        let mut held = self.held.take().unwrap_or_default();
-        let mut before_read = std::mem::take(&mut self.held_before_read);
-        while let Some(delivery) = held.deliveries.pop_front() {
-            let is_before_read = before_read > 0;
-            before_read = before_read.saturating_sub(1);
-            let is_passed = match (delivery.position, self.position) {
-                (Some(next), Some(at)) => next.epoch == at.epoch && next.offset <= at.offset,
-                _ => false,
-            };
-            if is_passed {
-                continue;
-            }
-            match self.check(&delivery) {
-                Check::Next => self.pass(delivery, out),
-                Check::Repeated => {}
-                // The history was read after it arrived and does not have it: the store lost it, and nobody here saw it.
-                Check::Broken if is_before_read => {}
-                Check::Broken => {
-                    held.deliveries.push_front(delivery);
-                    held.count_bytes();
-                    self.suspend(out);
-                    self.held = Some(held);
-                    return;
-                }
-            }
-        }
-    }
 }
 
-impl Held {
-    /// Answers whether there was room; if not, everything held so far is dropped with it.
-    fn push(&mut self, delivery: Delivery) -> bool {
-        let cost = delivery.cost_bytes();
-        let has_room = self.deliveries.len() < HELD_MAX && self.bytes + cost <= HELD_BYTES_MAX;
-        if has_room {
-            self.bytes += cost;
-            self.deliveries.push_back(delivery);
-        } else {
-            *self = Self::default();
-        }
-        has_room
-    }
-
-    /// The position before the unbroken run of messages that ends at `top`, if the message there is among them.
-    fn leading_to(&self, top: Position) -> Option<Position> {
-        let positions = self.deliveries.iter().rev();
-        let mut positions = positions.skip_while(|one| one.position != Some(top));
-        let newest = positions.next()?;
-        let mut begin = before(newest)?;
-        for delivery in positions {
-            if delivery.position == Some(begin) {
-                begin = before(delivery)?;
-            }
-        }
-        Some(begin)
-    }
-
-    fn count_bytes(&mut self) {
-        self.bytes = self.deliveries.iter().map(Delivery::cost_bytes).sum();
-    }
-}
-
-/// Whether the history is of another epoch, and may have begun before what was read.
-fn is_beginning_unread(at: Position, reading: Reading, top: Position) -> bool {
-    top.epoch != at.epoch && top.offset > 0 && reading.after != Some(0)
-}
-
-/// The position that a message follows.
-fn before(delivery: &Delivery) -> Option<Position> {
-    let position = delivery.position?;
-    Some(Position {
-        offset: position.offset.checked_sub(1)?,
-        tag: delivery.previous?,
-        ..position
-    })
-}
-
-fn begin_at(begin: Position, reason: &'static str, out: &mut Vec<Output>) {
-    out.push(Output::Reset(begin, reason));
-    let history = History {
-        top: begin,
-        entries: Vec::new(),
-    };
-    let is_whole = false;
-    out.push(Output::Adopt { history, is_whole });
-}
-
-const REPLACED: &str = "the channel's history was replaced";
-const TOO_OLD: &str = "more messages were lost than the channel's history keeps";
 const CUT: &str = "the server was cut off from the other servers";
 const DROPPED: &str = "messages were lost between the servers";
 
 /// 64: repetitions after a catch-up are recognised without another read, for 512 bytes per busy channel.
 const TAGS_MAX: usize = 64;
-
-/// 256: what one channel holds back while its history is read; past that it is read again.
-const HELD_MAX: usize = 256;
-
-/// 256 KiB, likewise.
-const HELD_BYTES_MAX: usize = 256 << 10;
 
 /// 10 s: a cut that lasts is told while it lasts (and once more when it ends), well within the 15 s that are promised.
 const CUT_TOLD_AFTER: Duration = Duration::from_secs(10);

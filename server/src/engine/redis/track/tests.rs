@@ -1,5 +1,7 @@
 use fanfare_protocol::{ChannelName, Epoch, EventName, RawJson};
 
+use super::held::HELD_MAX;
+use super::reading::TOO_OLD;
 use super::*;
 use crate::delivery::Publication;
 
