@@ -95,7 +95,7 @@ impl<P: Payload> Client<P> {
     pub(crate) fn start_channels(&mut self, now: Millis) {
         self.drop_foreign_personal_channels();
         for at in 0..self.channels.len() {
-            if self.channels[at].phase == Phase::Suspended {
+            if let Phase::Suspended = self.channels[at].phase {
                 self.start(at, now);
             }
         }
@@ -121,7 +121,7 @@ impl<P: Payload> Client<P> {
                 let channel = channel.name.clone();
                 self.outputs.push(Output::CancelChannelAuth { channel });
             }
-            if self.channels[at].phase != Phase::Failed {
+            if !matches!(self.channels[at].phase, Phase::Failed) {
                 self.enter(at, Phase::Suspended, None);
             }
             at += 1;
@@ -147,7 +147,7 @@ impl<P: Payload> Client<P> {
             {
                 if !self.channels[at].stream.is_complete_at(reply.position) {
                     // The server joined at the channel's end; an own subscription brings what was missed.
-                    if self.channels[at].phase == Phase::Suspended {
+                    if let Phase::Suspended = self.channels[at].phase {
                         self.start(at, now);
                     }
                     return;

@@ -8,8 +8,8 @@ use core::cell::Cell;
 use crate::json::error::{DecodeError, DecodeProblem, Place};
 use crate::json::field::Field;
 use crate::json::value::{
-    Object, ProblemOf, Reader, Value, epoch, flag, item, items, name, number, number_u16,
-    number_u32, object, position, tag, text,
+    Object, ProblemOf, Reader, Value, flag, hexadecimal, item, items, name, number, number_u16,
+    number_u32, object, position, text,
 };
 use crate::message::{
     Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
@@ -57,7 +57,7 @@ pub fn read_message<O: Object, P>(
     match problem.take() {
         None => Ok(message),
         Some(problem) => Err(DecodeError {
-            id: fields.reader.optional(Field::Id, number).unwrap_or(None),
+            id: fields.maybe_number(Field::Id),
             problem,
         }),
     }
@@ -133,7 +133,7 @@ impl<'a, O: Object> Fields<'a, O> {
     }
 
     fn code(&self) -> u16 {
-        self.required(Field::Code, number_u16)
+        self.required(Field::Code, number_u16) as u16
     }
 
     fn channel(&self) -> ChannelName {
@@ -153,7 +153,7 @@ impl<'a, O: Object> Fields<'a, O> {
     }
 
     fn maybe_epoch(&self) -> Option<Epoch> {
-        self.optional(Field::Epoch, epoch)
+        self.optional(Field::Epoch, hexadecimal).map(Epoch)
     }
 
     /// The objects of a list, each with `read`.
@@ -197,11 +197,8 @@ macro_rules! stand_in {
 
 stand_in! {
     u64 => 0,
-    u32 => 0,
-    u16 => 0,
     bool => false,
     String => Self::new(),
-    Tag => Self(0),
     Position => Self::start(Epoch(0)),
     SocketId => Self::from_bits(0),
 }
@@ -241,7 +238,7 @@ fn message<O: Object, P>(fields: &Fields<'_, O>, payload: fn(O::Value) -> P) -> 
         "skipped" => ServerMessage::Skipped(Skipped {
             channel: fields.channel(),
             offset: fields.number(Field::Offset),
-            tag: fields.required(Field::Tag, tag),
+            tag: Tag(fields.required(Field::Tag, hexadecimal)),
             epoch: fields.maybe_epoch(),
         }),
         "gap" => ServerMessage::Gap(Gap {
@@ -281,7 +278,7 @@ fn event<O: Object, P>(
         event: fields.required(Field::Event, name),
         data: payload(fields.payload(Field::Data)),
         offset: fields.maybe_number(Field::Offset),
-        tag: fields.optional(Field::Tag, tag),
+        tag: fields.optional(Field::Tag, hexadecimal).map(Tag),
         epoch: fields.maybe_epoch(),
         user_id: fields.maybe_user(),
         event_id: fields.optional(Field::EventId, text),
@@ -313,7 +310,7 @@ fn connected<O: Object>(fields: &Fields<'_, O>) -> Connected {
     Connected {
         socket_id: fields.required(Field::SocketId, name),
         user_id: fields.maybe_user(),
-        protocol: fields.required(Field::Protocol, number_u32),
+        protocol: fields.required(Field::Protocol, number_u32) as u32,
         ping_interval: fields.number(Field::PingInterval),
         max_payload_size: fields.number(Field::MaxPayloadSize),
         server_time: fields.number(Field::ServerTime),

@@ -49,7 +49,9 @@ fn command<O: Object<Value: Value<Problem = DecodeProblem>>>(
             "history" => Command::History {
                 channel: fields.required(Field::Channel, name)?,
                 since: fields.optional(Field::Since, position)?,
-                limit: fields.optional(Field::Limit, number_u32)?,
+                limit: fields
+                    .optional(Field::Limit, number_u32)?
+                    .map(|limit| limit as u32),
             },
             "ping" => Command::Ping,
             "disconnect" => Command::Disconnect,
@@ -69,6 +71,8 @@ pub(crate) fn read_subscribe<O: Object<Value: Value<Problem = DecodeProblem>>>(
         channel_data: fields.optional(Field::ChannelData, text)?,
         data: fields.optional_payload(Field::Data).map(payload),
         since: fields.optional(Field::Since, position)?,
-        rewind: fields.optional(Field::Rewind, number_u32)?,
+        rewind: fields
+            .optional(Field::Rewind, number_u32)?
+            .map(|count| count as u32),
     })
 }

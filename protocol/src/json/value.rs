@@ -150,13 +150,15 @@ pub(crate) fn number<V: Value>(value: &V, at: Place) -> Result<u64, V::Problem> 
         .ok_or_else(|| wrong(at, "a whole number below 2^53"))
 }
 
-pub(crate) fn number_u32<V: Value>(value: &V, at: Place) -> Result<u32, V::Problem> {
-    let number = value.number().and_then(|number| u32::try_from(number).ok());
+/// A number below 2^32.
+pub(crate) fn number_u32<V: Value>(value: &V, at: Place) -> Result<u64, V::Problem> {
+    let number = value.number().filter(|&number| number >> 32 == 0);
     number.ok_or_else(|| wrong(at, "a whole number below 2^32"))
 }
 
-pub(crate) fn number_u16<V: Value>(value: &V, at: Place) -> Result<u16, V::Problem> {
-    let number = value.number().and_then(|number| u16::try_from(number).ok());
+/// A number below 2^16.
+pub(crate) fn number_u16<V: Value>(value: &V, at: Place) -> Result<u64, V::Problem> {
+    let number = value.number().filter(|&number| number >> 16 == 0);
     number.ok_or_else(|| wrong(at, "a whole number below 2^16"))
 }
 
@@ -169,21 +171,13 @@ where
         .map_err(|problem| DecodeProblem::BadName { at, problem }.into())
 }
 
-pub(crate) fn epoch<V: Value>(value: &V, at: Place) -> Result<Epoch, V::Problem> {
-    hexadecimal(value, at).map(Epoch)
-}
-
-pub(crate) fn tag<V: Value>(value: &V, at: Place) -> Result<Tag, V::Problem> {
-    hexadecimal(value, at).map(Tag)
-}
-
 pub(crate) fn position<V: Value>(value: &V, at: Place) -> Result<Position, V::Problem> {
     let object = object(value, at)?;
     let fields = Reader::within(&object, at.field);
     Ok(Position {
-        epoch: fields.required(Field::Epoch, epoch)?,
+        epoch: Epoch(fields.required(Field::Epoch, hexadecimal)?),
         offset: fields.required(Field::Offset, number)?,
-        tag: fields.required(Field::Tag, tag)?,
+        tag: Tag(fields.required(Field::Tag, hexadecimal)?),
     })
 }
 
@@ -208,7 +202,8 @@ fn some_text<V: Value>(value: &V, at: Place) -> Result<Cow<'_, str>, V::Problem>
     value.text().ok_or_else(|| wrong(at, "a string"))
 }
 
-fn hexadecimal<V: Value>(value: &V, at: Place) -> Result<u64, V::Problem> {
+/// The bits of an epoch or a tag.
+pub(crate) fn hexadecimal<V: Value>(value: &V, at: Place) -> Result<u64, V::Problem> {
     match some_text(value, at)?.parse() {
         Ok(Tag(number)) => Ok(number),
         Err(problem) => Err(DecodeProblem::BadPosition { at, problem }.into()),
