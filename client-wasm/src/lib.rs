@@ -2,13 +2,14 @@
 //!
 //! Two faces, one for each kind of page:
 //!
-//! - feature `module` (on by default): `Machine`, the class that the npm package `@fanfare/client` wraps. Its counterpart is a
-//!   `Host` object, see the TypeScript declarations of this module.
+//! - feature `module` (on by default): `Machine`, the class that the npm package `@fanfare/client` drives. TypeScript is its
+//!   host: it owns the socket, the timer, the page's events and the questions about tokens. With `standalone` in place of
+//!   `module` the crate is that class and nothing else, without the standard library.
 //! - feature `frontend`: a client for pages that are themselves written in Rust (Leptos, Yew, Dioxus). Such a page takes this
 //!   crate with `default-features = false, features = ["frontend"]`.
 //!
-//! Modules in reading order: `drain` (the loop around the machine), `host` (who is told), `websocket`, `timer`, `lifecycle`,
-//! `auth` (what the machine asks for), `read` (what it is told).
+//! Modules in reading order: `machine` for the one; for the other `drain` (the loop around the machine), `host` (who is told),
+//! `websocket`, `timer`, `lifecycle`, `auth` (what the machine asks for), `read` (what it is told), `frontend` (the API).
 //!
 //! **No JavaScript runs while the machine is borrowed**: whatever a callback calls, it may call.
 

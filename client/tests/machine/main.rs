@@ -12,6 +12,7 @@ mod say;
 mod authentication;
 mod channels;
 mod connection;
+mod follow;
 mod lifecycle;
 mod model;
 mod presence;

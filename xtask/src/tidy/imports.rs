@@ -19,14 +19,7 @@ const RULES: &[Rule] = &[
     Rule {
         place: &["protocol/src/"],
         except: &[],
-        forbidden: &[
-            "axum",
-            "js_sys",
-            "std",
-            "tokio",
-            "wasm_bindgen",
-            "web_sys",
-        ],
+        forbidden: &["axum", "js_sys", "std", "tokio", "wasm_bindgen", "web_sys"],
         why: "the wire types do no I/O and know no clock, and a browser loads them without std: `core` and `alloc` have the rest",
     },
     Rule {
