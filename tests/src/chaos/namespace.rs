@@ -9,6 +9,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 
+use tokio::sync::{Mutex, MutexGuard};
+
 use super::store::Store;
 use crate::redis::{Place, RedisConfig, Sentinel};
 
@@ -17,6 +19,8 @@ use crate::redis::{Place, RedisConfig, Sentinel};
 pub struct Split {
     left: String,
     right: String,
+    /// There is one set of addresses: rows take turns.
+    _turn: MutexGuard<'static, ()>,
 }
 
 /// Whether this machine lets us make network namespaces, or why not.
@@ -50,7 +54,9 @@ impl Split {
     /// # Panics
     /// When the machine does not let us.
     pub async fn set(config: RedisConfig) -> (Self, Store) {
+        static TURN: Mutex<()> = Mutex::const_new(());
         let split = Self {
+            _turn: TURN.lock().await,
             left: format!("ffl-{}", std::process::id()),
             right: format!("ffr-{}", std::process::id()),
         };

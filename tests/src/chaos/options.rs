@@ -19,6 +19,9 @@ pub struct ChaosOptions {
     /// The rows that fit in between other tests, with less load: less than five minutes.
     #[arg(long)]
     pub short: bool,
+    /// How many rows run at once: one by default, two in the short form, for most of a row is waiting.
+    #[arg(long)]
+    pub jobs: Option<usize>,
     /// Where the table is written as Markdown.
     #[arg(long)]
     pub report: Option<PathBuf>,
@@ -35,6 +38,12 @@ impl ChaosOptions {
     #[must_use]
     pub fn seconds(&self) -> u64 {
         self.seconds.unwrap_or(if self.short { 8 } else { 120 })
+    }
+
+    /// How many rows run at once.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        self.jobs.unwrap_or(if self.short { 2 } else { 1 }).max(1)
     }
 
     /// The server program.

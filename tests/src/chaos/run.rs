@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::access;
 use super::listener::ListenerConfig;
@@ -37,21 +37,26 @@ pub async fn run(options: &ChaosOptions) -> Result<bool, String> {
         Err(why) => format!("No partitions on this machine: {why}."),
     };
     eprintln!("{partitions}");
-    let mut outcomes = Vec::new();
-    for row in ROWS {
+    let is_meant = |row: &&Row| {
         let is_named = options.rows.iter().any(|name| name == row.name);
-        if is_named || (options.rows.is_empty() && (row.is_short || !options.short)) {
-            let why_not = can_split.as_ref().err();
-            let why_not =
-                why_not.filter(|_| matches!(row.store, StoreKind::Split | StoreKind::CarefulSplit));
-            let outcome = match why_not {
-                Some(why) => left_out(row, why),
-                None => run_row(row, options).await,
-            };
-            eprint!("{}", report::text(std::slice::from_ref(&outcome)));
-            outcomes.push(outcome);
-        }
-    }
+        is_named || (options.rows.is_empty() && (row.is_short || !options.short))
+    };
+    let can_split = &can_split;
+    let playing = ROWS.iter().filter(is_meant).map(|row| async move {
+        let why_not = can_split.as_ref().err();
+        let why_not =
+            why_not.filter(|_| matches!(row.store, StoreKind::Split | StoreKind::CarefulSplit));
+        let outcome = match why_not {
+            Some(why) => left_out(row, why),
+            None => run_row(row, options).await,
+        };
+        eprint!("{}", report::text(std::slice::from_ref(&outcome)));
+        outcome
+    });
+    let outcomes: Vec<Outcome> = futures_util::stream::iter(playing)
+        .buffered(options.jobs())
+        .collect()
+        .await;
     println!("\n{}", report::text(&outcomes));
     if let Some(path) = &options.report {
         let text = report::markdown(&outcomes, &options.command(), &partitions);
@@ -101,6 +106,7 @@ async fn run_row(row: &Row, options: &ChaosOptions) -> Outcome {
     };
     let trouble = Duration::from_secs(options.seconds());
     let config = StageConfig {
+        row: row.name,
         store: row.store,
         load,
         seed: options.seed,

@@ -35,6 +35,8 @@ use crate::{eventually, redis};
 /// What a stage is set up with.
 #[derive(Debug, Clone)]
 pub struct StageConfig {
+    /// The row that plays on it.
+    pub row: &'static str,
     /// What the nodes stand on.
     pub store: StoreKind,
     /// How much there is to do.
@@ -172,8 +174,13 @@ impl Stage {
     #[must_use]
     pub fn trouble(&self, what: impl Into<String>) -> FaultId {
         let what = what.into();
-        eprintln!("      {:6.1?} {what}", self.recorder.now());
+        self.say_aloud(&what);
         self.recorder.fault(what)
+    }
+
+    /// Tells whoever watches the run.
+    pub fn say_aloud(&self, what: &str) {
+        eprintln!("{:<5} {:6.1?} {what}", self.config.row, self.recorder.now());
     }
 
     /// Lets the system work for a while.

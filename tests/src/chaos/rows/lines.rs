@@ -20,7 +20,7 @@ pub(super) async fn lost_messages(stage: &mut Stage) -> Vec<String> {
     let lost: u64 = proxies
         .map(|proxy| proxy.done(RedisFault::DropMessage))
         .sum();
-    eprintln!("      {lost} messages were lost on their way to a node");
+    stage.say_aloud(&format!("{lost} messages were lost on their way to a node"));
     let objection = "no message was lost: nothing was tested".to_owned();
     (lost == 0).then_some(objection).into_iter().collect()
 }
@@ -36,7 +36,7 @@ pub(super) async fn lost_replies(stage: &mut Stage) -> Vec<String> {
     }
     let proxies = stage.store.proxies().iter();
     let lost: u64 = proxies.map(|proxy| proxy.done(RedisFault::CutAfter)).sum();
-    eprintln!("      {lost} replies were lost");
+    stage.say_aloud(&format!("{lost} replies were lost"));
     let objection = "no reply was lost: nothing was tested".to_owned();
     (lost == 0).then_some(objection).into_iter().collect()
 }

@@ -58,7 +58,7 @@ pub(super) async fn partition(stage: &mut Stage) -> Vec<String> {
     if let Some(split) = &stage.split {
         split.mend();
     }
-    eprintln!("      {:6.1?} mended", stage.recorder.now());
+    stage.say_aloud("mended");
     stage.store.sentinel().until_all_follow().await;
     stage.until_ready().await;
     stage.recorder.healed(fault);
