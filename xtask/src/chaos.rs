@@ -26,6 +26,9 @@ pub(crate) struct ChaosOptions {
     /// The rows that fit in between other tests, with less load.
     #[arg(long)]
     short: bool,
+    /// How many rows run at once; one by default, two in the short form.
+    #[arg(long)]
+    jobs: Option<usize>,
     /// Write the table to docs/chaos.md.
     #[arg(long)]
     write: bool,
@@ -40,6 +43,9 @@ pub(crate) fn run(workspace: &Workspace, options: &ChaosOptions) -> Result<()> {
     command.args(["--seed", &options.seed.to_string()]);
     if let Some(seconds) = options.seconds {
         command.args(["--seconds", &seconds.to_string()]);
+    }
+    if let Some(jobs) = options.jobs {
+        command.args(["--jobs", &jobs.to_string()]);
     }
     if options.short {
         command.arg("--short");

@@ -67,6 +67,9 @@ impl ChaosOptions {
             text.push_str(&format!(" --rows {}", self.rows.join(",")));
         }
         text.push_str(&format!(" --seed {}", self.seed));
+        if let Some(jobs) = self.jobs {
+            text.push_str(&format!(" --jobs {jobs}"));
+        }
         if let Some(seconds) = self.seconds {
             text.push_str(&format!(" --seconds {seconds}"));
         }

@@ -123,4 +123,8 @@ const HEAD: &str = "# Chaos\n\n\
     | I10 | files, memory, connections and keys are given back |\n\
     | I11 | everybody is back 30 s after the last fault has healed |\n\n\
     While a fault lasts, the times of I5 and I6 do not run.\n\
+    Where a row makes the store lose what it had accepted (C5–C10, C20), nobody is owed what the store no longer knows; that\n\
+    clients are told so is checked all the same.\n\
+    While two masters accept (C8, C8b), messages without history that only the losing one knew are lost for the clients of the\n\
+    other without a word; `min-replicas-to-write 1` on the Redis servers ends that after `min-replicas-max-lag`.\n\
     A run also plants one fault for each invariant (row P) and fails unless the checker finds it.\n\n";

@@ -279,10 +279,10 @@ impl Stage {
         self.listeners.push(listener);
     }
 
-    /// Has a client say goodbye.
-    pub async fn let_one_leave(&mut self, number: usize) {
-        let name = format!("client-{number}");
-        let place = self.listeners.iter().position(|one| one.name == name);
+    /// Has somebody say goodbye who is in the room of a client.
+    pub async fn let_one_leave(&mut self, witness: usize) {
+        let room = self.listeners[witness].room.clone();
+        let place = self.listeners.iter().rposition(|one| one.room == room);
         if let Some(place) = place {
             self.listeners.remove(place).close().await;
             self.has_left = true;
@@ -427,8 +427,9 @@ fn is_within(before: &[Amount], after: &[Amount]) -> bool {
 pub const MARK: &str = "chaos-message-";
 /// 2: more than one, as applications do.
 const HANDLES: usize = 2;
-/// 10: every tenth client publishes.
-const CLIENTS_PER_VOICE: usize = 10;
+/// 9: has no factor in common with the numbers of channels, so that without a store, too, every channel has somebody who
+/// publishes there.
+const CLIENTS_PER_VOICE: usize = 9;
 /// 20 ms: often enough that nobody waits for the looking.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// 40 s: longer than is promised, so that the checker can see it.
