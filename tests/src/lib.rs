@@ -43,9 +43,22 @@ pub fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Out
 /// # Panics
 /// When it does not within [`DEADLINE`].
 #[track_caller]
-pub fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+pub fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    eventually_every(LOOK_EVERY, what, holds)
+}
+
+/// The same for what costs something to look at.
+///
+/// # Panics
+/// When it does not within [`DEADLINE`].
+#[track_caller]
+pub fn eventually_every(
+    interval: Duration,
+    what: &str,
+    mut holds: impl AsyncFnMut() -> bool,
+) -> impl Future<Output = ()> {
     let until_it_holds = async move {
-        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut look = tokio::time::interval(interval);
         loop {
             look.tick().await;
             if holds().await {

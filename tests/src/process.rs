@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
 use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -132,6 +133,15 @@ fn spawn(command: Command) -> io::Result<Child> {
     child.recv().map_err(gone)?
 }
 
+/// Waits until a condition holds that a program has to be asked for: it has something else to do, too.
+///
+/// # Panics
+/// When it does not within [`crate::DEADLINE`].
+#[track_caller]
+pub fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    crate::eventually_every(ASK_EVERY, what, holds)
+}
+
 /// A folder of its own below the system's temporary one; removed when this is dropped.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
@@ -196,6 +206,8 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// 20 ms: a fiftieth of what anything takes that programs are waited for.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 /// Begins the name of every folder; the owner's process id follows.
 const PREFIX: &str = "fanfare-tests-";
 /// 12,000: above what services use.

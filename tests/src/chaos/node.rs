@@ -12,8 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::access;
-use crate::eventually;
-use crate::process::{Folder, Process, free_port};
+use crate::process::{Folder, Process, eventually, free_port};
 
 /// What a server process is started with.
 #[derive(Debug, Clone)]

@@ -28,9 +28,10 @@ use super::publisher::{Desk, Publishers, Voice};
 use super::store::{Store, StoreKind};
 use crate::checker::resources::{Amount, Sample};
 use crate::checker::{FaultId, Recorder};
+use crate::process::eventually;
 use crate::proxy::Proxy;
+use crate::redis;
 use crate::redis::RedisConfig;
-use crate::{eventually, redis};
 
 /// What a stage is set up with.
 #[derive(Debug, Clone)]

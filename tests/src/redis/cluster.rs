@@ -7,11 +7,12 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::server::{Redis, RedisConfig};
-use crate::eventually;
-use crate::process::free_port;
+use crate::process::{eventually, free_port};
 use crate::resp::Value;
+use crate::within;
 
 /// A Redis Cluster of three masters, each with so many replicas. A master that is silent for 2 s is replaced.
 #[derive(Debug)]
@@ -197,20 +198,18 @@ impl Cluster {
             )
             .await;
         }
-        for server in &self.servers[1..] {
-            self.introduce(server).await;
-        }
-        let count = self.servers.len();
-        eventually("servers that know each other", async || {
-            for server in &self.servers {
-                let info = server.command(&["CLUSTER", "INFO"]).await.text();
-                if !info.contains(&format!("cluster_known_nodes:{count}\r")) {
-                    return false;
+        within("servers that know each other", async {
+            while !self.knows_itself().await {
+                for server in &self.servers[1..] {
+                    self.introduce(server).await;
                 }
+                // A handshake that takes longer than the node timeout is forgotten: then they are introduced again.
+                let knows = eventually("", async || self.knows_itself().await);
+                let _ = tokio::time::timeout(HANDSHAKE_MAX, knows).await;
             }
-            true
         })
         .await;
+        let count = self.servers.len();
         for index in MASTERS..count {
             let master = self.id(index % MASTERS).await;
             let replica = &self.servers[index];
@@ -224,6 +223,17 @@ impl Cluster {
         for replica in &self.servers[MASTERS..] {
             super::server::until_info(replica, "master_link_status", "up").await;
         }
+    }
+
+    async fn knows_itself(&self) -> bool {
+        let count = self.servers.len();
+        for server in &self.servers {
+            let info = server.command(&["CLUSTER", "INFO"]).await.text();
+            if !info.contains(&format!("cluster_known_nodes:{count}\r")) {
+                return false;
+            }
+        }
+        true
     }
 
     async fn introduce(&self, server: &Redis) {
@@ -264,5 +274,7 @@ fn has_slot(part: &str, slot: u16) -> bool {
 const MASTERS: usize = 3;
 /// How many slots there are (Redis cluster specification, *key distribution model*).
 const SLOTS: u32 = 16_384;
+/// 3 s: longer than a handshake lives.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(3);
 /// 2 s: a failover takes about two of them.
 const NODE_TIMEOUT_MS: u32 = 2_000;

@@ -11,8 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::server::{Redis, RedisConfig, until_info};
-use crate::eventually;
-use crate::process::{Folder, Process, free_port};
+use crate::process::{Folder, Process, eventually, free_port};
 use crate::resp::{Connection, Value};
 
 /// A master, its replicas, and three sentinels that watch over them. A master that is silent for 1 s is replaced.

@@ -10,9 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::process::{Folder, Process, free_port};
+use crate::process::{Folder, Process, eventually, free_port};
 use crate::resp::{Connection, Value};
-use crate::{eventually, within};
+use crate::within;
 
 /// How a server keeps its data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
