@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::dialect::Dialect;
 use crate::generator::Target;
 use crate::servers::ServerKind;
 
@@ -22,8 +23,17 @@ impl ServerProcess {
     /// # Errors
     /// When it does not start, or does not listen within ten seconds.
     pub fn start(program: &Path, kind: ServerKind, core: usize) -> io::Result<Self> {
+        let arguments = ["serve", &kind.to_string(), "--cpu", &core.to_string()];
+        Self::run(program, &arguments, kind.dialect())
+    }
+
+    /// Starts a program with these arguments and waits until it says where it listens.
+    ///
+    /// # Errors
+    /// As [`ServerProcess::start`].
+    pub fn run(program: &Path, arguments: &[&str], dialect: Dialect) -> io::Result<Self> {
         let mut child = Command::new(program)
-            .args(["serve", &kind.to_string(), "--cpu", &core.to_string()])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -33,15 +43,12 @@ impl ServerProcess {
             target: Target {
                 subscribers: ([127, 0, 0, 1], 0).into(),
                 publisher: ([127, 0, 0, 1], 0).into(),
-                dialect: kind.dialect(),
+                dialect,
             },
         };
         let line = announcement.ok_or_else(|| io::Error::other("no pipe to the server"))??;
-        let invalid = || {
-            io::Error::other(format!(
-                "the {kind} server did not say where it listens: {line:?}"
-            ))
-        };
+        let invalid =
+            || io::Error::other(format!("the server did not say where it listens: {line:?}"));
         let (subscribers, publisher) = line.trim().split_once(' ').ok_or_else(invalid)?;
         server.target.subscribers = subscribers.parse().map_err(|_| invalid())?;
         server.target.publisher = publisher.parse().map_err(|_| invalid())?;

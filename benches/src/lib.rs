@@ -9,9 +9,11 @@
 //! - [`generator`]: the load, and the check of every single delivery ([`sequence`]);
 //! - [`procfs`], [`histogram`], [`statistics`]: the numbers;
 //! - [`scenario`], [`child`], [`runner`], [`samples`]: one run;
+//! - [`cluster`]: the other benchmark, several nodes on one Redis;
 //! - [`goals`], [`report`], [`machine`]: what is told about it.
 
 pub mod child;
+pub mod cluster;
 pub mod dialect;
 pub mod frame;
 pub mod generator;

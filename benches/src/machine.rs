@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{
     Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setpriority_process,
@@ -60,6 +61,15 @@ pub fn raise_file_limit() -> io::Result<()> {
         maximum: limit.maximum,
     };
     Ok(setrlimit(Resource::Nofile, raised)?)
+}
+
+/// Waits before a condition is looked at again; nothing tells when it holds.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the condition lies in another process"
+)]
+pub fn wait(before_next_look: Duration) {
+    std::thread::sleep(before_next_look);
 }
 
 /// A sentence about processor, memory, kernel, compiler and the versions of what is compared.

@@ -64,17 +64,17 @@ pub fn render(outcome: &Outcome, machine: &str, command: &str, rounds: u32) -> S
     out
 }
 
-/// Puts a report between the markers of a document; a document without markers gets them at its end.
+/// Puts a report between the markers of that name in a document; a document without them gets them at its end.
 ///
 /// # Errors
 /// When the document cannot be read or written; a missing one is created.
-pub fn write_into(path: &Path, report: &str) -> io::Result<()> {
+pub fn write_into(path: &Path, name: &str, report: &str) -> io::Result<()> {
     let document = match fs::read_to_string(path) {
         Ok(document) => document,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };
-    fs::write(path, insert(&document, report))
+    fs::write(path, insert(&document, name, report))
 }
 
 type Column<'a> = (&'a str, Metric, usize);
@@ -172,11 +172,11 @@ fn goals_list(out: &mut String, samples: &Samples) {
     }
 }
 
-fn row(out: &mut String, cells: &[String]) {
+pub(crate) fn row(out: &mut String, cells: &[String]) {
     let _ = writeln!(out, "| {} |", cells.join(" | "));
 }
 
-fn cell(value: Option<f64>, digits: usize) -> String {
+pub(crate) fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(
         || "-".to_owned(),
         |value| grouped(&format!("{value:.digits$}")),
@@ -196,10 +196,12 @@ fn grouped(number: &str) -> String {
     out
 }
 
-fn insert(document: &str, report: &str) -> String {
-    let section = format!("{BEGIN}\n{}\n{END}", report.trim_end());
-    let before_and_after = document.split_once(BEGIN).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(END)?;
+fn insert(document: &str, name: &str, report: &str) -> String {
+    let begin = format!("<!-- {name} report: begin -->");
+    let end = format!("<!-- {name} report: end -->");
+    let section = format!("{begin}\n{}\n{end}", report.trim_end());
+    let before_and_after = document.split_once(&begin).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(&end)?;
         Some((before, after))
     });
     match before_and_after {
@@ -211,20 +213,23 @@ fn insert(document: &str, report: &str) -> String {
     }
 }
 
-const BEGIN: &str = "<!-- fan-out report: begin -->";
-const END: &str = "<!-- fan-out report: end -->";
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_report_replaces_the_one_before_and_nothing_else() {
-        let first = insert("# Title\n", "one\n");
-        assert_eq!(first, format!("# Title\n\n{BEGIN}\none\n{END}\n"));
+        let first = insert("# Title\n", "a", "one\n");
+        let (begin, end) = ("<!-- a report: begin -->", "<!-- a report: end -->");
+        assert_eq!(first, format!("# Title\n\n{begin}\none\n{end}\n"));
         let surrounded = format!("{first}\nTail.\n");
-        assert_eq!(insert(&surrounded, "two"), surrounded.replace("one", "two"));
-        assert_eq!(insert("", "x"), format!("{BEGIN}\nx\n{END}\n"));
+        assert_eq!(
+            insert(&surrounded, "a", "two"),
+            surrounded.replace("one", "two")
+        );
+        let beside = insert(&surrounded, "b", "three");
+        assert!(beside.starts_with(&surrounded) && beside.contains("<!-- b report: begin -->"));
+        assert_eq!(insert("", "a", "x"), format!("{begin}\nx\n{end}\n"));
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Run {
         let report = report::render(&outcome, &machine::describe(), &self.command_line(), rounds);
         print!("{report}");
         match &self.write {
-            Some(path) => report::write_into(path, &report),
+            Some(path) => report::write_into(path, "fan-out", &report),
             None => Ok(()),
         }
     }

@@ -34,6 +34,42 @@ pub struct Subscribed {
 /// # Errors
 /// When a connection fails, is refused or is not confirmed in ten seconds.
 pub fn subscribe_all(target: &Target, channels: &[u64]) -> io::Result<Vec<Subscribed>> {
+    let mut connections = open_all(target, channels)?;
+    for (connection, &channel) in connections.iter_mut().zip(channels) {
+        if let Some(command) = target.dialect.subscribe(&channel_name(channel)) {
+            connection.stream.write_all(&command)?;
+        }
+    }
+    if target.dialect != Dialect::Bare {
+        for connection in &mut connections {
+            connection.await_confirmation(target.dialect)?;
+        }
+    }
+    Ok(connections)
+}
+
+/// Connects for each channel number, sends the frame that `command` makes for its index, and waits until all of them are
+/// confirmed: the connections and the texts of their confirmations.
+///
+/// # Errors
+/// As [`subscribe_all`].
+pub fn subscribe_with(
+    target: &Target,
+    channels: &[u64],
+    command: impl Fn(usize) -> Vec<u8>,
+) -> io::Result<Vec<(Subscribed, Vec<u8>)>> {
+    let mut connections = open_all(target, channels)?;
+    for (index, connection) in connections.iter_mut().enumerate() {
+        connection.stream.write_all(&command(index))?;
+    }
+    let confirmed = connections.into_iter().map(|mut connection| {
+        let text = connection.await_confirmation(target.dialect)?;
+        Ok((connection, text))
+    });
+    confirmed.collect()
+}
+
+fn open_all(target: &Target, channels: &[u64]) -> io::Result<Vec<Subscribed>> {
     let mut connections = Vec::with_capacity(channels.len());
     let host = target.subscribers.to_string();
     for (index, &channel) in channels.iter().enumerate() {
@@ -47,16 +83,6 @@ pub fn subscribe_all(target: &Target, channels: &[u64]) -> io::Result<Vec<Subscr
     }
     for connection in &mut connections {
         connection.await_upgrade()?;
-    }
-    for (connection, &channel) in connections.iter_mut().zip(channels) {
-        if let Some(command) = target.dialect.subscribe(&channel_name(channel)) {
-            connection.stream.write_all(&command)?;
-        }
-    }
-    if target.dialect != Dialect::Bare {
-        for connection in &mut connections {
-            connection.await_confirmation(target.dialect)?;
-        }
     }
     Ok(connections)
 }
@@ -101,7 +127,8 @@ impl Subscribed {
         Ok(())
     }
 
-    fn await_confirmation(&mut self, dialect: Dialect) -> io::Result<()> {
+    /// The text that confirms the subscription.
+    fn await_confirmation(&mut self, dialect: Dialect) -> io::Result<Vec<u8>> {
         loop {
             let Some(frame) = frame::parse(&self.rest)? else {
                 self.read_more()?;
@@ -114,10 +141,11 @@ impl Subscribed {
                     "the subscription was refused: {text}"
                 )));
             }
+            let confirmation = (reply == Reply::Subscribed).then(|| frame.payload.to_vec());
             let length = frame.length;
             self.rest.drain(..length);
-            if reply == Reply::Subscribed {
-                return Ok(());
+            if let Some(confirmation) = confirmation {
+                return Ok(confirmation);
             }
         }
     }

@@ -17,7 +17,7 @@ use rustix::event::{Timespec, epoll};
 
 use crate::dialect::channel_name;
 
-pub use handshake::{Target, close_all, subscribe_all};
+pub use handshake::{Subscribed, Target, close_all, subscribe_all, subscribe_with};
 pub use ledger::Ledger;
 pub use pace::Pace;
 use publisher::Publisher;
@@ -40,11 +40,20 @@ impl Generator {
     /// # Errors
     /// When a connection cannot be made or subscribed.
     pub fn connect(target: &Target, receivers: usize, channels: u64) -> io::Result<Self> {
+        Self::connect_to_nodes(std::slice::from_ref(target), receivers, channels)
+    }
+
+    /// As [`Generator::connect`], with the subscribers spread evenly over several nodes; the first one is published to.
+    ///
+    /// # Errors
+    /// As [`Generator::connect`], and without a node.
+    pub fn connect_to_nodes(nodes: &[Target], receivers: usize, channels: u64) -> io::Result<Self> {
+        let first = nodes.first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut generator = Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(EVENTS_PER_TURN),
             buffer: vec![0; READ_BYTES],
-            publisher: Publisher::connect(target.publisher)?,
+            publisher: Publisher::connect(first.publisher)?,
             subscribers: Vec::with_capacity(receivers),
             ledger: Ledger::new(receivers, channels),
             channel_names: (0..channels).map(channel_name).collect(),
@@ -52,10 +61,20 @@ impl Generator {
         let numbers: Vec<u64> = (0..receivers as u64)
             .map(|receiver| receiver % channels)
             .collect();
-        for chunk in numbers.chunks(CONNECTIONS_PER_STEP) {
-            for connection in subscribe_all(target, chunk)? {
-                generator.add(Subscriber::new(connection, target.dialect)?)?;
+        // A receiver's channel and its node must not go together: whole rounds over the channels go to one node each.
+        let mut at = 0;
+        while at < numbers.len() {
+            let round = at / channels as usize;
+            let end_of_round = (round + 1) * channels as usize;
+            let end = numbers
+                .len()
+                .min(end_of_round)
+                .min(at + CONNECTIONS_PER_STEP);
+            let node = &nodes[round % nodes.len()];
+            for connection in subscribe_all(node, &numbers[at..end])? {
+                generator.add(Subscriber::new(connection, node.dialect)?)?;
             }
+            at = end;
         }
         Ok(generator)
     }

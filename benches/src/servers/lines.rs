@@ -6,20 +6,20 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 
 /// Channel and payload of a line without its end.
-pub(super) fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let space = memchr::memchr(b' ', line)?;
     Some((&line[..space], &line[space + 1..]))
 }
 
 /// As [`split`], of text.
-pub(super) fn split_text(line: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_text(line: &str) -> Option<(&str, &str)> {
     line.split_once(' ')
 }
 
 /// Accepts one publisher after the other and hands on each line.
 ///
 /// Belongs into a task: on the thread that started the runtime, every message would cost a switch to a worker.
-pub(super) async fn receive<P: Future<Output = ()>>(
+pub(crate) async fn receive<P: Future<Output = ()>>(
     listener: TcpListener,
     publish: impl Fn(String) -> P,
 ) -> io::Result<()> {

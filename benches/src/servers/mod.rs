@@ -3,7 +3,7 @@
 pub mod axum;
 pub mod fanfare;
 pub mod limit;
-mod lines;
+pub(crate) mod lines;
 
 use std::fmt;
 use std::io::{self, Write as _};
