@@ -5,8 +5,9 @@
 //! - A message passes when it is exactly the next one (epoch, offset and the tag of the message before it). A repetition is
 //!   dropped. Anything else means that messages were lost or that the history was rewritten.
 //! - Then, and after every (re)subscription, the history is read once from the position that the subscribers here stand at.
-//!   Meanwhile nothing passes: what arrives is held back, within a bound. If the history continues the position, the missing
-//!   messages pass and what was held back follows; if not, the subscribers are told that it was replaced.
+//!   Meanwhile a message passes only if it is the next one, which shows that nothing is missing; all else is held back, within a
+//!   bound. If the history continues the position, the missing messages pass and what was held back follows; if not, the
+//!   subscribers are told that it was replaced.
 //! - A read counts only if it began after the loss that it has to make good.
 //! - A channel without positions has nothing to read. There losses show in the numbers that the store gives to the messages, and
 //!   every cut of the subscription is told once.
@@ -50,6 +51,8 @@ pub(super) enum Output {
 pub(super) struct Reading {
     /// The offset to read from; none reads what there is.
     pub(super) after: Option<u64>,
+    /// Where the track stood.
+    from: Option<Position>,
     /// Which losses it makes good.
     generation: u64,
 }
@@ -202,6 +205,12 @@ impl Track {
         if let Some(stamp) = stamp {
             self.numbers.count(stamp, now);
         }
+        if self.resumes_with(&delivery) {
+            self.held = None;
+        } else if let Some(begin) = self.begin_before(&delivery) {
+            self.held = None;
+            self.begin_at(begin, out);
+        }
         if let Some(held) = &mut self.held {
             if !held.push(delivery) {
                 self.generation += 1;
@@ -219,6 +228,23 @@ impl Track {
         }
     }
 
+    /// Whether a message shows that nothing was missed before it, so that nothing has to wait any longer. The read that was asked
+    /// for is made all the same: it may have been asked for something after this message.
+    fn resumes_with(&self, delivery: &Delivery) -> bool {
+        let is_first = self.held.as_ref().is_some_and(Held::is_empty);
+        let has_places = self.position.is_some() && delivery.position.is_some();
+        is_first && has_places && self.check(delivery) == Check::Next
+    }
+
+    /// The beginning of another history, if this message is its first: nothing of it was missed, and nothing of the old one can be
+    /// read any more.
+    fn begin_before(&self, delivery: &Delivery) -> Option<Position> {
+        let is_first = self.held.as_ref().is_none_or(Held::is_empty);
+        let (at, next) = (self.position?, delivery.position?);
+        let begins = next.offset == 1 && delivery.previous == Some(Tag(0));
+        (is_first && begins && next.epoch != at.epoch).then(|| Position::start(next.epoch))
+    }
+
     /// The read has its turn: from where it reads, or none when there is nothing to read for now.
     pub(super) fn begin_reading(&mut self) -> Option<Reading> {
         if !self.is_subscribed {
@@ -234,6 +260,7 @@ impl Track {
         };
         Some(Reading {
             after,
+            from: self.position,
             generation: self.generation,
         })
     }
@@ -269,13 +296,6 @@ impl Track {
             !is_remembered || self.is_known(found)
         };
         if !has_arrived {
-            self.suspend(out);
-        }
-    }
-
-    /// The store itself was changed under the channel: what is known here may be over.
-    pub(super) fn doubt(&mut self, out: &mut Vec<Output>) {
-        if self.is_positioned && self.is_subscribed {
             self.suspend(out);
         }
     }

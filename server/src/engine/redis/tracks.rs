@@ -11,7 +11,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, Position};
+use fanfare_protocol::{ChannelName, Epoch, Position};
 use tokio::sync::{Notify, oneshot};
 
 use super::envelope::{Count, Message};
@@ -199,9 +199,15 @@ impl Tracks {
         }
     }
 
-    /// Takes note that the store's history of a channel was dropped.
+    /// Takes note that the store's history of a channel was dropped: only the store knows what it holds, until the first message
+    /// of the new history. That one comes behind the last ones of the old, which may still be on their way.
     pub(super) fn note_forgotten(&self, channel: &ChannelName) {
-        self.with(channel, None, |entry, out| entry.track.doubt(out));
+        let mut table = self.lock();
+        if let Some(entry) = table.entries.get_mut(channel)
+            && let Some(at) = entry.track.position()
+        {
+            entry.floor = Some(Position::start(Epoch(!at.epoch.0)));
+        }
     }
 
     /// Answers a read without the store, where that is certain to be what the store would say.
@@ -459,33 +465,6 @@ impl Table {
             &mut self.catch_ups
         };
         queue.push_back((channel, id));
-    }
-}
-
-impl Entry {
-    /// Lets go who waited for what is there.
-    fn tell_waiters(&mut self) {
-        if !self.ready.is_empty() && self.track.is_ready() {
-            for ready in self.ready.drain(..) {
-                let _ = ready.send(());
-            }
-        }
-        if self.reached.is_empty() {
-            return;
-        }
-        let at = self.track.position();
-        let is_there = |wanted: &Position| {
-            at.is_some_and(|at| at.epoch != wanted.epoch || at.offset >= wanted.offset)
-        };
-        let mut waiting = Vec::new();
-        for (wanted, reached) in self.reached.drain(..) {
-            if is_there(&wanted) {
-                let _ = reached.send(());
-            } else if !reached.is_closed() {
-                waiting.push((wanted, reached));
-            }
-        }
-        self.reached = waiting;
     }
 }
 

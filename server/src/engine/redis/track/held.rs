@@ -14,6 +14,11 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
     /// Answers whether there was room; if not, everything held so far is dropped with it.
     pub(super) fn push(&mut self, delivery: Delivery) -> bool {
         let cost = delivery.cost_bytes();

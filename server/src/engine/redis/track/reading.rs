@@ -15,6 +15,13 @@ impl Track {
         out: &mut Vec<Output>,
     ) {
         self.is_read_due = false;
+        if self.position != reading.from {
+            // Messages have passed since: it may be older than they are.
+            if self.is_subscribed && self.held.is_some() {
+                self.request(out);
+            }
+            return;
+        }
         let top = history.top;
         let before = self.position;
         let is_cut_short = match before {
@@ -132,9 +139,18 @@ impl Track {
         false
     }
 
+    /// Begins another history where nothing of it has passed.
+    pub(super) fn begin_at(&mut self, begin: Position, out: &mut Vec<Output>) {
+        self.tags.clear();
+        self.stand_at(begin);
+        begin_at(begin, REPLACED, out);
+    }
+
     /// Lets pass what was held back and follows.
     fn release(&mut self, out: &mut Vec<Output>) {
-        let mut held = self.held.take().unwrap_or_default();
+        let Some(mut held) = self.held.take() else {
+            return;
+        };
         let mut before_read = std::mem::take(&mut self.held_before_read);
         while let Some(delivery) = held.deliveries.pop_front() {
             let is_before_read = before_read > 0;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_protocol::ChannelName;
+use fanfare_protocol::{ChannelName, Position};
 
 use super::{Entry, Table, Track, Tracks, jittered, lock};
 use crate::clock::Instant;
@@ -304,6 +304,31 @@ impl Entry {
             ready: Vec::new(),
             reached: Vec::new(),
         }
+    }
+
+    /// Lets go who waited for what is there.
+    pub(super) fn tell_waiters(&mut self) {
+        if !self.ready.is_empty() && self.track.is_ready() {
+            for ready in self.ready.drain(..) {
+                let _ = ready.send(());
+            }
+        }
+        if self.reached.is_empty() {
+            return;
+        }
+        let at = self.track.position();
+        let is_there = |wanted: &Position| {
+            at.is_some_and(|at| at.epoch != wanted.epoch || at.offset >= wanted.offset)
+        };
+        let mut waiting = Vec::new();
+        for (wanted, reached) in self.reached.drain(..) {
+            if is_there(&wanted) {
+                let _ = reached.send(());
+            } else if !reached.is_closed() {
+                waiting.push((wanted, reached));
+            }
+        }
+        self.reached = waiting;
     }
 }
 
