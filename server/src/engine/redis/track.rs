@@ -72,7 +72,7 @@ pub(super) enum Verdict {
     /// It agrees.
     Agrees,
     /// The store is ahead: either the messages are on their way, or they were lost. [`Track::overdue`] decides a moment later.
-    Ahead(Position),
+    Ahead,
     /// It disagrees; the history is being read.
     Differs,
 }
@@ -277,8 +277,8 @@ impl Track {
         };
         let is_same_history = found.epoch == at.epoch && asked_at.epoch == at.epoch;
         if is_same_history && found.offset > at.offset {
-            Verdict::Ahead(found)
-        } else if is_same_history && found.offset >= asked_at.offset && self.is_known(found) {
+            Verdict::Ahead
+        } else if is_same_history && found.offset >= asked_at.offset && self.has_passed(found) {
             Verdict::Agrees
         } else {
             self.suspend(out);
@@ -291,11 +291,8 @@ impl Track {
         let Some(at) = self.live_position() else {
             return;
         };
-        let has_arrived = found.epoch == at.epoch && found.offset <= at.offset && {
-            let is_remembered = at.offset - found.offset < TAGS_MAX as u64;
-            !is_remembered || self.is_known(found)
-        };
-        if !has_arrived {
+        let has_arrived = found.epoch == at.epoch && found.offset <= at.offset;
+        if !has_arrived || !self.has_passed(found) {
             self.suspend(out);
         }
     }
@@ -345,6 +342,16 @@ impl Track {
         } else {
             Check::Broken
         }
+    }
+
+    /// Whether this position has passed. So far back that its tag is forgotten, a busy channel is given credit: what passed
+    /// since was checked message by message.
+    fn has_passed(&self, position: Position) -> bool {
+        let is_forgotten = self.position.is_some_and(|at| {
+            let back = at.offset.saturating_sub(position.offset);
+            back >= TAGS_MAX as u64
+        });
+        is_forgotten || self.is_known(position)
     }
 
     /// Whether exactly this message is among the last that passed.

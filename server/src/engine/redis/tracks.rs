@@ -338,7 +338,7 @@ impl Tracks {
         self.with(&due.channel, None, |entry, out| {
             if entry.id == due.id {
                 let verdict = entry.track.compare(due.asked_at, found, out);
-                is_ahead = matches!(verdict, Verdict::Ahead(_));
+                is_ahead = verdict == Verdict::Ahead;
             }
         });
         is_ahead

@@ -279,7 +279,7 @@ impl World {
             _ => {}
         }
         let verdict = self.track.compare(asked_at, found, &mut self.out);
-        if let Verdict::Ahead(found) = verdict {
+        if verdict == Verdict::Ahead {
             // The second look comes when everything under way has arrived.
             while let Some(message) = self.under_way.pop_front() {
                 self.track.arrived(message, None, self.now, &mut self.out);

@@ -394,7 +394,7 @@ fn the_store_is_compared_with_what_passed() {
     // The question went out before the last message passed.
     assert_eq!(compare(&mut bench, 5, at(5, 50)), Verdict::Agrees);
     let ahead = at(8, 80);
-    assert_eq!(compare(&mut bench, 6, ahead), Verdict::Ahead(ahead));
+    assert_eq!(compare(&mut bench, 6, ahead), Verdict::Ahead);
     assert!(bench.shown().is_empty());
     bench.track.overdue(at(6, 60), &mut bench.out);
     assert!(bench.shown().is_empty(), "it has arrived meanwhile");
@@ -411,6 +411,28 @@ fn the_store_is_compared_with_what_passed() {
         let verdict = compare(&mut bench, asked_at, found);
         assert_eq!(verdict, Verdict::Differs, "{found:?}");
         assert_eq!(bench.shown(), ["read"]);
+    }
+}
+
+#[test]
+fn a_fast_channel_is_not_suspended_by_a_comparison() {
+    // (messages that passed while the question was on its way, the tag found at 5, the verdict)
+    for (count, mark, expected) in [
+        (TAGS_MAX as u64 - 1, 0, Verdict::Agrees),
+        (TAGS_MAX as u64 - 1, 3, Verdict::Differs),
+        (TAGS_MAX as u64, 0, Verdict::Agrees),
+        (10 * TAGS_MAX as u64, 0, Verdict::Agrees),
+    ] {
+        let mut bench = Bench::live(5);
+        for offset in 6..=5 + count {
+            bench.arrive(message(offset, 0));
+        }
+        bench.shown();
+        let found = at(5, tag(5, mark));
+        let verdict = bench.track.compare(at(5, 50), found, &mut bench.out);
+        assert_eq!(verdict, expected, "{count} messages, mark {mark}");
+        let is_suspended = bench.track.live_position().is_none();
+        assert_eq!(is_suspended, expected == Verdict::Differs);
     }
 }
 
