@@ -59,7 +59,7 @@ impl Recent {
 
     /// Begins a channel's window with what was just read; `is_whole` says that the store holds no more than this.
     ///
-    /// What does not reach the top of the history begins no window.
+    /// What does not reach the top of the history begins no window, and ends the one there was.
     pub(super) fn adopt(
         &mut self,
         channel: &ChannelName,
@@ -69,8 +69,7 @@ impl Recent {
         now: Instant,
     ) {
         self.forget(channel);
-        let ends_at = history.entries.last().map_or(history.top.offset, offset_of);
-        if ends_at != history.top.offset {
+        if !reaches_top(history) {
             return;
         }
         self.uses += 1;
@@ -98,7 +97,7 @@ impl Recent {
     }
 
     /// Begins a channel's window anew if that makes it reach further back. The history was read when the channel was live at its
-    /// top.
+    /// top; cut short by its limit, it changes nothing.
     pub(super) fn offer(
         &mut self,
         channel: &ChannelName,
@@ -112,7 +111,7 @@ impl Recent {
         let reaches_further = window.is_none_or(|window| {
             !window.is_whole && first.is_some_and(|first| first <= window.after)
         });
-        if reaches_further {
+        if reaches_further && reaches_top(history) {
             self.adopt(channel, keeps, history, is_whole, now);
         }
     }
@@ -248,6 +247,12 @@ impl Window {
 
 fn offset_of(delivery: &Delivery) -> u64 {
     delivery.position.map_or(0, |position| position.offset)
+}
+
+/// Whether the newest message is among what was read.
+fn reaches_top(history: &History) -> bool {
+    let ends_at = history.entries.last().map_or(history.top.offset, offset_of);
+    ends_at == history.top.offset
 }
 
 fn cost(delivery: &Delivery) -> usize {

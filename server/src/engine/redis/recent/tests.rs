@@ -126,6 +126,27 @@ fn a_read_that_does_not_reach_the_top_begins_nothing() {
 }
 
 #[test]
+fn an_offer_replaces_only_what_reaches_less_far() {
+    // (the offsets read of a channel at 6, what is answered after 1 by then)
+    let rows: &[(std::ops::RangeInclusive<u64>, Option<&[u64]>)] = &[
+        (2..=6, Some(&[2, 3, 4, 5, 6])),
+        (5..=6, None),
+        // Cut short by its limit.
+        (2..=4, None),
+    ];
+    for (read, expected) in rows {
+        let mut bench = Bench::roomy();
+        bench.adopt("a", &history("a", 4..=6, 6), false);
+        let read = history("a", read.clone(), 6);
+        bench
+            .recent
+            .offer(&channel("a"), KEPT, &read, false, bench.now);
+        assert_eq!(bench.after("a", 1, 100, 6).as_deref(), *expected);
+        assert_eq!(bench.after("a", 3, 100, 6), Some(vec![4, 5, 6]));
+    }
+}
+
+#[test]
 fn what_bytes_push_out_only_the_store_knows() {
     let one = cost(&message("a", 1));
     let mut bench = Bench::new(2 * one, 100 * one);
