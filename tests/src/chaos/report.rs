@@ -87,16 +87,19 @@ pub fn text(outcomes: &[Outcome]) -> String {
 pub fn markdown(outcomes: &[Outcome], command: &str, partitions: &str) -> String {
     let mut text = String::from(HEAD);
     let _ = writeln!(text, "Made by `{command}`.");
+    // One load for all rows of a run.
+    if let Some(outcome) = outcomes.first() {
+        let _ = writeln!(text, "Load L: {}.", outcome.load);
+    }
     let _ = writeln!(text, "{partitions}\n");
     let _ = writeln!(text, "| row | fault | load | invariants | result |");
     let _ = writeln!(text, "|---|---|---|---|---|");
     for outcome in outcomes {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | I1–I6, I9–I11 | {}; {} |",
+            "| {} | {} | L | I1–I6, I9–I11 | {}; {} |",
             outcome.row,
             outcome.fault,
-            outcome.load,
             outcome.result(),
             outcome.tally
         );

@@ -157,8 +157,8 @@ impl Store {
             }
             let number = async |field| redis.info(field).await.parse::<u64>().unwrap_or(0);
             clients += number("connected_clients").await;
-            let names = redis.command(&["PUBSUB", "CHANNELS"]).await;
-            let shards = redis.command(&["PUBSUB", "SHARDCHANNELS"]).await;
+            let names = redis.ask(&["PUBSUB", "CHANNELS"]).await;
+            let shards = redis.ask(&["PUBSUB", "SHARDCHANNELS"]).await;
             let count = names.elements().len() + shards.elements().len();
             channels += u64::try_from(count).unwrap_or(0);
             eternal += keys_without_end(redis).await;
