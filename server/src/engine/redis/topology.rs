@@ -139,7 +139,7 @@ impl Topology {
         self.lock().is_distrusted = true;
     }
 
-    /// Takes a server's word that a slot has moved. The rest of the layout is looked up again soon.
+    /// Takes a server's word that a slot has moved. The rest of the layout stays until somebody finds it wrong.
     pub(super) fn moved(&self, slot: u16, owner: Server) {
         let mut known = self.lock();
         if let Some(Layout::Cluster(map)) = &mut known.layout {
