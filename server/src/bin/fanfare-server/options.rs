@@ -110,7 +110,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DURATION", env = "FANFARE_DRAIN_DELAY", value_parser = duration::parse)]
     pub(crate) drain_delay: Option<Duration>,
 
-    /// Over how long a server that stops sends its connections elsewhere, one after the other [default: 20s].
+    /// Over how long a server that stops sends its connections elsewhere, one after the other [default: 18s].
     #[arg(long, value_name = "DURATION", env = "FANFARE_DRAIN_SPREAD", value_parser = duration::parse)]
     pub(crate) drain_spread: Option<Duration>,
 

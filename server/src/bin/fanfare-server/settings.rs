@@ -310,8 +310,9 @@ fn list(said: Option<Vec<String>>, in_file: Vec<String>) -> Vec<String> {
 /// 5 s: two checks of a load balancer that looks every two seconds.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
-/// 20 s: with the delay before it and the last ones after it, a stop takes less than the 30 s that orchestrators wait.
-const DRAIN_SPREAD: Duration = Duration::from_secs(20);
+/// 18 s: with the delay before it, the last ones after it and at most 2 s for what is cut then, a stop takes less than the 30 s
+/// that orchestrators wait.
+const DRAIN_SPREAD: Duration = Duration::from_secs(18);
 
 /// 4 s: for connections that were told to go and do not.
 const LAST_ONES: Duration = Duration::from_secs(4);
