@@ -41,7 +41,7 @@ pub fn token(user: &str) -> String {
 
 /// A token that counts for so many more seconds, at most 29.
 ///
-/// It has ended by its own account: servers forgive [`LEEWAY_SECONDS`].
+/// It has ended by its own account: servers forgive 30 s.
 #[must_use]
 pub fn token_about_to_end(user: &str, seconds: u64) -> String {
     token_ending(user, seconds_now() + seconds - LEEWAY_SECONDS)

@@ -9,13 +9,13 @@ use crate::engine::redis::scripts::Scripts;
 #[derive(Debug, Clone, Copy)]
 enum Caught {
     /// The model, with some of its seeds.
-    ByModel,
+    Model,
     /// A scenario of its own.
-    ByAge,
+    Age,
     /// A scenario of its own.
-    ByDistance,
+    Distance,
     /// A scenario of its own.
-    ByMemory,
+    Memory,
 }
 
 struct Mutant {
@@ -39,73 +39,73 @@ macro_rules! mutants {
 }
 
 const MUTANTS: &[Mutant] = mutants! {
-    ByModel publish "every epoch is the same":
+    Model publish "every epoch is the same":
         "epoch, offset, previous = to.epoch, 0, '0'" => "epoch, offset, previous = '7', 0, '0'";
-    ByModel publish "an evicted position is taken for offset 0 of the same history":
+    Model publish "an evicted position is taken for offset 0 of the same history":
         "if stored[1] and stored[2] and stored[3] then" => "if true then return '7', tonumber(stored[2] or 0), stored[3] or '0' end if true then";
-    ByModel publish "a stream that is ahead keeps its epoch":
+    Model publish "a stream that is ahead keeps its epoch":
         "epoch, offset, previous = to.epoch, '1', '0'" => "offset, previous = '1', '0'";
-    ByModel publish "what is left of an older history stays where nothing is kept":
+    Model publish "what is left of an older history stays where nothing is kept":
         "if is_new or to.size == 0 then" => "if is_new then";
-    ByModel publish "what is left of an older history stays in a new epoch":
+    Model publish "what is left of an older history stays in a new epoch":
         "if is_new or to.size == 0 then" => "if to.size == 0 then";
-    ByModel publish "one message more is kept":
+    Model publish "one message more is kept":
         "'MAXLEN', to.size," => "'MAXLEN', to.size + 1,";
-    ByModel publish "what is kept names itself as the message before it":
+    Model publish "what is kept names itself as the message before it":
         "'b', body, 'g', tag, 'p', previous, 'a', to.now)\n    if added" => "'b', body, 'g', tag, 'p', tag, 'a', to.now)\n    if added";
-    ByModel publish "the tag is not remembered":
+    Model publish "the tag is not remembered":
         "'s', offset, 't', tag)" => "'s', offset, 't', previous)";
-    ByModel publish "the offset is not remembered":
+    Model publish "the offset is not remembered":
         "redis.call('HSET', to.position, 'e', epoch, 's', offset," => "redis.call('HSET', to.position, 'e', epoch, 's', '1',";
-    ByModel publish "nobody gets it":
+    Model publish "nobody gets it":
         "redis.call(to.command, to.channel," => "redis.call('ECHO',";
-    ByModel publish "it gets out before it is written":
+    Model publish "it gets out before it is written":
         "  if not is_new and to.size" => "  redis.call(to.command, to.channel, '1 ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. tag .. ' ' .. body)\n  to.command, to.channel = 'EXISTS', to.position\n  if not is_new and to.size";
-    ByModel publish "a history never ends":
+    Model publish "a history never ends":
         "redis.call('PEXPIRE', to.stream, to.ttl)" => "";
-    ByModel publish "a position never ends":
+    Model publish "a position never ends":
         "redis.call('PEXPIRE', to.position, to.position_ttl)" => "";
-    ByModel publish "a key is not looked up":
+    Model publish "a key is not looked up":
         "local stored = redis.call('GET', key)" => "local stored = false";
-    ByModel publish "a key is not remembered":
+    Model publish "a key is not remembered":
         "if key then\n  redis.call('SET', key," => "if false then\n  redis.call('SET', key,";
-    ByModel publish "a repetition is answered like a first publication":
+    Model publish "a repetition is answered like a first publication":
         "tag or '', 1 }" => "tag or '', 0 }";
-    ByModel publish "an unanswered publication is sent again":
+    Model publish "an unanswered publication is sent again":
         "if ARGV[10] ~= '' and not key then" => "if false then";
-    ByMemory publish "a deletion comes before the write that needs memory":
+    Memory publish "a deletion comes before the write that needs memory":
         "  redis.call('HSET', to.position," => "  if is_new or to.size == 0 then redis.call('DEL', to.stream) end\n  redis.call('HSET', to.position,";
-    ByDistance publish "a message that was pushed out is sent again":
+    Distance publish "a message that was pushed out is sent again":
         "if not is_covered and seen >= size then" => "if false then";
-    ByModel publish_live "it gets out before it is counted":
+    Model publish_live "it gets out before it is counted":
         "local number = redis.call('INCR', count)" => "redis.call(ARGV[1], ARGV[2], '0 0 1 ' .. ARGV[3])\nlocal number = redis.call('INCR', count)";
-    ByModel publish_live "a replica takes it":
+    Model publish_live "a replica takes it":
         "local number = redis.call('INCR', count)" => "redis.call(ARGV[1], ARGV[2], '0 0 1 ' .. ARGV[3])\nif true then return 0 end\nlocal number = 1";
-    ByModel publish_live "a count begins at 1":
+    Model publish_live "a count begins at 1":
         "if number == 1 then" => "if false then";
-    ByModel publish_live "a count never ends":
+    Model publish_live "a count never ends":
         "redis.call('PEXPIRE', count, ARGV[4])\nredis" => "redis";
-    ByModel publish_live "a key is not looked up":
+    Model publish_live "a key is not looked up":
         "if key and redis.call('EXISTS', key) == 1 then" => "if false then";
-    ByModel publish_live "a key is not remembered":
+    Model publish_live "a key is not remembered":
         "redis.call('SET', key, '-', 'PX', ARGV[5])" => "";
-    ByModel read "an epoch that was told is not remembered":
+    Model read "an epoch that was told is not remembered":
         "redis.call('HSET', position, 'e', ARGV[5], 's', '0', 't', '0')" => "";
-    ByModel read "what is left of an older history is read":
+    Model read "what is left of an older history is read":
         "if at > offset then" => "if false then";
-    ByModel read "a replica answers":
+    Model read "a replica answers":
         "'READONLY', 1, true) then" => "'SOMETHING', 1, true) then";
-    ByModel read "the range includes its start":
+    Model read "the range includes its start":
         "'(' .. ARGV[2] .. '-0'" => "ARGV[2] .. '-0'";
-    ByModel read "the newest come first":
+    Model read "the newest come first":
         "for index = #entries, 1, -1 do" => "for index = 1, #entries do";
-    ByModel read "limits mean nothing":
+    Model read "limits mean nothing":
         "math.min(CHUNK, limit - #entries)" => "CHUNK";
-    ByAge read "what is too old stays":
+    Age read "what is too old stays":
         "if tonumber(entry[2][8]) > dead_before then" => "if true then";
-    ByModel forget "the epoch goes on":
+    Model forget "the epoch goes on":
         "redis.call('HSET', KEYS[1], 'e', ARGV[1]," => "redis.call('HSET', KEYS[1],";
-    ByModel forget "what was kept stays":
+    Model forget "what was kept stays":
         "redis.call('DEL', KEYS[2])" => "";
 };
 
@@ -130,7 +130,7 @@ impl Mutant {
     async fn is_caught(&self, redis: &RedisProcess) -> bool {
         let scripts = self.scripts();
         match self.caught {
-            Caught::ByModel => {
+            Caught::Model => {
                 for seed in 0..20 {
                     if model::run(redis, &scripts, seed, 120).await.is_err() {
                         return true;
@@ -138,13 +138,13 @@ impl Mutant {
                 }
                 false
             }
-            Caught::ByAge => scenarios::messages_go_by_their_own_age(redis, &scripts)
+            Caught::Age => scenarios::messages_go_by_their_own_age(redis, &scripts)
                 .await
                 .is_err(),
-            Caught::ByMemory => scenarios::a_full_redis_takes_nothing(&scripts)
+            Caught::Memory => scenarios::a_full_redis_takes_nothing(&scripts)
                 .await
                 .is_err(),
-            Caught::ByDistance => scenarios::what_was_pushed_out_is_not_sent_again(redis, &scripts)
+            Caught::Distance => scenarios::what_was_pushed_out_is_not_sent_again(redis, &scripts)
                 .await
                 .is_err(),
         }
