@@ -23,12 +23,7 @@ pub(super) async fn publish(
     let message = Message::new(commands, publication, retention);
     let mut retry = commands.retry("publishing");
     loop {
-        let since = retry.unknown_since().map(|elapsed| {
-            // The first attempt may have been on its way for as long as a command may take.
-            (elapsed + commands.options().command_deadline).as_millis()
-        });
-        let since = since.map(|since| since.to_string()).unwrap_or_default();
-        let args = message.args(&since);
+        let args = message.args(retry.may_have_run());
         let call = Call {
             attempted: "publishing",
             script: message.script,
@@ -67,6 +62,8 @@ struct Message<'a> {
     body: Vec<u8>,
     kind: Kind,
     key_ttl: String,
+    /// '1' when the caller waits for replicas or the disk.
+    waits: &'static str,
     is_repeatable: bool,
 }
 
@@ -114,12 +111,17 @@ impl<'a> Message<'a> {
             body: envelope::encode_body(publication),
             kind,
             key_ttl: super::milliseconds(options.key_ttl),
+            waits: match publication.level {
+                PublishLevel::Accepted => "",
+                _ => "1",
+            },
             is_repeatable: has_key || retention.size > 0,
         }
     }
 
     /// The script's `ARGV`.
-    fn args<'b>(&'b self, since: &'b str) -> Vec<&'b [u8]> {
+    fn args(&self, is_repetition: bool) -> Vec<&[u8]> {
+        let repetition: &[u8] = if is_repetition { b"1" } else { b"" };
         let (command, channel) = (self.command.as_bytes(), self.redis_channel.as_bytes());
         let key_ttl = self.key_ttl.as_bytes();
         match &self.kind {
@@ -139,7 +141,8 @@ impl<'a> Message<'a> {
                 ttl.as_bytes(),
                 position_ttl.as_bytes(),
                 key_ttl,
-                since.as_bytes(),
+                repetition,
+                self.waits.as_bytes(),
             ],
             Kind::Live => vec![
                 command,
@@ -147,6 +150,7 @@ impl<'a> Message<'a> {
                 &self.body,
                 COUNT_TTL_MS.as_bytes(),
                 key_ttl,
+                self.waits.as_bytes(),
             ],
         }
     }

@@ -11,7 +11,6 @@ use crate::engine::EngineError;
 pub(super) struct Retry {
     attempted: &'static str,
     memory_max: usize,
-    started: Instant,
     deadline: Instant,
     /// So much of the budget the last attempt has at least.
     reserve: Duration,
@@ -23,12 +22,10 @@ pub(super) struct Retry {
 impl Retry {
     /// Attempts within a budget.
     pub(super) fn new(attempted: &'static str, budget: Duration, memory_max: usize) -> Self {
-        let started = Instant::now();
         Self {
             attempted,
             memory_max,
-            started,
-            deadline: started + budget,
+            deadline: Instant::now() + budget,
             reserve: budget / 5,
             pauses: 0,
             is_unknown: false,
@@ -40,9 +37,9 @@ impl Retry {
         self.deadline
     }
 
-    /// Whether an earlier attempt may have been executed, and how long ago the first one began.
-    pub(super) fn unknown_since(&self) -> Option<Duration> {
-        self.is_unknown.then(|| self.started.elapsed())
+    /// Whether an earlier attempt may have been executed.
+    pub(super) fn may_have_run(&self) -> bool {
+        self.is_unknown
     }
 
     /// Pauses before the next attempt.
@@ -127,9 +124,9 @@ mod tests {
         let told = retry().pause(unknown(), false).await.unwrap_err();
         assert!(matches!(told, EngineError::Unknown { .. }), "{told}");
         let mut retry = retry();
-        assert_eq!(retry.unknown_since(), None);
+        assert!(!retry.may_have_run());
         retry.pause(unknown(), true).await.unwrap();
-        assert!(retry.unknown_since().is_some());
+        assert!(retry.may_have_run());
     }
 
     #[tokio::test(start_paused = true)]

@@ -210,8 +210,8 @@ impl<'a> World<'a> {
     async fn repeat_unanswered(&mut self, data: usize, retention: Retention) -> Result<(), Broken> {
         let tag = format!("{:x}", fastrand::u64(1..));
         let mut first = None;
-        for since in ["", "2000", "2000"] {
-            let answer = run_publish(&self.commands, data, &tag, since, retention).await?;
+        for repetition in ["", "1", "1"] {
+            let answer = run_publish(&self.commands, data, &tag, repetition, retention).await?;
             let Value::Array(parts) = &answer else {
                 return Err(format!("answered {answer:?}"));
             };
@@ -412,7 +412,7 @@ pub(super) async fn run_publish(
     commands: &Commands,
     data: usize,
     tag: &str,
-    since: &str,
+    repetition: &str,
     retention: Retention,
 ) -> Result<Value, Broken> {
     let (keys, channel) = (commands.keys(), channel());
@@ -436,7 +436,8 @@ pub(super) async fn run_publish(
             ttl.as_bytes(),
             b"3000000",
             b"600000",
-            since.as_bytes(),
+            repetition.as_bytes(),
+            b"1",
         ],
     };
     commands.run(call).await.map_err(|error| error.to_string())

@@ -16,6 +16,8 @@ enum Caught {
     Distance,
     /// A scenario of its own.
     Memory,
+    /// A scenario of its own.
+    Write,
 }
 
 struct Mutant {
@@ -76,7 +78,15 @@ const MUTANTS: &[Mutant] = mutants! {
     Memory publish "a deletion comes before the write that needs memory":
         "  redis.call('HSET', to.position," => "  if is_new or to.size == 0 then redis.call('DEL', to.stream) end\n  redis.call('HSET', to.position,";
     Distance publish "a message that was pushed out is sent again":
-        "if not is_covered and seen >= size then" => "if false then";
+        "if seen >= size then" => "if false then";
+    Distance publish "only the newest messages are looked through":
+        "if #entries < CHUNK then" => "if true then";
+    Write publish "who waits for a known key waits for nothing":
+        "redis.call('PEXPIRE', key, left > 0 and left or ARGV[9])" => "";
+    Write publish "who waits for a known message waits for nothing":
+        "redis.call('PEXPIRE', stream, ARGV[7])" => "";
+    Write publish_live "who waits for a known key waits for nothing":
+        "redis.call('PEXPIRE', key, left > 0 and left or ARGV[5])" => "";
     Model publish_live "it gets out before it is counted":
         "local number = redis.call('INCR', count)" => "redis.call(ARGV[1], ARGV[2], '0 0 1 ' .. ARGV[3])\nlocal number = redis.call('INCR', count)";
     Model publish_live "a replica takes it":
@@ -144,6 +154,9 @@ impl Mutant {
             Caught::Memory => scenarios::a_full_redis_takes_nothing(&scripts)
                 .await
                 .is_err(),
+            Caught::Write => scenarios::a_repetition_that_waits_writes(redis, &scripts)
+                .await
+                .is_err(),
             Caught::Distance => scenarios::what_was_pushed_out_is_not_sent_again(redis, &scripts)
                 .await
                 .is_err(),
@@ -171,6 +184,7 @@ async fn the_scripts_pass_the_scenarios_that_find_faults() {
         scenarios::a_repetition_waits_for_replicas_too(&scripts).await,
         scenarios::what_was_pushed_out_is_not_sent_again(&redis, &scripts).await,
         scenarios::a_full_redis_takes_nothing(&scripts).await,
+        scenarios::a_repetition_that_waits_writes(&redis, &scripts).await,
     ];
-    assert_eq!(outcomes, [const { Ok(()) }; 4]);
+    assert_eq!(outcomes, [const { Ok(()) }; 5]);
 }
