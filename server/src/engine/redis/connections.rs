@@ -129,7 +129,11 @@ impl Connections {
             {
                 *shared = None;
             }
-            let opening = || Arc::clone(self).open(server.clone()).boxed().shared();
+            let deadline = Some(self.options.command_deadline);
+            let opening = || {
+                let opening = Arc::clone(self).open(server.clone(), deadline);
+                opening.boxed().shared()
+            };
             shared.get_or_insert_with(opening).clone()
         };
         opening.await
@@ -151,7 +155,8 @@ impl Connections {
         };
         let connection = match idle {
             Some(connection) => connection,
-            None => Arc::clone(self).open(server.clone()).await?,
+            // Whoever waits on it says how long, which may be longer than a command takes.
+            None => Arc::clone(self).open(server.clone(), None).await?,
         };
         Ok(WholeConnection {
             connection: Some(connection),
@@ -204,7 +209,11 @@ impl Connections {
         }
     }
 
-    async fn open(self: Arc<Self>, server: Server) -> Result<Connection, CommandError> {
+    async fn open(
+        self: Arc<Self>,
+        server: Server,
+        response_deadline: Option<Duration>,
+    ) -> Result<Connection, CommandError> {
         let is_lost = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_lost);
         let pushes = move |push: PushInfo| {
@@ -213,8 +222,7 @@ impl Connections {
             }
             Ok::<_, std::convert::Infallible>(())
         };
-        let deadline = Some(self.options.command_deadline);
-        let commands = self.open_with(&server, pushes, deadline).await?;
+        let commands = self.open_with(&server, pushes, response_deadline).await?;
         Ok(Connection {
             server,
             commands,

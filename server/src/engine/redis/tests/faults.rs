@@ -292,6 +292,29 @@ async fn without_replicas_a_message_is_accepted_and_not_confirmed() {
 }
 
 #[tokio::test]
+async fn a_level_may_wait_longer_than_a_command_takes() {
+    let redis = RedisProcess::start(&[]).await;
+    let command = Duration::from_millis(300);
+    let options = redis.options();
+    let connect = options.connect_deadline;
+    let engine = RedisEngine::new(options.with_deadlines(connect, command));
+    engine.start(Arc::new(|_| {})).await.unwrap();
+    let level = PublishLevel::Replicated {
+        replicas: 1,
+        timeout: command * 3,
+    };
+    let started = Instant::now();
+    let outcome = engine.publish(message(1).with_level(level), KEPT).await;
+    assert!(
+        matches!(outcome, Err(EngineError::LevelNotReached { .. })),
+        "{outcome:?}"
+    );
+    // Redis counts in turns of its own clock.
+    let waited = started.elapsed();
+    assert!(waited > command * 2, "{waited:?}");
+}
+
+#[tokio::test]
 async fn a_closed_engine_refuses_everything() {
     let redis = RedisProcess::start(&[]).await;
     let early = RedisEngine::new(redis.options());
