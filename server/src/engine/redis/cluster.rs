@@ -128,9 +128,11 @@ pub(super) async fn read_map(
     let asked = servers.into_iter().map(|server| ask(connections, server));
     let mut asked: FuturesUnordered<_> = asked.collect();
     let mut newest: Option<View> = None;
-    let mut failed = CommandError::NotExecuted("no server of the cluster is known".to_owned());
+    let mut failed = CommandError::NotExecuted("no server of the cluster knows its map".to_owned());
     while let Some(answer) = asked.next().await {
         match answer {
+            // A server that was reset, or met nobody yet, owns nothing and knows of nobody who does.
+            Ok(view) if view.map.masters.is_empty() => {}
             Ok(view) if view.is_in_order => return Ok(view.map),
             Ok(view) => {
                 if newest

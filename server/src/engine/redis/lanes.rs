@@ -258,7 +258,7 @@ impl Lanes {
         lanes.filter(|lane| !lane.is_lost()).cloned().collect()
     }
 
-    /// Whether every master has been heard of lately.
+    /// Whether every master has been heard of lately, and there is one.
     pub(super) fn health(&self, now: Instant, stalled_after: Duration) -> Health {
         let places = self.lock();
         let silent = places.iter().min_by_key(|(_, place)| place.heard_at());
@@ -274,6 +274,10 @@ impl Lanes {
                 );
                 Health::Stalled { since, reason }
             }
+            None => Health::Stalled {
+                since: now,
+                reason: "no Redis master is known".to_owned(),
+            },
             _ => Health::Flowing,
         }
     }
@@ -298,5 +302,21 @@ impl Place {
             Some(lane) if lane.heard_after.load(Ordering::Relaxed) > 0 => lane.heard_at(),
             _ => self.heard_at,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_any_master_nothing_flows() {
+        let (lanes, now) = (Lanes::default(), Instant::now());
+        let after = Duration::from_secs(1);
+        assert!(matches!(lanes.health(now, after), Health::Stalled { .. }));
+        lanes.retain(&[Server::at("a", 1)], now);
+        assert!(matches!(lanes.health(now, after), Health::Flowing));
+        lanes.retain(&[], now);
+        assert!(matches!(lanes.health(now, after), Health::Stalled { .. }));
     }
 }
