@@ -116,6 +116,7 @@ impl Flow {
         tasks.spawn(reader::run(Arc::clone(shared), stop.clone()));
         tasks.spawn(catch_up::run(Arc::clone(shared), stop.clone()));
         tasks.spawn(sync::run(Arc::clone(shared), stop.clone()));
+        tasks.spawn(sync::tell(Arc::clone(shared), stop.clone()));
         tasks.spawn(probe::run(Arc::clone(shared), stop.clone()));
         tasks.spawn(questions::keep_lease(Arc::clone(shared), stop.clone()));
     }

@@ -15,15 +15,13 @@ use crate::clock::Instant;
 
 /// Compares until it is told to stop.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let turn = (shared.flow.sync_interval / TURNS).clamp(TURN_MIN, TURN_MAX);
-    let mut turns = tokio::time::interval(turn);
+    let mut turns = turns(&shared);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             _ = turns.tick() => {}
         }
-        shared.tracks.tick(Instant::now());
         let due = shared.tracks.next_syncs(Instant::now(), CHANNELS_PER_TURN);
         if due.is_empty() {
             continue;
@@ -34,6 +32,24 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             () = compare(&shared, due) => {}
         }
     }
+}
+
+/// Tells losses that have waited long enough, until it is told to stop. Apart from the comparisons, which may take seconds when
+/// Redis is silent.
+pub(super) async fn tell(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut turns = turns(&shared);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = turns.tick() => shared.tracks.tick(Instant::now()),
+        }
+    }
+}
+
+fn turns(shared: &Shared) -> tokio::time::Interval {
+    let turn = (shared.flow.sync_interval / TURNS).clamp(TURN_MIN, TURN_MAX);
+    tokio::time::interval(turn)
 }
 
 /// Compares some channels. What Redis has and this node has not is looked at once more, when everything under way has arrived.
