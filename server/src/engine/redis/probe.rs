@@ -181,7 +181,6 @@ mod tests {
         let mut at = |seconds: f64, heard: Instant| {
             silence.next(heard, start + Duration::from_secs_f64(seconds), after)
         };
-        let heard = start + Duration::from_secs(4);
         // (seconds, when the lane was heard last, what to do)
         let rows = [
             (4.0, start, Turn::Nothing),
@@ -194,7 +193,6 @@ mod tests {
             (15.5, start + Duration::from_secs_f64(7.6), Turn::Probe),
             (18.0, start + Duration::from_secs_f64(7.6), Turn::GiveUp),
         ];
-        let _ = heard;
         for (seconds, heard, expected) in rows {
             assert_eq!(at(seconds, heard), expected, "at {seconds} s");
         }

@@ -60,9 +60,6 @@ struct Listening {
 
 impl Questions {
     /// Nobody listens yet.
-    ///
-    /// # Errors
-    /// Never: the tag is a constant.
     pub(super) fn new(
         commands: Commands,
         role: Role,
