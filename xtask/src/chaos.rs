@@ -26,7 +26,7 @@ pub(crate) struct ChaosOptions {
     /// The rows that fit in between other tests, with less load.
     #[arg(long)]
     short: bool,
-    /// How many rows run at once; one by default, two in the short form.
+    /// How many rows run at once; one by default, three in the short form.
     #[arg(long)]
     jobs: Option<usize>,
     /// Write the table to docs/chaos.md.

@@ -19,7 +19,7 @@ pub struct ChaosOptions {
     /// The rows that fit in between other tests, with less load: less than five minutes.
     #[arg(long)]
     pub short: bool,
-    /// How many rows run at once: one by default, two in the short form, for most of a row is waiting.
+    /// How many rows run at once: one by default, three in the short form, for most of a row is waiting.
     #[arg(long)]
     pub jobs: Option<usize>,
     /// Where the table is written as Markdown.
@@ -43,7 +43,7 @@ impl ChaosOptions {
     /// How many rows run at once.
     #[must_use]
     pub fn jobs(&self) -> usize {
-        self.jobs.unwrap_or(if self.short { 2 } else { 1 }).max(1)
+        self.jobs.unwrap_or(if self.short { 3 } else { 1 }).max(1)
     }
 
     /// The server program.
