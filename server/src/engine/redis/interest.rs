@@ -94,8 +94,16 @@ impl Interest {
                 .spawn(async move { Done::Looked(topology.layout().await) });
         }
         let mut next = self.look_at;
+        // A master that was lost may come back as something else, empty even, while another has taken over: it is not gone back
+        // to before somebody has said that it still is the master.
+        let is_trusted = self.shared.commands.topology().is_trusted();
         for server in self.shared.lanes.missing() {
             if self.opening.contains(&server) {
+                continue;
+            }
+            if !is_trusted {
+                self.look_at = self.look_at.min(now + OPEN_PAUSE_FIRST);
+                next = next.min(self.look_at);
                 continue;
             }
             match self.failures.get(&server) {

@@ -134,6 +134,12 @@ impl Topology {
         known.layout.as_ref()?.owner(slot).cloned()
     }
 
+    /// Whether the layout was looked up since somebody last found it wrong.
+    pub(super) fn is_trusted(&self) -> bool {
+        let known = self.lock();
+        known.layout.is_some() && !known.is_distrusted && known.looking.is_none()
+    }
+
     /// Says that the layout was found wrong: the next one who asks looks it up.
     pub(super) fn distrust(&self) {
         self.lock().is_distrusted = true;

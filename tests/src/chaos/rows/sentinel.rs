@@ -17,6 +17,8 @@ pub(super) async fn kills(stage: &mut Stage) -> Vec<String> {
             return vec!["the sentinels name no master".to_owned()];
         };
         let fault = stage.trouble(format!("kill the master, server {master}"));
+        // When it comes back it takes itself for the master until it is told.
+        stage.recorder.splits(fault);
         let cut = Instant::now();
         stage.store.sentinel().servers[master].kill();
         stage.store.sentinel().until_failed_over(master).await;
@@ -79,6 +81,7 @@ pub(super) async fn comes_back(stage: &mut Stage) -> Vec<String> {
             return vec!["the sentinels name no master".to_owned()];
         };
         let fault = stage.trouble(format!("stop the master, server {master}"));
+        stage.recorder.splits(fault);
         stage.store.sentinel().servers[master].pause();
         stage.store.sentinel().until_failed_over(master).await;
         stage.work(Duration::from_secs(1)).await;
