@@ -376,8 +376,8 @@ mod tests {
         check("protocol/src/name.rs", "use std::time::Duration;\n", &[1]);
         check(
             "client/src/client.rs",
-            "use std::time::{Duration, Instant};\n",
-            &[1],
+            "use core::time::Duration;\nuse std::time::Instant;\n",
+            &[2],
         );
         check(
             "client/src/native/mod.rs",
