@@ -1,10 +1,8 @@
 //! Opening and closing connections. Plain blocking calls with deadlines, many connections in one step.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
-
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::dialect::{ACCEPT, Dialect, Reply, channel_name};
 use crate::frame::{self, CLOSE};
@@ -72,8 +70,8 @@ pub fn subscribe_with(
 fn open_all(target: &Target, channels: &[u64]) -> io::Result<Vec<Subscribed>> {
     let mut connections = Vec::with_capacity(channels.len());
     let host = target.subscribers.to_string();
-    for (index, &channel) in channels.iter().enumerate() {
-        let mut stream = connect(target.subscribers, index)?;
+    for &channel in channels {
+        let mut stream = connect(target.subscribers)?;
         let request = target.dialect.request(&host, &channel_name(channel));
         stream.write_all(request.as_bytes())?;
         connections.push(Subscribed {
@@ -161,20 +159,16 @@ impl Subscribed {
     }
 }
 
-/// Connects from one of several loopback addresses, so that there are ports enough.
-fn connect(to: SocketAddr, index: usize) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    let source = Ipv4Addr::new(127, 0, 0, 2 + (index % SOURCE_ADDRESSES) as u8);
-    socket.bind(&SocketAddr::from((source, 0)).into())?;
-    socket.set_read_timeout(Some(DEADLINE))?;
-    socket.set_write_timeout(Some(DEADLINE))?;
-    socket.connect_timeout(&to.into(), DEADLINE)?;
-    Ok(socket.into())
+/// Connects. The source port is left to the kernel until then: 28,000 of them are free towards every new server, and one that is
+/// bound before is looked for among all connections, those that ended a minute ago included.
+fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, DEADLINE)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(stream)
 }
 
 /// Time enough for a server to answer hundreds of connections that come at once.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// 8 addresses with 28,000 ports each.
-const SOURCE_ADDRESSES: usize = 8;
 /// 1000 in network order.
 const NORMAL_CLOSURE: [u8; 2] = [0x03, 0xe8];
