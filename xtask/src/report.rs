@@ -30,6 +30,25 @@ impl Display for Counts {
     }
 }
 
+/// What came of a suite that could be run.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) counts: Counts,
+    pub(crate) verdict: Result<()>,
+    /// What it said about its failures.
+    pub(crate) excerpt: Vec<String>,
+}
+
+impl Outcome {
+    fn without_tests(verdict: Result<()>) -> Self {
+        Self {
+            counts: Counts::default(),
+            verdict,
+            excerpt: Vec::new(),
+        }
+    }
+}
+
 /// One line of the table.
 #[derive(Debug)]
 struct Row {
@@ -37,6 +56,7 @@ struct Row {
     counts: Counts,
     elapsed: Duration,
     problem: Option<String>,
+    excerpt: Vec<String>,
 }
 
 /// Everything a run has found out so far.
@@ -48,16 +68,13 @@ pub(crate) struct Report {
 impl Report {
     /// Runs a check that has no tests to count: it adds nothing, or one failure.
     pub(crate) fn check(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
-        self.add(name, || Ok((Counts::default(), work())), |_| None);
+        self.add(name, || Outcome::without_tests(work()), |_| None);
     }
 
     /// Runs a suite of tests, of which at least one must pass: skipped is not passed.
-    pub(crate) fn suite(
-        &mut self,
-        name: &'static str,
-        work: impl FnOnce() -> Result<(Counts, Result<()>)>,
-    ) {
-        self.add(name, work, |counts| {
+    pub(crate) fn suite(&mut self, name: &'static str, work: impl FnOnce() -> Result<Outcome>) {
+        let run = || work().unwrap_or_else(|error| Outcome::without_tests(Err(error)));
+        self.add(name, run, |counts| {
             (counts.passed == 0).then(|| "not one test passed".to_owned())
         });
     }
@@ -65,13 +82,17 @@ impl Report {
     fn add(
         &mut self,
         name: &'static str,
-        work: impl FnOnce() -> Result<(Counts, Result<()>)>,
+        work: impl FnOnce() -> Outcome,
         objection: impl FnOnce(Counts) -> Option<String>,
     ) {
         let started = Instant::now();
         eprintln!("\n==> {name}");
-        let (mut counts, outcome) = work().unwrap_or_else(|error| (Counts::default(), Err(error)));
-        let problem = match outcome {
+        let Outcome {
+            mut counts,
+            verdict,
+            excerpt,
+        } = work();
+        let problem = match verdict {
             Err(error) => Some(error.sentence()),
             Ok(()) => objection(counts),
         };
@@ -85,12 +106,18 @@ impl Report {
             counts,
             elapsed,
             problem,
+            excerpt,
         });
     }
 
     /// Prints the table, what went wrong, and the plain line; anything but a clean run is an error.
     pub(crate) fn finish(self) -> Result<()> {
         println!("\n{}", self.table());
+        for row in &self.rows {
+            for line in &row.excerpt {
+                println!("{}| {line}", row.name);
+            }
+        }
         for Row { name, problem, .. } in &self.rows {
             if let Some(problem) = problem {
                 println!("{name}: {problem}");
@@ -143,11 +170,17 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn passed(passed: u64) -> Counts {
-        Counts {
-            passed,
-            ..Counts::default()
-        }
+    fn outcome(counts: [u64; 3], verdict: Result<()>) -> Result<Outcome> {
+        let [passed, failed, skipped] = counts;
+        Ok(Outcome {
+            counts: Counts {
+                passed,
+                failed,
+                skipped,
+            },
+            verdict,
+            excerpt: Vec::new(),
+        })
     }
 
     fn failure<T>() -> Result<T> {
@@ -158,7 +191,7 @@ mod tests {
     fn a_clean_run_counts_tests_and_not_checks() {
         let mut report = Report::default();
         report.check("format", || Ok(()));
-        report.suite("rust", || Ok((passed(3), Ok(()))));
+        report.suite("rust", || outcome([3, 0, 0], Ok(())));
         assert_eq!(report.total().to_string(), "3 passed, 0 failed");
         assert!(report.finish().is_ok());
     }
@@ -166,15 +199,7 @@ mod tests {
     #[test]
     fn a_suite_without_a_passed_test_fails() {
         let mut report = Report::default();
-        report.suite("wasm", || {
-            Ok((
-                Counts {
-                    skipped: 7,
-                    ..Counts::default()
-                },
-                Ok(()),
-            ))
-        });
+        report.suite("wasm", || outcome([0, 0, 7], Ok(())));
         assert_eq!(report.total().failed, 1);
     }
 
@@ -182,7 +207,7 @@ mod tests {
     fn a_failure_is_counted_even_when_the_output_names_none() {
         let mut report = Report::default();
         report.check("clippy", failure);
-        report.suite("rust", || Ok((passed(3), failure())));
+        report.suite("rust", || outcome([3, 0, 0], failure()));
         report.suite("npm", failure);
         assert_eq!(report.total().to_string(), "3 passed, 3 failed");
         assert!(report.finish().is_err());
@@ -191,16 +216,7 @@ mod tests {
     #[test]
     fn failures_that_were_counted_are_not_counted_twice() {
         let mut report = Report::default();
-        report.suite("rust", || {
-            Ok((
-                Counts {
-                    passed: 1,
-                    failed: 2,
-                    skipped: 0,
-                },
-                failure(),
-            ))
-        });
+        report.suite("rust", || outcome([1, 2, 0], failure()));
         assert_eq!(report.total().failed, 2);
     }
 }

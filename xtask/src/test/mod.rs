@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test of the project, counted.
 
 mod count;
+mod excerpt;
 mod suites;
 
 use clap::Args;

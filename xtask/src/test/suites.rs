@@ -9,8 +9,9 @@ use crate::error::{Result, TaskError};
 use crate::npm;
 use crate::process::{self, Background};
 use crate::progress::step;
-use crate::report::Counts;
+use crate::report::Outcome;
 use crate::test::count::Runner;
+use crate::test::excerpt::excerpt;
 use crate::tools;
 use crate::workspace::Workspace;
 
@@ -88,7 +89,7 @@ impl From<Command> for Prepared {
 
 impl Suite {
     /// Gets what the suite needs, runs it, and counts.
-    pub(super) fn run(&self, workspace: &Workspace) -> Result<(Counts, Result<()>)> {
+    pub(super) fn run(&self, workspace: &Workspace) -> Result<Outcome> {
         if !workspace.path(self.folder).is_dir() {
             return Err(TaskError::Unexpected(format!(
                 "{} is not in this checkout",
@@ -104,7 +105,16 @@ impl Suite {
             .env("CARGO_TERM_COLOR", "never");
         let watched = process::watch(&mut command, Duration::from_secs(60 * self.minutes_max))?;
         drop(server);
-        Ok((self.runner.counts(&watched.lines), watched.outcome))
+        let counts = self.runner.counts(&watched.lines);
+        let is_clean = watched.outcome.is_ok() && counts.failed == 0;
+        Ok(Outcome {
+            counts,
+            verdict: watched.outcome,
+            excerpt: match is_clean {
+                true => Vec::new(),
+                false => excerpt(self.runner, &watched.lines),
+            },
+        })
     }
 }
 
@@ -146,6 +156,8 @@ fn wasm(workspace: &Workspace) -> Result<Prepared> {
         ])
         .arg(browser.driver)
         .arg(workspace.path("client-wasm"))
+        // For cargo: what fails in one file of tests is no reason to leave out the others.
+        .arg("--no-fail-fast")
         .env("PATH", workspace.search_path())
         // Read by the suite when it is compiled: a page has no environment.
         .env("FANFARE_TEST_URL", format!("ws://{address}/ws"))
