@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, EventName, IdempotencyKey, RawJson};
 use fanfare_server::Publication;
-use fanfare_server::delivery::{HistoryRange, Retention};
+use fanfare_server::delivery::{HistoryRange, PublishLevel, Retention};
 use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::engine::{Engine, EngineError};
 use fanfare_tests::eventually;
@@ -60,23 +60,21 @@ async fn kept(engine: &Engine, channel: &ChannelName) -> Vec<usize> {
     data.collect()
 }
 
+/// So many replicas have it, whichever of them takes over: the failover loses nothing.
+fn on_replicas(replicas: u32) -> PublishLevel {
+    let timeout = Duration::from_secs(20);
+    PublishLevel::Replicated { replicas, timeout }
+}
+
 #[tokio::test]
 async fn publishing_goes_on_after_a_sentinel_failover() {
     let mut sentinel = Sentinel::start(2).await;
     let first = options(&sentinel_url(&sentinel));
     let engine = started(first.with_budget(Duration::from_secs(20))).await;
     let channel = channel("c");
-    let before = engine
-        .broker
-        .publish(message(&channel, 1), KEPT)
-        .await
-        .unwrap();
+    let first = message(&channel, 1).with_level(on_replicas(2));
+    let before = engine.broker.publish(first, KEPT).await.unwrap();
     let master = sentinel.master().await.unwrap();
-    // The replicas have it: the failover loses nothing.
-    let waited = sentinel.servers[master]
-        .command(&["WAIT", "2", "5000"])
-        .await;
-    assert_eq!(waited.number(), Some(2));
     sentinel.servers[master].kill();
     let keyed = message(&channel, 2).with_key(IdempotencyKey::new("k").unwrap());
     let after = engine.broker.publish(keyed, KEPT).await.unwrap();
@@ -174,17 +172,12 @@ async fn a_replica_takes_over_a_part_of_the_cluster() {
     let long = options(&cluster_url(&cluster)).with_budget(Duration::from_secs(20));
     let engine = started(long).await;
     let channel = channel("c");
-    engine
-        .broker
-        .publish(message(&channel, 1), KEPT)
-        .await
-        .unwrap();
+    let first = message(&channel, 1).with_level(on_replicas(1));
+    engine.broker.publish(first, KEPT).await.unwrap();
     let owner = cluster
         .owner(cluster.slot(channel.as_str()).await)
         .await
         .unwrap();
-    let waited = cluster.servers[owner].command(&["WAIT", "1", "5000"]).await;
-    assert_eq!(waited.number(), Some(1));
     cluster.servers[owner].kill();
     let published = engine
         .broker
