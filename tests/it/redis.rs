@@ -7,4 +7,5 @@ mod node;
 mod presence;
 mod presence_model;
 mod support;
+mod tls;
 mod topologies;
