@@ -10,6 +10,7 @@ use fanfare_server::engine::{EngineError, Health};
 use fanfare_tests::eventually;
 use fanfare_tests::proxy::{RedisFault, RedisProxy};
 use fanfare_tests::redis::{self, Redis};
+use fanfare_tests::resp::Value;
 
 use super::node::{KEPT, Node, channel, check_unbroken, gaps, numbers, options, quick};
 
@@ -188,10 +189,18 @@ async fn a_history_that_was_rewritten_resets_at_its_next_message() {
     check_unbroken(&seen);
     // As a failover does that lost the last two: the store stands at the third again.
     let key = |suffix: &str| format!("{prefix}{{kept}}:{suffix}");
-    let third = redis.command(&["XRANGE", &key("s"), "3-0", "3-0"]).await;
-    let tag = third.elements()[0].elements()[1].elements()[3].text();
-    redis.command(&["XDEL", &key("s"), "4-0", "5-0"]).await;
-    redis.command(&["XSETID", &key("s"), "3-0"]).await;
+    let first = redis.command(&["XRANGE", &key("s"), "-", "3-0"]).await;
+    redis.command(&["DEL", &key("s")]).await;
+    let mut tag = String::new();
+    for entry in first.elements() {
+        let [id, fields] = entry.elements() else {
+            panic!("an entry is an id and fields: {entry:?}");
+        };
+        let mut words = vec!["XADD".to_owned(), key("s"), id.text()];
+        words.extend(fields.elements().iter().map(Value::text));
+        redis.command(&words).await;
+        tag = fields.elements()[3].text();
+    }
     redis
         .command(&["HSET", &key("m"), "s", "3", "t", &tag])
         .await;
