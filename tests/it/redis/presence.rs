@@ -8,6 +8,7 @@ use fanfare_protocol::{ChannelName, EventName, Link, Member, Position, RawJson, 
 use fanfare_server::delivery::{Delivery, Departure, HistoryRange, Members, Retention};
 use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::engine::{Engine, EngineError};
+use fanfare_tests::proxy::RedisProxy;
 use fanfare_tests::redis::{self, Cluster, Redis};
 use fanfare_tests::{eventually, within};
 use tokio::task::JoinSet;
@@ -23,6 +24,14 @@ impl Node {
     async fn start(options: &RedisOptions) -> Self {
         let engine = Engine::redis(options.clone());
         engine.broker.start(Arc::new(|_| ())).await.unwrap();
+        Self(engine)
+    }
+
+    /// One that holds no connections and only asks.
+    async fn publisher(options: &RedisOptions) -> Self {
+        let engine = Engine::redis(options.clone());
+        let deliver = Arc::new(|_| ());
+        engine.broker.start_publishing(deliver).await.unwrap();
         Self(engine)
     }
 
@@ -379,12 +388,17 @@ async fn a_redis_that_was_away_for_longer_than_a_lease_shows_nobody_as_gone() {
     let phone = connection();
     nodes[0].join(&room, phone, "ann").await;
     nodes[1].join(&room, connection(), "ben").await;
+    let elsewhere = ChannelName::new("presence-elsewhere").unwrap();
+    let bystander = Node::start(&options).await;
+    bystander.join(&elsewhere, connection(), "dan").await;
+    let publisher = Node::publisher(&options).await;
+    publisher.members(&room).await;
     redis.pause();
     all_leases_end(redis::shared().await, LEASE).await;
     redis.resume();
-    // Whoever asks first, and whoever comes first, finds both of them.
+    // Whoever comes new, and whoever asks first, finds both of them.
     let asker = Node::start(&options).await;
-    for node in &nodes {
+    for node in [&asker, &publisher, &bystander].into_iter().chain(&nodes) {
         eventually("Redis to answer", async || {
             node.0.presence.members(&room).await.is_ok()
         })
@@ -402,6 +416,46 @@ async fn a_redis_that_was_away_for_longer_than_a_lease_shows_nobody_as_gone() {
     })
     .await;
     assert_eq!(news(&one.told(&room).await)[2], "-ben lost");
+}
+
+/// The node itself is cut off until everybody else has asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_first_after_an_outage_takes_nobody_out() {
+    const AGES: Duration = Duration::from_secs(30);
+    let redis = Redis::start().await;
+    let proxy = RedisProxy::start(redis.address(), 1).await.unwrap();
+    let direct = options(&redis, SHORT);
+    let through = options_at(&format!("redis://{}", proxy.address()), SHORT);
+    let node = Node::start(&through.with_prefix(&direct.prefix).unwrap()).await;
+    let room = room();
+    node.join(&room, connection(), "ann").await;
+    let publisher = Node::publisher(&direct).await;
+    assert_eq!(publisher.users(&room).await, set(&["ann"]));
+    proxy.refuse(true);
+    proxy.cut_all();
+    all_leases_end(&redis, SHORT).await;
+    // It gives everybody the time to speak that a slow call of theirs might take.
+    let newcomer = Node::start(&direct.clone().with_deadlines(AGES, AGES)).await;
+    for asker in [&publisher, &newcomer] {
+        assert_eq!(asker.users(&room).await, set(&["ann"]));
+    }
+    let phone = connection();
+    newcomer.join(&room, phone, "ben").await;
+    newcomer.leave(&room, phone, Departure::Goodbye).await;
+    assert_eq!(newcomer.users(&room).await, set(&["ann"]));
+    proxy.refuse(false);
+    all_leases_end(&redis, SHORT).await;
+    let told = news(&publisher.told(&room).await);
+    assert_eq!(told, ["+ann", "+ben", "-ben left"]);
+    assert_eq!(publisher.users(&room).await, set(&["ann"]));
+    // And who crashes then goes, also when nobody but a publisher asks.
+    node.crash().await;
+    newcomer.crash().await;
+    let _other = Node::start(&direct).await;
+    eventually("the crashed node's member to go", async || {
+        publisher.users(&room).await.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]

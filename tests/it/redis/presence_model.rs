@@ -12,7 +12,7 @@ use std::time::Duration;
 use fanfare_protocol::{ChannelName, Member, RawJson, SocketId, UserId};
 use fanfare_server::delivery::Retention;
 use fanfare_server::engine::redis::RedisOptions;
-use fanfare_server::engine::redis::scripted::ScriptedPresence;
+use fanfare_server::engine::redis::scripted::{Next, ScriptedPresence};
 use fanfare_tests::redis::{self, Redis};
 use tokio::task::JoinSet;
 
@@ -59,9 +59,16 @@ fn edit(name: &'static str, text: String, fault: Option<&Fault>) -> String {
     edited
 }
 
-async fn run(redis: &Redis, presence: &ScriptedPresence, seed: u64, steps: u64) -> Outcome<u64> {
+async fn run(
+    redis: &Redis,
+    prefix: &str,
+    fault: Option<&Fault>,
+    seed: u64,
+    steps: u64,
+) -> Outcome<u64> {
     let connection = redis.connect().await.unwrap();
-    let world = World::open(presence, connection, seed).await?;
+    let newcomer = || scripts(redis, prefix, fault);
+    let world = World::open(&newcomer, connection, seed).await?;
     let ran = world.run(steps).await;
     ran.map_err(|error| format!("seed {seed}: {error}"))
 }
@@ -78,11 +85,11 @@ fn seeds() -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_histories_over_several_nodes_keep_every_promise() {
     let redis = redis::shared().await;
-    let presence = Arc::new(scripts(redis, &redis::prefix("model"), None));
+    let prefix: Arc<str> = redis::prefix("model").into();
     let next = Arc::new(AtomicU64::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
-        let (presence, next) = (Arc::clone(&presence), Arc::clone(&next));
+        let (prefix, next) = (Arc::clone(&prefix), Arc::clone(&next));
         workers.spawn(async move {
             let mut steps = 0;
             loop {
@@ -90,7 +97,7 @@ async fn random_histories_over_several_nodes_keep_every_promise() {
                 if seed >= seeds() {
                     return Ok::<u64, String>(steps);
                 }
-                steps += run(redis, &presence, seed, STEPS).await?;
+                steps += run(redis, &prefix, None, seed, STEPS).await?;
             }
         });
     }
@@ -123,9 +130,9 @@ async fn every_fault_planted_in_the_scripts_is_found() {
 }
 
 async fn is_found(redis: &Redis, fault: &Fault) -> bool {
-    let presence = scripts(redis, &redis::prefix("faults"), Some(fault));
+    let prefix = redis::prefix("faults");
     for seed in 0..20 {
-        if run(redis, &presence, seed, STEPS).await.is_err() {
+        if run(redis, &prefix, Some(fault), seed, STEPS).await.is_err() {
             return true;
         }
     }
@@ -170,11 +177,15 @@ async fn many_silent_members_go_in_steps() {
             .offset
     };
     at("20").await;
+    for second in ["00", "05", "10", "15", "20"] {
+        let heard = format!("40000000{second}000").parse().unwrap();
+        presence.hear(&room, heard).await.unwrap();
+    }
     let late = SocketId::from_bits(u128::MAX);
     presence.join(&room, late, &ann, kept).await.unwrap();
     assert_eq!(offset().await, COUNT + 50 + 1, "a join takes some along");
     let next = presence.reap(&room).await.unwrap();
-    assert_eq!(next, Some(Duration::ZERO), "some are left");
+    assert_eq!(next, Next::In(Duration::ZERO), "some are left");
     assert_eq!(offset().await, COUNT + 50 + 1 + 200);
     let members = presence.members(&room).await.unwrap();
     assert_eq!((members.count, members.members), (1, vec![ann]));

@@ -106,6 +106,21 @@ impl Commands {
         self.run_until(deadline, call).await
     }
 
+    /// Runs a script that answers the server's time, and notes that it was heard.
+    pub(super) async fn touch(
+        &self,
+        deadline: Instant,
+        call: Call<'_>,
+    ) -> Result<(), CommandError> {
+        let connection = self.connection(deadline, call.channel).await?;
+        let answer = self.evaluate(deadline, &connection, call).await;
+        let answer = answer.map_err(|error| self.judge(&connection, &error))?;
+        if let Ok(now) = redis::from_redis_value(answer) {
+            connection.contact.heard(now);
+        }
+        Ok(())
+    }
+
     /// Runs a script, and again with pauses while it certainly was not executed; with `is_repeatable`, also when it may have
     /// been.
     pub(super) async fn run_retrying(
@@ -201,10 +216,10 @@ impl Commands {
         connection: &Connection,
         call: Call<'_>,
     ) -> Result<Value, RedisError> {
-        let sent = send(deadline, connection, &call.by_digest()).await;
+        let sent = send(deadline, connection, &call.by_digest(connection)).await;
         match sent {
             Err(error) if is(&error, Answer::NoScript) => {
-                send(deadline, connection, &call.by_text()).await
+                send(deadline, connection, &call.by_text(connection)).await
             }
             other => other,
         }
@@ -242,7 +257,7 @@ impl Commands {
         };
         let mut both = redis::pipe();
         both.cmd("ASKING");
-        both.add_command(call.by_text());
+        both.add_command(call.by_text(&connection));
         let sent = connection.commands.req_packed_commands(&both, 1, 1);
         let answered = within(deadline, sent).await?;
         let answer = answered.into_iter().next().unwrap_or(Value::Nil);
@@ -266,17 +281,17 @@ impl Commands {
 }
 
 impl Call<'_> {
-    /// The command that runs the script by its digest.
-    pub(super) fn by_digest(&self) -> Cmd {
-        self.command("EVALSHA", self.script.digest())
+    /// The command that runs the script by its digest over a connection.
+    pub(super) fn by_digest(&self, connection: &Connection) -> Cmd {
+        self.command("EVALSHA", self.script.digest(), connection)
     }
 
-    /// The command that runs the script by its text.
-    pub(super) fn by_text(&self) -> Cmd {
-        self.command("EVAL", self.script.text())
+    /// The command that runs the script by its text over a connection.
+    pub(super) fn by_text(&self, connection: &Connection) -> Cmd {
+        self.command("EVAL", self.script.text(), connection)
     }
 
-    fn command(&self, name: &str, script: &str) -> Cmd {
+    fn command(&self, name: &str, script: &str, connection: &Connection) -> Cmd {
         let bytes = self.args.iter().map(|arg| arg.len()).sum::<usize>() + script.len();
         let mut command = Cmd::with_capacity(3 + self.keys.len() + self.args.len(), bytes + 256);
         command.arg(name).arg(script).arg(self.keys.len());
@@ -285,6 +300,13 @@ impl Call<'_> {
         }
         for arg in self.args {
             command.arg(*arg);
+        }
+        if self.script.is_judging() {
+            let bounds = connection.contact.bounds();
+            command
+                .arg(bounds.lost_from)
+                .arg(bounds.silent_from)
+                .arg(bounds.until);
         }
         command
     }

@@ -19,8 +19,10 @@ use redis::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::contact::Contact;
 use super::error::CommandError;
 use super::options::{Login, RedisOptions, Target, address};
+use super::terms::Terms;
 
 /// A Redis server, by where it is reached: `host:port`, or the path of a socket.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +33,8 @@ pub(super) struct Server(Arc<str>);
 pub(super) struct Connection {
     pub(super) server: Server,
     pub(super) commands: MultiplexedConnection,
+    /// How long the server has been heard over it.
+    pub(super) contact: Arc<Contact>,
     is_lost: Arc<AtomicBool>,
     number: u64,
 }
@@ -226,6 +230,7 @@ impl Connections {
         Ok(Connection {
             server,
             commands,
+            contact: Arc::new(Contact::new(Terms::new(&self.options))),
             is_lost,
             number: self.opened.fetch_add(1, Ordering::Relaxed),
         })

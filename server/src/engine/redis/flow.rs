@@ -21,7 +21,7 @@ use super::error::CommandError;
 use super::flow_options::FlowOptions;
 use super::handoff::Handoff;
 use super::lanes::Lanes;
-use super::questions::{self, Questions, Role};
+use super::questions::{self, Look, Questions, Role};
 use super::reads::{self, Reads};
 use super::recent::Bounds;
 use super::tracks::{Times, Tracks};
@@ -66,6 +66,7 @@ impl Flow {
         commands: Commands,
         role: Role,
         deliver: Deliver,
+        look: Look,
     ) -> Result<Self, EngineError> {
         let flow = commands.options().flow;
         let incarnation = fastrand::u64(1..);
@@ -80,7 +81,14 @@ impl Flow {
         };
         let tasks = TaskTracker::new();
         let tag = ChannelName::new(NODES).map_err(|_| unavailable("no name for nodes"))?;
-        let questions = Questions::new(commands.clone(), role, incarnation, tasks.clone(), tag);
+        let questions = Questions::new(
+            commands.clone(),
+            role,
+            incarnation,
+            tasks.clone(),
+            tag,
+            look,
+        );
         let budget = commands.options().budget;
         let shared = Arc::new(Shared {
             tracks: Tracks::new(Arc::clone(&deliver), times, bounds),
@@ -176,6 +184,11 @@ impl Flow {
     /// Asks every other live node.
     pub(super) async fn ask(&self, question: &[u8]) -> Result<Vec<Bytes>, EngineError> {
         self.shared.questions.ask(question).await
+    }
+
+    /// Has every other live node look whose time is up in a channel.
+    pub(super) fn have_looked(&self, channel: &ChannelName) {
+        self.shared.questions.have_looked(channel);
     }
 
     /// Whether messages flow.

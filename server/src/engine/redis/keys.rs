@@ -117,6 +117,11 @@ impl Keys {
         self.own(tag.as_str(), ":l")
     }
 
+    /// Never written: a key of a certain server, for scripts that ask it for nothing but the time.
+    pub(super) fn pulse(&self, tag: &ChannelName) -> String {
+        self.own(tag.as_str(), "")
+    }
+
     /// Sorted set: the live nodes, by the time until which they count as alive. Lives twice as long as a lease.
     pub(super) fn nodes(&self) -> String {
         self.own("nodes", "")

@@ -141,11 +141,11 @@ async fn evaluate(
         let sent = within(deadline, sending.req_packed_command(&command)).await;
         sent.and_then(Value::extract_error)
     };
-    let mut answer = send(call.by_digest()).await;
+    let mut answer = send(call.by_digest(connection)).await;
     if let Err(error) = &answer
         && is(error, Answer::NoScript)
     {
-        answer = send(call.by_text()).await;
+        answer = send(call.by_text(connection)).await;
     }
     answer.map_err(|error| {
         commands.follow(&error, call);

@@ -7,6 +7,7 @@ mod catch_up;
 mod cluster;
 mod commands;
 mod connections;
+mod contact;
 mod envelope;
 mod error;
 mod flow;
@@ -34,6 +35,7 @@ mod scripts;
 mod sentinel;
 mod startup;
 mod sync;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -54,9 +56,10 @@ pub use self::flow_options::FlowOptions;
 use self::keeper::Keeper;
 pub use self::keys::KeyPrefixError;
 pub use self::options::{RedisOptions, RedisUrlError};
-use self::presence::{Presence, Terms};
+use self::presence::Presence;
 use self::questions::Role;
 use self::scripts::Scripts;
+use self::terms::Terms;
 use super::{Broker, Deliver, Engine, EngineError, Health, PresenceStore};
 use crate::delivery::{
     Departure, History, HistoryRange, Members, Publication, Published, Retention,
@@ -108,7 +111,11 @@ impl RedisEngine {
             return Err(was_started());
         }
         startup::check(&self.commands).await?;
-        let flow = Flow::start(self.commands.clone(), role, deliver).await?;
+        let keeper = Arc::clone(&self.keeper);
+        let look = Arc::new(move |channel: &ChannelName| {
+            keeper.look(channel);
+        });
+        let flow = Flow::start(self.commands.clone(), role, deliver, look).await?;
         self.flow.set(flow).map_err(|_| was_started())
     }
 
@@ -137,7 +144,7 @@ impl Drop for RedisEngine {
 impl Broker for RedisEngine {
     async fn start(&self, deliver: Deliver) -> Result<(), EngineError> {
         self.start_as(Role::Node, deliver).await?;
-        self.keeper.start();
+        self.keeper.start().await;
         Ok(())
     }
 
@@ -237,11 +244,15 @@ impl PresenceStore for RedisEngine {
     }
 
     async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
-        let members = self.keeper("reading members")?.members(channel).await?;
-        // Who is about to compose a snapshot with what is delivered here has all that is in it.
         let flow = self.flow("reading members")?;
-        flow.reached(channel, members.position).await;
-        Ok(members)
+        let snapshot = self.keeper.members(channel).await?;
+        // Somebody may be gone for all that, and nobody else may ever come by.
+        if snapshot.is_sparing && !self.keeper.look(channel) {
+            flow.have_looked(channel);
+        }
+        // Who is about to compose a snapshot with what is delivered here has all that is in it.
+        flow.reached(channel, snapshot.members.position).await;
+        Ok(snapshot.members)
     }
 
     async fn hand_over(&self, within: Duration) {

@@ -4,21 +4,19 @@
 //! the refreshing. Connections are told apart by their ids alone, 128 random bits that are never used again: a node that was
 //! restarted knows none of its predecessor's ids and so cannot refresh them. An incarnation beside them would say nothing more.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId, UserId};
 use redis::{FromRedisValue, Value};
-use tokio::time::Instant;
 
 use super::commands::{Call, Commands};
+use super::connections::Server;
 use super::envelope::encode_body;
 use super::error::CommandError;
-use super::keys::SLOTS;
-use super::options::RedisOptions;
 use super::publish::{random_epoch, random_tag};
 use super::scripts::ScriptText;
+use super::terms::Terms;
 use crate::delivery::{Departure, Members, Publication, Retention};
 use crate::engine::EngineError;
 
@@ -27,21 +25,6 @@ use crate::engine::EngineError;
 pub(super) struct Presence {
     commands: Commands,
     terms: Terms,
-    /// By lane: until then nobody is taken out for being silent.
-    sparing: Arc<Mutex<[Option<Instant>; LANES]>>,
-}
-
-/// How long memberships last without a word, and what a snapshot shows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
-    /// How long a lost connection still counts as present.
-    pub(super) grace: Duration,
-    /// How long a connection counts as present that its node says nothing about.
-    pub(super) lease: Duration,
-    /// How often a node says that its connections are still here.
-    pub(super) refresh_interval: Duration,
-    /// The most members that a snapshot lists.
-    pub(super) members_max: usize,
 }
 
 /// What a refresh found.
@@ -49,54 +32,37 @@ pub(super) struct Terms {
 pub(super) struct Refreshed {
     /// Connections that Redis does not know (any more).
     pub(super) unknown: Vec<SocketId>,
-    /// When somebody's time is up in this channel, from now; none when nobody is here.
-    pub(super) next_expiry: Option<Duration>,
+    /// When somebody's time is up in this channel.
+    pub(super) next: Next,
 }
 
-impl Terms {
-    /// What the options say. A lease is never so short that a lost connection's grace would not fit into it.
-    pub(super) fn new(options: &RedisOptions) -> Self {
-        let grace = options.presence_grace;
-        let lease = options.presence_lease.max(grace.saturating_mul(2));
-        Self {
-            grace,
-            lease,
-            refresh_interval: lease / 3,
-            members_max: options.members_max,
-        }
-    }
+/// When somebody's time is up in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nobody is here.
+    Never,
+    /// From now.
+    In(Duration),
+    /// It is, and somebody was spared all the same: contact with Redis has not lasted for long enough.
+    Spared,
+}
+
+/// Who is here.
+pub(super) struct Snapshot {
+    pub(super) members: Members,
+    /// Somebody counts as here whose time is up.
+    pub(super) is_sparing: bool,
 }
 
 impl Presence {
     /// Calls through `commands`.
     pub(super) fn new(commands: Commands, terms: Terms) -> Self {
-        Self {
-            commands,
-            terms,
-            sparing: Arc::default(),
-        }
+        Self { commands, terms }
     }
 
-    /// Takes nobody out of the channels of a lane for being silent until then: it may have been Redis that did not hear.
-    pub(super) fn spare(&self, lane: usize, until: Instant) {
-        self.sparing()[lane] = Some(until);
-    }
-
-    /// For how long nobody is taken out of a channel for being silent.
-    pub(super) fn sparing_for(&self, channel: &ChannelName) -> Option<Duration> {
-        let until = self.sparing()[self.lane(channel)]?;
-        let left = until.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
-    }
-
-    fn sparing(&self) -> MutexGuard<'_, [Option<Instant>; LANES]> {
-        self.sparing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many silent ones a call takes out.
-    fn reaped(&self, channel: &ChannelName, most: usize) -> Bytes {
-        let is_sparing = self.sparing_for(channel).is_some();
-        number(if is_sparing { 0 } else { most })
+    /// What the scripts go through.
+    pub(super) fn commands(&self) -> &Commands {
+        &self.commands
     }
 
     /// How long memberships last.
@@ -104,9 +70,10 @@ impl Presence {
         &self.terms
     }
 
-    /// Which of [`LANES`] equal parts of the slots a channel is in.
-    pub(super) fn lane(&self, channel: &ChannelName) -> usize {
-        usize::from(self.commands.keys().slot(channel)) * LANES / usize::from(SLOTS)
+    /// Which server a channel is at, as far as that is known.
+    pub(super) fn known_owner(&self, channel: &ChannelName) -> Option<Server> {
+        let slot = self.commands.keys().slot(channel);
+        self.commands.topology().known_owner(slot)
     }
 
     /// The keys of a channel, as every presence script takes them.
@@ -177,7 +144,7 @@ impl Presence {
         connections: &[SocketId],
         lease: Duration,
     ) -> Result<Refreshed, CommandError> {
-        let mut arguments = vec![milliseconds(lease), self.reaped(channel, REAPED_MAX)];
+        let mut arguments = vec![milliseconds(lease), number(REAPED_MAX)];
         arguments.extend(connections.iter().map(SocketId::to_string).map(Bytes::from));
         let script = &self.commands.scripts().presence_refresh;
         let call = self.call("refreshing presence", script, channel, arguments);
@@ -192,41 +159,29 @@ impl Presence {
         let unknown: Option<Vec<SocketId>> = unknown.collect();
         Ok(Refreshed {
             unknown: unknown.ok_or_else(unreadable)?,
-            next_expiry: wait_of(*wait),
+            next: next_of(*wait),
         })
     }
 
-    /// Takes out whose time is up, some of them at a time, in one attempt. Answers when the next one's is, none when nobody is
-    /// here.
-    pub(super) async fn reap(
-        &self,
-        channel: &ChannelName,
-    ) -> Result<Option<Duration>, CommandError> {
+    /// Takes out whose time is up, some of them at a time, in one attempt. Answers when the next one's is.
+    pub(super) async fn reap(&self, channel: &ChannelName) -> Result<Next, CommandError> {
         let script = &self.commands.scripts().presence_reap;
         let attempted = "expiring lost connections";
-        let call = self.call(
-            attempted,
-            script,
-            channel,
-            vec![self.reaped(channel, REAPED_MAX)],
-        );
-        self.once(call).await.map(wait_of)
+        let call = self.call(attempted, script, channel, vec![number(REAPED_MAX)]);
+        self.once(call).await.map(next_of)
     }
 
     /// Who is here, and at which position that holds.
-    pub(super) async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
+    pub(super) async fn members(&self, channel: &ChannelName) -> Result<Snapshot, EngineError> {
         loop {
-            let arguments = vec![
-                self.reaped(channel, REAPED_MAX),
-                number(self.terms.members_max),
-            ];
+            let arguments = vec![number(REAPED_MAX), number(self.terms.members_max)];
             let script = &self.commands.scripts().presence_members;
             let call = self.call("reading members", script, channel, arguments);
             let answer: Vec<Value> = self.repeat(call).await?;
             // So many were still to be taken out that it was left at that: no script runs for long.
             if !answer.is_empty() {
-                let members = members_of(answer);
-                return members.ok_or_else(|| self.verdict("reading members", unreadable()));
+                let snapshot = snapshot_of(answer);
+                return snapshot.ok_or_else(|| self.verdict("reading members", unreadable()));
             }
         }
     }
@@ -251,7 +206,7 @@ impl Presence {
             user.into(),
             Bytes::copy_from_slice(member.info.as_str().as_bytes()),
             milliseconds(self.terms.lease),
-            self.reaped(channel, REAPED_BESIDE_MAX),
+            number(REAPED_BESIDE_MAX),
             kept.into(),
             encode_body(&added).into(),
         ];
@@ -270,7 +225,7 @@ impl Presence {
             connection.to_string().into(),
             Bytes::from_static(departure.reason().as_bytes()),
             milliseconds(grace),
-            self.reaped(channel, REAPED_BESIDE_MAX),
+            number(REAPED_BESIDE_MAX),
         ];
         let script = &self.commands.scripts().presence_leave;
         self.call("leaving", script, channel, arguments)
@@ -352,7 +307,7 @@ fn removed_head(channel: &ChannelName) -> Bytes {
     encode_body(&Publication::member_removed_head(channel.clone())).into()
 }
 
-fn members_of(answer: Vec<Value>) -> Option<Members> {
+fn snapshot_of(answer: Vec<Value>) -> Option<Snapshot> {
     let mut fields = answer.into_iter();
     let mut text = || -> Option<String> { redis::from_redis_value(fields.next()?).ok() };
     let position = Position {
@@ -361,6 +316,7 @@ fn members_of(answer: Vec<Value>) -> Option<Members> {
         tag: text()?.parse().ok()?,
     };
     let count = text()?.parse().ok()?;
+    let is_sparing = text()? == "1";
     let mut members = Vec::new();
     while let Some(user) = text() {
         let user: String = serde_json::from_str(&user).ok()?;
@@ -369,10 +325,13 @@ fn members_of(answer: Vec<Value>) -> Option<Members> {
             info: RawJson::trusted(text()?),
         });
     }
-    Some(Members {
-        count,
-        members,
-        position,
+    Some(Snapshot {
+        members: Members {
+            count,
+            members,
+            position,
+        },
+        is_sparing,
     })
 }
 
@@ -384,6 +343,14 @@ fn wait_of(answer: i64) -> Option<Duration> {
     u64::try_from(answer).ok().map(Duration::from_millis)
 }
 
+fn next_of(answer: i64) -> Next {
+    match wait_of(answer) {
+        Some(wait) => Next::In(wait),
+        None if answer == SPARED => Next::Spared,
+        None => Next::Never,
+    }
+}
+
 fn milliseconds(duration: Duration) -> Bytes {
     super::milliseconds(duration).into()
 }
@@ -392,9 +359,8 @@ fn number(number: usize) -> Bytes {
     number.to_string().into()
 }
 
-/// 16: parts of the slots that are refreshed side by side, and judged apart: when a server of a cluster is down, those of the
-/// others are not held up.
-pub(super) const LANES: usize = 16;
+/// -2: what the scripts answer when they have spared somebody.
+const SPARED: i64 = -2;
 
 /// 500: connections of one channel in one call; about 17 KiB, and some 200 µs of Redis.
 pub(super) const BATCH_MAX: usize = 500;

@@ -36,9 +36,13 @@ pub(super) struct Questions {
     changed: Notify,
     waiting: Mutex<HashMap<u64, mpsc::Sender<(u64, Bytes)>>>,
     answering: Arc<Semaphore>,
+    look: Look,
     deadline: Duration,
     lease: Duration,
 }
+
+/// Has this node look whose time is up in a channel.
+pub(super) type Look = Arc<dyn Fn(&ChannelName) + Send + Sync>;
 
 /// Whether others ask this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,7 @@ impl Questions {
         incarnation: u64,
         tasks: TaskTracker,
         tag: ChannelName,
+        look: Look,
     ) -> Self {
         let keys = commands.keys();
         let flow = commands.options().flow;
@@ -79,6 +84,7 @@ impl Questions {
             changed: Notify::new(),
             waiting: Mutex::default(),
             answering: Arc::new(Semaphore::new(ANSWERING_MAX)),
+            look,
             deadline: flow.ask_deadline,
             lease: match role {
                 Role::Node => flow.lease_interval * 3,
@@ -170,6 +176,13 @@ impl Questions {
         if from == self.incarnation {
             return;
         }
+        if id == LOOK {
+            let channel = std::str::from_utf8(body).map(ChannelName::new);
+            if let Ok(Ok(channel)) = channel {
+                (self.look)(&channel);
+            }
+            return;
+        }
         let Ok(permit) = Arc::clone(&self.answering).try_acquire_owned() else {
             warn!("too many questions of other nodes at a time, one is not answered");
             return;
@@ -194,7 +207,7 @@ impl Questions {
 
     /// Asks every other live node.
     pub(super) async fn ask(&self, body: &[u8]) -> Result<Vec<Bytes>, EngineError> {
-        let id = fastrand::u64(..);
+        let id = fastrand::u64(LOOK + 1..);
         let (answer, mut answers) = mpsc::channel(ANSWERS_MAX);
         lock(&self.waiting).insert(id, answer);
         let _waiting = Waiting {
@@ -222,6 +235,17 @@ impl Questions {
             answered: bodies.len(),
             asked,
         })
+    }
+
+    /// Has every other live node look whose time is up in a channel. None of them answers.
+    pub(super) fn have_looked(self: &Arc<Self>, channel: &ChannelName) {
+        let message = message(LOOK, self.incarnation, channel.as_str().as_bytes());
+        let questions = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Err(error) = questions.say(&questions.asked_name, &message).await {
+                debug!(%error, "no node was asked to look for members that are gone");
+            }
+        });
     }
 
     /// Says something to nodes; answers which nodes live.
@@ -338,6 +362,9 @@ fn take_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// 0: stands where a question has its number, and asks for no answer.
+const LOOK: u64 = 0;
 
 /// 256: questions of other nodes that are being answered at a time.
 const ANSWERING_MAX: usize = 256;

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, Member, SocketId};
+use tokio::time::Instant;
 
 use super::commands::Commands;
 use super::history;
 use super::options::RedisOptions;
-use super::presence::{Presence, Terms};
+use super::presence::{self, Presence};
 use super::scripts::Scripts;
+use super::terms::Terms;
 use crate::delivery::{Departure, History, HistoryRange, Members, Retention};
 use crate::engine::EngineError;
 
@@ -16,6 +18,27 @@ use crate::engine::EngineError;
 pub struct ScriptedPresence {
     commands: Commands,
     presence: Presence,
+}
+
+/// When somebody's time is up in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nobody is here.
+    Never,
+    /// From now.
+    In(Duration),
+    /// It is, and somebody was spared.
+    Spared,
+}
+
+impl From<presence::Next> for Next {
+    fn from(next: presence::Next) -> Self {
+        match next {
+            presence::Next::Never => Self::Never,
+            presence::Next::In(wait) => Self::In(wait),
+            presence::Next::Spared => Self::Spared,
+        }
+    }
 }
 
 impl ScriptedPresence {
@@ -31,6 +54,18 @@ impl ScriptedPresence {
     #[must_use]
     pub fn keys(&self, channel: &ChannelName) -> Vec<String> {
         self.presence.keys(channel)
+    }
+
+    /// Notes that Redis was heard at a time by its clock. Who was never heard takes nobody out.
+    ///
+    /// # Errors
+    /// As the engine's.
+    pub async fn hear(&self, channel: &ChannelName, now: u64) -> Result<(), EngineError> {
+        let deadline = Instant::now() + self.commands.options().budget;
+        let connected = self.commands.connection(deadline, channel).await;
+        let connection = connected.map_err(|error| self.presence.verdict("connecting", error))?;
+        connection.contact.heard(now);
+        Ok(())
     }
 
     /// Adds a connection.
@@ -72,19 +107,20 @@ impl ScriptedPresence {
         channel: &ChannelName,
         connections: &[SocketId],
         lease: Duration,
-    ) -> Result<(Vec<SocketId>, Option<Duration>), EngineError> {
+    ) -> Result<(Vec<SocketId>, Next), EngineError> {
         let refreshed = self.presence.refresh(channel, connections, lease).await;
         let refreshed = refreshed.map_err(|error| self.presence.verdict("refreshing", error))?;
-        Ok((refreshed.unknown, refreshed.next_expiry))
+        Ok((refreshed.unknown, refreshed.next.into()))
     }
 
     /// Takes out whose time is up, some of them. Answers when the next one's is.
     ///
     /// # Errors
     /// As the engine's.
-    pub async fn reap(&self, channel: &ChannelName) -> Result<Option<Duration>, EngineError> {
+    pub async fn reap(&self, channel: &ChannelName) -> Result<Next, EngineError> {
         let reaped = self.presence.reap(channel).await;
-        reaped.map_err(|error| self.presence.verdict("reaping", error))
+        let next = reaped.map_err(|error| self.presence.verdict("reaping", error))?;
+        Ok(next.into())
     }
 
     /// Who is here.
@@ -92,7 +128,8 @@ impl ScriptedPresence {
     /// # Errors
     /// As the engine's.
     pub async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
-        self.presence.members(channel).await
+        let snapshot = self.presence.members(channel).await?;
+        Ok(snapshot.members)
     }
 
     /// What the channel was told after an offset.

@@ -25,6 +25,8 @@ pub(super) struct Scripts {
     pub(super) presence_reap: ScriptText,
     /// Reads who is present.
     pub(super) presence_members: ScriptText,
+    /// Says that a node is there, and hears that Redis is.
+    pub(super) pulse: ScriptText,
     /// Keeps the list of live nodes and speaks to them.
     pub(super) node: ScriptText,
 }
@@ -35,6 +37,7 @@ pub(super) struct ScriptText {
     name: &'static str,
     text: String,
     digest: String,
+    is_judging: bool,
 }
 
 impl Default for Scripts {
@@ -47,7 +50,10 @@ impl Scripts {
     /// The scripts, each text as `edit` returns it for its name.
     pub(super) fn edited(edit: impl Fn(&'static str, String) -> String) -> Self {
         let script = |name, parts: &[&str]| ScriptText::new(name, edit(name, parts.concat()));
-        let presence = |name, text| script(name, &[APPEND, PRESENCE, text]);
+        let presence = |name, text| ScriptText {
+            is_judging: true,
+            ..script(name, &[APPEND, PRESENCE, text])
+        };
         Self {
             publish: script("publish", &[APPEND, include_str!("lua/publish.lua")]),
             publish_live: script("publish_live", &[include_str!("lua/publish_live.lua")]),
@@ -64,6 +70,7 @@ impl Scripts {
                 "presence_members",
                 include_str!("lua/presence_members.lua"),
             ),
+            pulse: script("pulse", &[include_str!("lua/pulse.lua")]),
             node: script("node", &[include_str!("lua/node.lua")]),
         }
     }
@@ -72,7 +79,12 @@ impl Scripts {
 impl ScriptText {
     fn new(name: &'static str, text: String) -> Self {
         let digest = redis::Script::new(&text).get_hash().to_owned();
-        Self { name, text, digest }
+        Self {
+            name,
+            text,
+            digest,
+            is_judging: false,
+        }
     }
 
     /// The text, for `EVAL`.
@@ -83,6 +95,12 @@ impl ScriptText {
     /// The digest, for `EVALSHA`.
     pub(super) fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Whether it takes out members whose time is up. Then the last of its `ARGV` say what may be judged over the connection that
+    /// it goes out on.
+    pub(super) fn is_judging(&self) -> bool {
+        self.is_judging
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "nobody is ever taken out for being silent",
         script: "",
-        edits: &[("ipairs(expired)", "ipairs({})")],
+        edits: &[("if may_go(held) then", "if false then")],
     },
     Fault {
         what: "taking one connection out counts for two",
@@ -136,15 +136,45 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "a snapshot is made before the silent ones are taken out",
         script: "presence_members",
-        edits: &[(
-            "reap(ARGV[7])\nif ARGV[7] ~= '0' and due() == 0 then",
-            "if false then",
-        )],
+        edits: &[("reap(ARGV[7])\nif due() == 0 then", "if false then")],
     },
     Fault {
         what: "what is left of lost keys is believed",
         script: "",
         edits: &[("kept ~= 0 and kept ~= 4", "false")],
+    },
+    Fault {
+        what: "a node that has just come, or come back, takes members out",
+        script: "",
+        edits: &[("tonumber(from) <= now and ", "")],
+    },
+    Fault {
+        what: "a call that waited for the end of an outage takes members out",
+        script: "",
+        edits: &[("now <= tonumber(JUDGED_UNTIL)", "JUDGED_UNTIL ~= '0'")],
+    },
+    Fault {
+        what: "who only publishes takes members out",
+        script: "",
+        edits: &[(
+            "now <= tonumber(JUDGED_UNTIL)",
+            "(JUDGED_UNTIL == '0' or now <= tonumber(JUDGED_UNTIL))",
+        )],
+    },
+    Fault {
+        what: "the silent have no more time to speak than the lost to come back",
+        script: "",
+        edits: &[("and LOST_FROM or SILENT_FROM", "and LOST_FROM or LOST_FROM")],
+    },
+    Fault {
+        what: "the lost are spared like the silent",
+        script: "",
+        edits: &[("and LOST_FROM or", "and SILENT_FROM or")],
+    },
+    Fault {
+        what: "nobody learns that somebody was spared",
+        script: "presence_refresh",
+        edits: &[("is_spared and -2", "false and -2")],
     },
     Fault {
         what: "two messages have one tag",

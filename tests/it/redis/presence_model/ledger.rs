@@ -1,9 +1,11 @@
 //! What the presence scripts are to do, small enough to be read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use fanfare_protocol::{Member, SocketId};
 use fanfare_server::delivery::Departure;
+use fanfare_server::engine::redis::scripted::Next;
 
 /// One channel: connections with a time when they count as gone; a user is here while there is one.
 #[derive(Debug, Default)]
@@ -22,6 +24,13 @@ pub(super) struct Entry {
     pub(super) is_lost: bool,
 }
 
+/// Whom the caller may take out whose time is up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct May {
+    pub(super) lost: bool,
+    pub(super) silent: bool,
+}
+
 /// A message about a member: who, and why they left if they did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Told {
@@ -34,8 +43,15 @@ impl Ledger {
         self.entries.values().any(|entry| entry.user == user)
     }
 
-    pub(super) fn join(&mut self, now: u64, connection: SocketId, member: &Member, lease: u64) {
-        self.reap(now);
+    pub(super) fn join(
+        &mut self,
+        now: u64,
+        may: May,
+        connection: SocketId,
+        member: &Member,
+        lease: u64,
+    ) {
+        self.reap(now, may);
         let user = member.id.as_str();
         let held = self.entries.get(&connection);
         if held.is_some_and(|entry| entry.user != user) {
@@ -60,11 +76,12 @@ impl Ledger {
     pub(super) fn leave(
         &mut self,
         now: u64,
+        may: May,
         connection: SocketId,
         departure: Departure,
         grace: u64,
     ) -> Option<u64> {
-        self.reap(now);
+        self.reap(now, may);
         if departure != Departure::Lost {
             self.remove(connection, departure);
             return None;
@@ -74,16 +91,17 @@ impl Ledger {
             entry.is_lost = true;
             entry.expiry = entry.expiry.min(now + grace);
         }
-        Some(entry.expiry - now)
+        Some(entry.expiry.saturating_sub(now))
     }
 
     /// Answers who is unknown, and how long until the next one's time is up.
     pub(super) fn refresh(
         &mut self,
         now: u64,
+        may: May,
         connections: &[SocketId],
         lease: u64,
-    ) -> (Vec<SocketId>, Option<u64>) {
+    ) -> (Vec<SocketId>, Next) {
         let mut unknown = Vec::new();
         for connection in connections {
             match self.entries.get_mut(connection) {
@@ -92,30 +110,33 @@ impl Ledger {
                 Some(entry) => entry.expiry = entry.expiry.max(now + lease),
             }
         }
-        self.reap(now);
-        (unknown, self.next_expiry(now))
+        let next = self.reap(now, may);
+        (unknown, next)
     }
 
-    pub(super) fn reap(&mut self, now: u64) {
+    /// Answers when the next one's time is up.
+    pub(super) fn reap(&mut self, now: u64, may: May) -> Next {
         let mut expired: Vec<(u64, SocketId)> = self
             .entries
             .iter()
             .filter(|(_, entry)| entry.expiry <= now)
+            .filter(|(_, entry)| if entry.is_lost { may.lost } else { may.silent })
             .map(|(connection, entry)| (entry.expiry, *connection))
             .collect();
         expired.sort_unstable();
         for (_, connection) in expired {
             self.remove(connection, Departure::Lost);
         }
-    }
-
-    pub(super) fn next_expiry(&self, now: u64) -> Option<u64> {
         let first = self.entries.values().map(|entry| entry.expiry).min();
-        first.map(|expiry| expiry.saturating_sub(now))
+        match first {
+            None => Next::Never,
+            Some(expiry) if expiry <= now => Next::Spared,
+            Some(expiry) => Next::In(Duration::from_millis(expiry - now)),
+        }
     }
 
-    pub(super) fn members(&mut self, now: u64) -> BTreeMap<String, Member> {
-        self.reap(now);
+    pub(super) fn members(&mut self, now: u64, may: May) -> BTreeMap<String, Member> {
+        self.reap(now, may);
         let users: BTreeSet<&str> = self.entries.values().map(|one| one.user.as_str()).collect();
         let here = self.infos.iter();
         let here = here.filter(|(user, _)| users.contains(user.as_str()));

@@ -5,12 +5,20 @@ use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, EventName, Link, Member, Position, SocketId};
 use fanfare_server::delivery::{Delivery, Departure, Retention};
-use fanfare_server::engine::redis::scripted::ScriptedPresence;
+use fanfare_server::engine::redis::scripted::{Next, ScriptedPresence};
 
-use super::ledger::{Ledger, Told};
+use super::ledger::{Ledger, May, Told};
 
 /// Nothing that is told is ever missing.
 const KEPT: Retention = Retention::new(100_000, Duration::from_secs(3_600));
+
+/// Who calls, when, and whom they may take out.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) presence: &'a ScriptedPresence,
+    pub(super) now: u64,
+    pub(super) may: May,
+}
 
 /// A promise that was not kept.
 pub(super) type Outcome<T = ()> = Result<T, String>;
@@ -31,6 +39,8 @@ pub(super) struct Room {
     pub(super) last: Position,
     /// The sum of all messages.
     pub(super) folded: BTreeSet<String>,
+    /// Users who are connected to a node that is alive: only Redis was away.
+    pub(super) connected: BTreeSet<String>,
     /// Whether the history may begin anew.
     has_new_epoch: bool,
     /// How often nobody listened.
@@ -45,6 +55,7 @@ impl Room {
             ledger: Ledger::default(),
             last: members.position,
             folded: BTreeSet::new(),
+            connected: BTreeSet::new(),
             has_new_epoch: false,
             unheard: 0,
         })
@@ -52,85 +63,85 @@ impl Room {
 
     pub(super) async fn join(
         &mut self,
-        presence: &ScriptedPresence,
-        now: u64,
+        caller: Caller<'_>,
         connection: SocketId,
         member: &Member,
         lease: u64,
     ) -> Outcome {
-        let joined = presence.join(&self.channel, connection, member, KEPT).await;
+        let joined = caller
+            .presence
+            .join(&self.channel, connection, member, KEPT)
+            .await;
         joined.map_err(told)?;
-        self.ledger.join(now, connection, member, lease);
-        self.listen(presence).await
+        self.ledger
+            .join(caller.now, caller.may, connection, member, lease);
+        self.listen(caller.presence).await
     }
 
     pub(super) async fn leave(
         &mut self,
-        presence: &ScriptedPresence,
-        now: u64,
+        caller: Caller<'_>,
         connection: SocketId,
         departure: Departure,
         grace: u64,
     ) -> Outcome<Option<u64>> {
         let within = Duration::from_millis(grace);
-        let left = presence.leave(&self.channel, connection, departure, within);
+        let left = caller
+            .presence
+            .leave(&self.channel, connection, departure, within);
         let wait = milliseconds(left.await.map_err(told)?);
-        let expected = self.ledger.leave(now, connection, departure, grace);
+        let expected = self
+            .ledger
+            .leave(caller.now, caller.may, connection, departure, grace);
         ensure!(
             wait == expected,
             "a loss ends in {wait:?} instead of {expected:?}"
         );
-        self.listen(presence).await?;
+        self.listen(caller.presence).await?;
         Ok(wait)
     }
 
     /// Answers who must join again, and how long until the next one's time is up.
     pub(super) async fn refresh(
         &mut self,
-        presence: &ScriptedPresence,
-        now: u64,
+        caller: Caller<'_>,
         connections: &[SocketId],
         lease: u64,
-    ) -> Outcome<(Vec<SocketId>, Option<u64>)> {
+    ) -> Outcome<(Vec<SocketId>, Next)> {
         let within = Duration::from_millis(lease);
-        let refreshed = presence.refresh(&self.channel, connections, within).await;
-        let (unknown, next) = refreshed.map_err(told)?;
-        let answer = (unknown, milliseconds(next));
-        let expected = self.ledger.refresh(now, connections, lease);
+        let refreshed = caller
+            .presence
+            .refresh(&self.channel, connections, within)
+            .await;
+        let answer = refreshed.map_err(told)?;
+        let expected = self
+            .ledger
+            .refresh(caller.now, caller.may, connections, lease);
         ensure!(
             answer == expected,
             "a refresh answered {answer:?} instead of {expected:?}"
         );
-        self.listen(presence).await?;
+        self.listen(caller.presence).await?;
         Ok(answer)
     }
 
-    pub(super) async fn reap(
-        &mut self,
-        presence: &ScriptedPresence,
-        now: u64,
-    ) -> Outcome<Option<u64>> {
-        let next = presence.reap(&self.channel).await.map_err(told)?;
-        let next = milliseconds(next);
-        self.ledger.reap(now);
-        let expected = self.ledger.next_expiry(now);
+    pub(super) async fn reap(&mut self, caller: Caller<'_>) -> Outcome<Next> {
+        let next = caller.presence.reap(&self.channel).await.map_err(told)?;
+        let expected = self.ledger.reap(caller.now, caller.may);
         ensure!(
             next == expected,
             "the next one goes in {next:?} instead of {expected:?}"
         );
-        self.listen(presence).await?;
+        self.listen(caller.presence).await?;
         Ok(next)
     }
 
     /// A snapshot is what the ledger says, and the sum of the messages up to its position.
-    pub(super) async fn check_snapshot(
-        &mut self,
-        presence: &ScriptedPresence,
-        now: u64,
-    ) -> Outcome {
-        let snapshot = presence.members(&self.channel).await.map_err(told)?;
-        let expected = self.ledger.members(now);
-        self.hear(presence).await?;
+    pub(super) async fn check_snapshot(&mut self, caller: Caller<'_>) -> Outcome {
+        let snapshot = caller.presence.members(&self.channel).await;
+        let snapshot = snapshot.map_err(told)?;
+        let expected = self.ledger.members(caller.now, caller.may);
+        self.hear(caller.presence).await?;
         let shown: BTreeMap<String, Member> = snapshot
             .members
             .iter()
@@ -226,6 +237,10 @@ impl Room {
         let text = |field: &str| data[field].as_str().map(str::to_owned);
         let user = text("id").ok_or("a message about nobody")?;
         let left = text("reason");
+        ensure!(
+            left.is_none() || !self.connected.contains(&user),
+            "{user} is shown as gone by an outage of Redis"
+        );
         let is_alternating = match delivery.event.as_str() {
             EventName::MEMBER_ADDED => left.is_none() && self.folded.insert(user.clone()),
             EventName::MEMBER_REMOVED => left.is_some() && self.folded.remove(&user),

@@ -4,17 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fanfare_protocol::{ChannelName, Member, RawJson, SocketId, UserId};
 use fanfare_server::delivery::Departure;
-use fanfare_server::engine::redis::scripted::ScriptedPresence;
+use fanfare_server::engine::redis::scripted::{Next, ScriptedPresence};
 use fanfare_tests::resp::Connection;
 use fastrand::Rng;
 
-use super::room::{Outcome, Room, ensure, told};
+use super::ledger::May;
+use super::room::{Caller, Outcome, Room, ensure, told};
 
 /// Milliseconds, as the engine has them by default.
 const LEASE: u64 = 15_000;
 const REFRESH: u64 = 5_000;
 const GRACE: u64 = 5_000;
 const HAND_OVER: u64 = 30_000;
+/// How often a node hears Redis, how long it may not have for its contact to last, and how long that must have lasted before
+/// it takes out the silent.
+const PULSE: u64 = 1_000;
+const SILENCE_MAX: u64 = REFRESH;
+const TIME_TO_SPEAK: u64 = 6_000;
 /// Guaranteed: a member of a node that crashed is gone by then.
 const CRASH_MAX: u64 = 20_000;
 
@@ -25,7 +31,10 @@ const NODES: usize = 3;
 const USERS: [&str; 4] = ["ann", "bob \"b\\o/b\"", "clé|0", "dan"];
 
 pub(super) struct World<'a> {
-    presence: &'a ScriptedPresence,
+    /// Somebody new, who has heard nothing of Redis yet.
+    newcomer: &'a (dyn Fn() -> ScriptedPresence + Sync),
+    /// Somebody who never hears more of Redis than answers.
+    publisher: ScriptedPresence,
     redis: Connection,
     rng: Rng,
     now: u64,
@@ -38,6 +47,10 @@ pub(super) struct World<'a> {
 
 /// What a node does in between: refresh what it holds, and come by when somebody's time is up.
 struct Node {
+    presence: ScriptedPresence,
+    /// Since when it has heard Redis without a break, and when last.
+    contact: Option<(u64, u64)>,
+    pulse_at: u64,
     is_up: bool,
     /// Paused until then.
     asleep_until: u64,
@@ -49,8 +62,11 @@ struct Node {
 }
 
 impl Node {
-    fn start(now: u64, rng: &mut Rng) -> Self {
+    fn start(presence: ScriptedPresence, now: u64, rng: &mut Rng) -> Self {
         Self {
+            presence,
+            contact: None,
+            pulse_at: now + rng.u64(..PULSE),
             is_up: true,
             asleep_until: 0,
             refresh_at: now + rng.u64(..REFRESH),
@@ -65,11 +81,47 @@ impl Node {
         self.is_up && self.asleep_until <= now
     }
 
+    /// Hears Redis as often as it has until now.
+    async fn hear(&mut self, channel: &ChannelName, now: u64) -> Outcome {
+        while self.pulse_at <= now {
+            let at = self.pulse_at;
+            self.presence.hear(channel, at).await.map_err(told)?;
+            let since = match self.contact {
+                Some((since, last)) if at - last <= SILENCE_MAX => since,
+                _ => at,
+            };
+            self.contact = Some((since, at));
+            self.pulse_at = at + PULSE;
+        }
+        Ok(())
+    }
+
+    fn caller(&self, now: u64) -> Caller<'_> {
+        let lasted_for = |least: u64| {
+            self.contact
+                .is_some_and(|(since, last)| since + least <= now && now <= last + SILENCE_MAX)
+        };
+        Caller {
+            presence: &self.presence,
+            now,
+            may: May {
+                lost: lasted_for(GRACE),
+                silent: lasted_for(TIME_TO_SPEAK),
+            },
+        }
+    }
+
     /// When it does something by itself.
     fn next(&self) -> Option<u64> {
         let visit = self.visits.first().map_or(u64::MAX, |(at, _)| *at);
         let next = visit.min(self.refresh_at).max(self.asleep_until);
         self.is_up.then_some(next)
+    }
+
+    /// What it holds, if it is in a state to say so.
+    fn alive_places(&self, now: u64) -> Vec<(usize, SocketId)> {
+        let held = self.held.keys().filter(|_| self.is_awake(now));
+        held.copied().collect()
     }
 
     fn in_room(&self, room: usize) -> Vec<SocketId> {
@@ -78,30 +130,43 @@ impl Node {
     }
 }
 
+fn only_publishing(presence: &ScriptedPresence, now: u64) -> Caller<'_> {
+    Caller {
+        presence,
+        now,
+        may: May::default(),
+    }
+}
+
 impl<'a> World<'a> {
     pub(super) async fn open(
-        presence: &'a ScriptedPresence,
+        newcomer: &'a (dyn Fn() -> ScriptedPresence + Sync),
         redis: Connection,
         seed: u64,
     ) -> Outcome<Self> {
         let mut rng = Rng::with_seed(seed);
         let mut world = Self {
-            presence,
+            newcomer,
+            publisher: newcomer(),
             redis,
             now: START,
             clocks: Vec::new(),
             rooms: Vec::new(),
-            nodes: (0..NODES).map(|_| Node::start(START, &mut rng)).collect(),
+            nodes: (0..NODES)
+                .map(|_| Node::start(newcomer(), START, &mut rng))
+                .collect(),
             rng,
             steps: 0,
         };
         for room in 0..2 {
             let name = format!("presence-model.{seed}.{room}.{:x}", fastrand::u64(..));
             let channel = ChannelName::new(&name).map_err(told)?;
-            let position = presence.keys(&channel).swap_remove(0);
+            let position = world.publisher.keys(&channel).swap_remove(0);
             world.clocks.push(position + ":clock");
             world.set_clock(START).await;
-            world.rooms.push(Room::open(presence, channel).await?);
+            world
+                .rooms
+                .push(Room::open(&world.publisher, channel).await?);
         }
         Ok(world)
     }
@@ -146,9 +211,10 @@ impl<'a> World<'a> {
             // Under way when its socket was lost, or its node handed it over.
             69..=70 => match self.pick_lost(room).or_else(|| self.pick(room)) {
                 Some(connection) => {
+                    self.hear(node).await?;
+                    let caller = self.nodes[node].caller(self.now);
                     let late = [connection];
-                    let refreshing =
-                        self.rooms[room].refresh(self.presence, self.now, &late, LEASE);
+                    let refreshing = self.rooms[room].refresh(caller, &late, LEASE);
                     refreshing.await.map(|_| ())
                 }
                 None => Ok(()),
@@ -157,22 +223,22 @@ impl<'a> World<'a> {
                 let by = self.rng.u64(..REFRESH + 1_000);
                 self.pass(by).await
             }
-            85..=91 => {
-                self.rooms[room]
-                    .check_snapshot(self.presence, self.now)
-                    .await
-            }
+            85..=89 => self.ask(room).await,
+            90..=91 => self.outage().await,
             92..=93 => {
                 self.crash(node);
                 Ok(())
             }
             94..=95 => {
                 let by = self.rng.u64(..2 * LEASE);
-                self.nodes[node].asleep_until = self.now + by;
+                self.hear(node).await?;
+                let node = &mut self.nodes[node];
+                node.asleep_until = self.now + by;
+                node.pulse_at = node.asleep_until + self.rng.u64(..PULSE);
                 Ok(())
             }
             96 => self.hand_over(node).await,
-            97 => self.rooms[room].forget(self.presence).await,
+            97 => self.rooms[room].forget(&self.publisher).await,
             98 => self.lose_all(room).await,
             _ => self.lose_some(room).await,
         }
@@ -182,14 +248,10 @@ impl<'a> World<'a> {
     async fn step_without(&mut self, node: usize, room: usize) -> Outcome {
         match self.rng.u8(..4) {
             0 if !self.nodes[node].is_up => {
-                self.nodes[node] = Node::start(self.now, &mut self.rng);
+                self.nodes[node] = Node::start((self.newcomer)(), self.now, &mut self.rng);
                 Ok(())
             }
-            1 => {
-                self.rooms[room]
-                    .check_snapshot(self.presence, self.now)
-                    .await
-            }
+            1 => self.ask(room).await,
             _ => {
                 let by = self.rng.u64(..REFRESH);
                 self.pass(by).await
@@ -207,7 +269,9 @@ impl<'a> World<'a> {
             id: UserId::new(user).map_err(told)?,
             info: RawJson::trusted(format!(r#"{{"n":{}}}"#, self.steps)),
         };
-        let joining = self.rooms[room].join(self.presence, self.now, connection, &member, LEASE);
+        self.hear(node).await?;
+        let caller = self.nodes[node].caller(self.now);
+        let joining = self.rooms[room].join(caller, connection, &member, LEASE);
         joining.await?;
         self.nodes[node].held.insert((room, connection), member);
         Ok(())
@@ -224,8 +288,10 @@ impl<'a> World<'a> {
         for other in &mut self.nodes {
             other.held.remove(&(room, connection));
         }
+        self.hear(node).await?;
         let grace = self.nodes[node].grace;
-        let leaving = self.rooms[room].leave(self.presence, self.now, connection, departure, grace);
+        let caller = self.nodes[node].caller(self.now);
+        let leaving = self.rooms[room].leave(caller, connection, departure, grace);
         if let Some(wait) = leaving.await? {
             self.nodes[node].visits.insert((self.now + wait, room));
         }
@@ -242,12 +308,13 @@ impl<'a> World<'a> {
     async fn hand_over(&mut self, node: usize) -> Outcome {
         self.nodes[node].grace = HAND_OVER;
         self.nodes[node].lease = HAND_OVER + REFRESH;
+        self.hear(node).await?;
         self.refresh(node).await
     }
 
     async fn lose_all(&mut self, room: usize) -> Outcome {
         let mut words = vec!["DEL".to_owned()];
-        words.extend(self.presence.keys(&self.rooms[room].channel));
+        words.extend(self.publisher.keys(&self.rooms[room].channel));
         self.redis.command(&words).await.map_err(told)?;
         self.rooms[room].lost_all();
         Ok(())
@@ -255,14 +322,76 @@ impl<'a> World<'a> {
 
     /// One of the four keys of presence was evicted. The next call notices.
     async fn lose_some(&mut self, room: usize) -> Outcome {
-        let keys = self.presence.keys(&self.rooms[room].channel);
+        let keys = self.publisher.keys(&self.rooms[room].channel);
         let key = keys[2 + self.rng.usize(..4)].clone();
         let deleted = self.redis.command(&["DEL".to_owned(), key]).await;
         if deleted.map_err(told)?.number() == Some(1) {
             self.rooms[room].lost_all();
-            self.rooms[room].reap(self.presence, self.now).await?;
+            let caller = only_publishing(&self.publisher, self.now);
+            self.rooms[room].reap(caller).await?;
         }
         Ok(())
+    }
+
+    /// Somebody asks who is here.
+    async fn ask(&mut self, room: usize) -> Outcome {
+        let node = self.rng.usize(..=NODES);
+        let is_awake = |node: &&Node| node.is_awake(self.now);
+        let caller = match self.nodes.get(node).filter(is_awake) {
+            Some(node) => node.caller(self.now),
+            None => only_publishing(&self.publisher, self.now),
+        };
+        self.rooms[room].check_snapshot(caller).await
+    }
+
+    /// Redis does nothing for a while. Nobody is shown as gone who is connected to a node that is alive.
+    async fn outage(&mut self) -> Outcome {
+        for index in 0..NODES {
+            self.hear(index).await?;
+            for (room, connection) in self.nodes[index].alive_places(self.now) {
+                let room = &mut self.rooms[room];
+                if let Some(entry) = room.ledger.entries.get(&connection)
+                    && !entry.is_lost
+                    && entry.expiry >= self.now + LEASE - REFRESH
+                {
+                    room.connected.insert(entry.user.clone());
+                }
+            }
+        }
+        let by = self.rng.u64(..2 * LEASE);
+        self.set_clock(self.now + by).await;
+        for node in &mut self.nodes {
+            // What failed meanwhile is tried again soon.
+            node.pulse_at = node.pulse_at.max(self.now + self.rng.u64(..PULSE));
+            node.refresh_at = self.now + self.rng.u64(..PULSE);
+        }
+        if let Some(index) = self.nodes.iter().position(|node| !node.is_up) {
+            self.nodes[index] = Node::start((self.newcomer)(), self.now, &mut self.rng);
+        }
+        for room in 0..self.rooms.len() {
+            self.ask(room).await?;
+            let node = self.rng.usize(..NODES);
+            if self.nodes[node].is_awake(self.now) {
+                // Sent before it, and executed now.
+                let caller = self.nodes[node].caller(self.now);
+                self.rooms[room].reap(caller).await?;
+            }
+        }
+        let by = self.rng.u64(..TIME_TO_SPEAK + REFRESH);
+        self.pass(by).await?;
+        for room in 0..self.rooms.len() {
+            self.ask(room).await?;
+            self.rooms[room].connected.clear();
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, node: usize) -> Outcome {
+        let node = &mut self.nodes[node];
+        if !node.is_awake(self.now) {
+            return Ok(());
+        }
+        node.hear(&self.rooms[0].channel, self.now).await
     }
 
     /// Time passes, and the nodes do what they do by themselves.
@@ -284,12 +413,14 @@ impl<'a> World<'a> {
     }
 
     async fn act(&mut self, index: usize) -> Outcome {
+        self.hear(index).await?;
         let node = &mut self.nodes[index];
         if let Some((at, room)) = node.visits.first().copied()
             && at <= self.now
         {
             node.visits.pop_first();
-            let next = self.rooms[room].reap(self.presence, self.now).await?;
+            let caller = self.nodes[index].caller(self.now);
+            let next = self.rooms[room].reap(caller).await?;
             self.visit_before_next_round(index, room, next);
         } else {
             node.refresh_at = self.now + REFRESH;
@@ -305,13 +436,14 @@ impl<'a> World<'a> {
             if held.is_empty() {
                 continue;
             }
-            let refreshing = self.rooms[room].refresh(self.presence, self.now, &held, lease);
+            let caller = self.nodes[index].caller(self.now);
+            let refreshing = self.rooms[room].refresh(caller, &held, lease);
             let (unknown, next) = refreshing.await?;
             self.visit_before_next_round(index, room, next);
             for connection in unknown {
                 let member = self.nodes[index].held[&(room, connection)].clone();
-                let joining =
-                    self.rooms[room].join(self.presence, self.now, connection, &member, LEASE);
+                let caller = self.nodes[index].caller(self.now);
+                let joining = self.rooms[room].join(caller, connection, &member, LEASE);
                 joining.await?;
             }
             // Whoever this node holds is here now.
@@ -327,8 +459,13 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn visit_before_next_round(&mut self, node: usize, room: usize, next: Option<u64>) {
-        if let Some(wait) = next.filter(|wait| *wait < REFRESH) {
+    fn visit_before_next_round(&mut self, node: usize, room: usize, next: Next) {
+        let wait = match next {
+            Next::Never => return,
+            Next::In(wait) => u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            Next::Spared => PULSE,
+        };
+        if wait < REFRESH {
             self.nodes[node].visits.insert((self.now + wait, room));
         }
     }
@@ -339,7 +476,7 @@ impl<'a> World<'a> {
             self.crash(node);
         }
         if !self.nodes[0].is_up {
-            self.nodes[0] = Node::start(self.now, &mut self.rng);
+            self.nodes[0] = Node::start((self.newcomer)(), self.now, &mut self.rng);
         }
         // A node that hangs learns of nothing, and its own lease is over when it wakes up.
         let awake_at = self.nodes[0].asleep_until.max(self.now);
@@ -359,7 +496,7 @@ impl<'a> World<'a> {
         let by = CRASH_MAX.max((latest + REFRESH).saturating_sub(self.now));
         self.pass(by).await?;
         for (index, room) in self.rooms.iter_mut().enumerate() {
-            room.hear(self.presence).await?;
+            room.hear(&self.publisher).await?;
             let held = self.nodes[0]
                 .held
                 .iter()
@@ -373,8 +510,9 @@ impl<'a> World<'a> {
                 room.folded
             );
         }
+        self.hear(0).await?;
         for room in &mut self.rooms {
-            room.check_snapshot(self.presence, self.now).await?;
+            room.check_snapshot(self.nodes[0].caller(self.now)).await?;
         }
         Ok(())
     }

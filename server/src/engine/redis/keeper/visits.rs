@@ -8,7 +8,7 @@ use fanfare_protocol::ChannelName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The looks that are due, the next one first. At most one per channel and [`GRID`].
+/// The looks that are due, the next one first. At most one per channel and step of a grid.
 #[derive(Debug)]
 pub(super) struct Visits {
     due: Mutex<BTreeSet<(Instant, ChannelName)>>,
@@ -28,9 +28,15 @@ impl Visits {
 
     /// Has somebody look at a channel when `wait` is over, or a little later: connections that were lost together are one visit.
     pub(super) fn add(&self, channel: &ChannelName, wait: Duration) {
+        self.add_within(channel, wait, GRID);
+    }
+
+    /// The same, up to `grid` later: however often that is asked for, it is one visit.
+    pub(super) fn add_within(&self, channel: &ChannelName, wait: Duration, grid: Duration) {
+        let grid = grid.max(GRID);
         let since = (Instant::now() + wait).duration_since(self.created);
-        let steps = since.as_millis() / GRID.as_millis() + 1;
-        let due = self.created + GRID * u32::try_from(steps).unwrap_or(u32::MAX);
+        let steps = since.as_millis() / grid.as_millis() + 1;
+        let due = self.created + grid * u32::try_from(steps).unwrap_or(u32::MAX);
         if self.lock().insert((due, channel.clone())) {
             self.added.notify_one();
         }

@@ -1,13 +1,13 @@
 -- Who is here, and at which position of the channel that holds.
 --
--- KEYS, ARGV: those of presence.lua; ARGV further: 7 how many expired ones are taken out at most (0: they count as here), 8 how
---       many members are listed at most.
--- Returns: nothing when some are left to be reaped: the call is repeated. Else epoch, offset, tag, count, and user and info
---       of each member, in the order of the users.
+-- KEYS, ARGV: those of presence.lua; ARGV further: 7 how many expired ones are taken out at most, 8 how many members are
+--       listed at most. Who is spared counts as here.
+-- Returns: nothing when some are left to be reaped: the call is repeated. Else epoch, offset, tag, count, whether somebody was
+--       spared (1 or 0), and user and info of each member, in the order of the users.
 -- Why atomic: the snapshot is the sum of all messages up to its position, and of no other.
 
 reap(ARGV[7])
-if ARGV[7] ~= '0' and due() == 0 then
+if due() == 0 then
   finish()
   return {}
 end
@@ -18,7 +18,7 @@ if not epoch then
   redis.call('HSET', POSITION, 'e', epoch, 's', '0', 't', '0')
   redis.call('PEXPIRE', POSITION, ARGV[5])
 end
-local answer = { epoch, string.format('%.0f', offset), tag, redis.call('ZCARD', MEMBERS) }
+local answer = { epoch, string.format('%.0f', offset), tag, redis.call('ZCARD', MEMBERS), is_spared and 1 or 0 }
 -- 1000: what fits on Lua's stack with room to spare.
 local CHUNK = 1000
 local limit = tonumber(ARGV[8])

@@ -2,12 +2,12 @@
 --
 -- KEYS, ARGV: those of presence.lua; ARGV further: 7 lease (milliseconds), 8 how many expired ones are taken out at most,
 --       9 and on: connections.
--- Returns: milliseconds until the next one's time is up (0: some are left to be reaped, -1: nobody is here), then the indices
---       of the connections that are not known here.
+-- Returns: milliseconds until the next one's time is up (0: some are left to be reaped, -1: nobody is here, -2: somebody was
+--       spared), then the indices of the connections that are not known here.
 -- Why atomic: a lease that nobody has seen expire yet is extended, one that was seen is not; never half of either.
 
 insist()
-local held = redis.call('HMGET', CONNECTIONS, unpack(ARGV, 9))
+local held = redis.call('HMGET', CONNECTIONS, unpack(ARGV, 9, #ARGV - 3))
 local answer, extended = { 0 }, {}
 for index, known in ipairs(held) do
   if not known then
