@@ -211,7 +211,7 @@ impl Interest {
         self.requests += 1;
         let request = self.requests;
         if let Some(lane) = lane_of_slot(shared.questions.slot()) {
-            let names = shared.questions.missing(&lane, request);
+            let names = shared.questions.missing(&lane, request, now);
             if !names.is_empty() {
                 self.ask(lane, request, names, Vec::new(), Vec::new());
             }
@@ -234,7 +234,8 @@ impl Interest {
             let channels = [subscribe, unsubscribe].concat();
             self.ask(lane, request, arriving, leaving, channels);
         }
-        plan.next
+        let asking = shared.questions.pausing_until(now);
+        plan.next.into_iter().chain(asking).min()
     }
 
     fn ask(

@@ -3,6 +3,7 @@
 //! Every channel lives on one master, where scripts append and fan out in one step. What reaches a node is checked message by
 //! message, and what is missing is read from the history.
 
+mod backoff;
 mod catch_up;
 mod cluster;
 mod commands;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::backoff::Backoff;
 use super::commands::{Call, Commands};
 use super::error::CommandError;
 use super::flow::Shared;
@@ -60,6 +61,7 @@ struct Listening {
     request: Option<u64>,
     asked: bool,
     answers: bool,
+    backoff: Backoff,
 }
 
 impl Questions {
@@ -100,19 +102,26 @@ impl Questions {
     }
 
     /// The channels that have to be subscribed on the lane that owns their slot, if they are not.
-    pub(super) fn missing(&self, lane: &Lane, request: u64) -> Vec<String> {
+    pub(super) fn missing(&self, lane: &Lane, request: u64, now: Instant) -> Vec<String> {
         let mut listening = lock(&self.listening);
-        if listening.lane == Some(lane.number)
-            && (listening.request.is_some() || listening.stands())
+        let is_same = listening.lane == Some(lane.number);
+        if is_same && (listening.request.is_some() || listening.stands())
+            || listening.backoff.pausing_until(now).is_some()
         {
             return Vec::new();
         }
         *listening = Listening {
             lane: Some(lane.number),
             request: Some(request),
+            backoff: std::mem::take(&mut listening.backoff),
             ..Listening::default()
         };
         vec![self.asked_name.clone(), self.answers_name.clone()]
+    }
+
+    /// When a subscription that failed may be asked for again.
+    pub(super) fn pausing_until(&self, now: Instant) -> Option<Instant> {
+        lock(&self.listening).backoff.pausing_until(now)
     }
 
     /// Redis confirms a subscription that is not one of a channel.
@@ -125,11 +134,17 @@ impl Questions {
         self.change(lane, name, false)
     }
 
-    /// A request for subscriptions is over.
-    pub(super) fn settled(&self, request: u64) {
+    /// A request for subscriptions is over: what it has not brought by now has failed.
+    pub(super) fn settled(&self, request: u64, now: Instant) {
         let mut listening = lock(&self.listening);
         if listening.request == Some(request) {
             listening.request = None;
+            if listening.stands() {
+                listening.backoff.succeed();
+            } else {
+                let longest = self.commands.options().command_deadline;
+                listening.backoff.fail(now, longest);
+            }
         }
     }
 

@@ -62,7 +62,7 @@ impl Reader {
             Item::Settled { request, channels } => {
                 let tracks = &shared.tracks;
                 tracks.settled(lane.number, request, channels, now);
-                shared.questions.settled(request);
+                shared.questions.settled(request, now);
             }
             _ if lane.is_lost() => {}
             Item::Message { name, payload } => {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use fanfare_protocol::{ChannelName, Epoch, Position};
 use tokio::sync::{Notify, oneshot};
 
+use super::backoff::Backoff;
 use super::envelope::{Count, Message};
 use super::recent::{Bounds, Recent};
 use super::track::{Output, Reading, Stamp, Track, Verdict};
@@ -77,9 +78,8 @@ struct Entry {
     /// Since when nobody wants it.
     unwanted_since: Option<Instant>,
     link: Link,
-    /// How often the subscription failed in a row, and when it may be tried again.
-    failures: u32,
-    not_before: Option<Instant>,
+    /// Of the subscription.
+    backoff: Backoff,
     /// A message that this node published; answers must not lack it.
     floor: Option<Position>,
     ready: Vec<oneshot::Sender<()>>,

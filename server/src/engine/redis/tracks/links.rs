@@ -6,13 +6,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, Position};
 
 use super::{Entry, Table, Track, Tracks, jittered, lock};
 use crate::clock::Instant;
 use crate::delivery::Retention;
+use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::lanes::Lane;
 
 /// Whether a channel is subscribed, as far as is known.
@@ -152,8 +152,8 @@ impl Tracks {
                     plan.of(on).unsubscribe.push(channel);
                 }
                 (Some(_), Link::Standing { .. } | Link::Absent, _) => table.remove(&channel),
-                (None, Link::Absent, on) => match (entry.not_before, on) {
-                    (Some(at), _) if at > now => table.later.push(Reverse((at, channel))),
+                (None, Link::Absent, on) => match (entry.backoff.pausing_until(now), on) {
+                    (Some(at), _) => table.later.push(Reverse((at, channel))),
                     (_, None) => homeless.push(channel),
                     (_, Some(on)) => {
                         let lane = on.number;
@@ -191,8 +191,7 @@ impl Tracks {
                 if entry.link.lane().is_none_or(|at| at == lane) =>
             {
                 entry.link = Link::Standing { lane };
-                entry.failures = 0;
-                entry.not_before = None;
+                entry.backoff.succeed();
                 entry.track.subscribed(out);
             }
             _ => {}
@@ -252,9 +251,7 @@ impl Tracks {
                 continue;
             };
             if entry.link == (Link::Requested { lane, request }) {
-                entry.failures = entry.failures.saturating_add(1);
-                let pause = RETRY_FIRST * 2_u32.saturating_pow(entry.failures.min(6));
-                entry.not_before = Some(now + pause.min(self.options.retry_pause_max));
+                entry.backoff.fail(now, self.options.retry_pause_max);
             } else if entry.link == (Link::Leaving { lane, request }) {
                 table.strays.insert((lane, channel.clone()));
             } else {
@@ -298,8 +295,7 @@ impl Entry {
             retention,
             unwanted_since: None,
             link: Link::Absent,
-            failures: 0,
-            not_before: None,
+            backoff: Backoff::default(),
             floor: None,
             ready: Vec::new(),
             reached: Vec::new(),
@@ -341,6 +337,3 @@ impl Plan {
         })
     }
 }
-
-/// 50 ms, doubled with every failure: how long a subscription waits before it is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(50);
