@@ -102,7 +102,11 @@ async fn serve_all(shared: &Shared, channel: &ChannelName, mut asked: Vec<Asked>
     let is_shared = asked.len() > 1;
     for asked in asked {
         let found = match &found {
-            Ok(history) if is_shared && is_cut_short(history, joint) => {
+            Ok(history) if is_shared && lacks(history, joint, asked.range) => {
+                // A large read, for which the others wait: not for nobody.
+                if asked.answer.is_closed() {
+                    continue;
+                }
                 history::read(&shared.commands, channel, asked.range, retention).await
             }
             Ok(history) => Ok(part(history, asked.range)),
@@ -155,16 +159,24 @@ fn part(history: &History, range: HistoryRange) -> History {
     }
 }
 
-/// Whether more was asked for than one answer of Redis may hold.
-fn is_cut_short(history: &History, range: HistoryRange) -> bool {
-    let last = history.entries.last().map(offset_of);
-    match range {
-        HistoryRange::After { limit, .. } => {
-            last.is_some_and(|last| last < history.top.offset)
-                && history.entries.len() < index(limit)
-        }
-        HistoryRange::Last { .. } => false,
-    }
+/// Whether a caller's part of a joint read is not all there, because more was asked for than one answer of Redis may hold.
+fn lacks(history: &History, joint: HistoryRange, range: HistoryRange) -> bool {
+    let (HistoryRange::After { limit: all, .. }, HistoryRange::After { offset, limit }) =
+        (joint, range)
+    else {
+        // The newest come first: what is missing, a read of its own would not bring either.
+        return false;
+    };
+    let Some(last) = history.entries.last().map(offset_of) else {
+        return false;
+    };
+    let is_cut_short = last < history.top.offset && history.entries.len() < index(all);
+    let has_all = || {
+        let after = history.entries.iter().rev();
+        let after = after.take_while(|entry| offset_of(entry) > offset);
+        after.take(index(limit)).count() == index(limit)
+    };
+    is_cut_short && !has_all()
 }
 
 fn offset_of(entry: &Delivery) -> u64 {
@@ -245,19 +257,27 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_too_large_is_noticed() {
+    fn who_lacks_something_of_an_answer_that_was_cut_short_is_read_again() {
+        let after = |offset, limit| HistoryRange::After { offset, limit };
+        let joint = after(0, 100);
         let mut found = history(1..=10);
-        let range = HistoryRange::After {
-            offset: 0,
-            limit: 100,
-        };
-        assert!(!is_cut_short(&found, range));
+        assert!(!lacks(&found, joint, after(2, 98)), "there is no more");
         found.entries.truncate(4);
-        assert!(is_cut_short(&found, range));
-        let range = HistoryRange::After {
-            offset: 0,
-            limit: 4,
-        };
-        assert!(!is_cut_short(&found, range));
+        // (a caller's range, whether some of it is missing)
+        let rows = [
+            (after(0, 4), false),
+            (after(1, 3), false),
+            (after(1, 4), true),
+            (after(3, 1), false),
+            (after(4, 1), true),
+            (after(7, 93), true),
+            (after(7, 0), false),
+        ];
+        for (range, is_lacking) in rows {
+            assert_eq!(lacks(&found, joint, range), is_lacking, "{range:?}");
+        }
+        assert!(!lacks(&found, after(0, 4), after(0, 4)), "as asked");
+        let last = HistoryRange::Last { limit: 9 };
+        assert!(!lacks(&found, last, last));
     }
 }
