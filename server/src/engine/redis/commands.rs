@@ -158,8 +158,9 @@ impl Commands {
                     redirections += 1;
                 }
                 Err(error) if is(&error, Answer::Ask) => {
-                    let answer = self.ask_elsewhere(deadline, &error, call).await;
-                    return answer.map_err(|error| self.judge(&connection, &error));
+                    return self
+                        .ask_elsewhere(deadline, &connection, &error, call)
+                        .await;
                 }
                 Err(error) => return Err(self.judge(&connection, &error)),
                 Ok(value) => return Ok(value),
@@ -241,27 +242,31 @@ impl Commands {
         true
     }
 
-    /// Runs a script at the server that a slot is moving to.
+    /// Runs a script at the server that a slot is moving to, as an answer says that came over another connection.
     async fn ask_elsewhere(
         &self,
         deadline: Instant,
+        answered: &Connection,
         error: &RedisError,
         call: Call<'_>,
-    ) -> Result<Value, RedisError> {
+    ) -> Result<Value, CommandError> {
         let Some(server) = self.redirection(error, call) else {
-            return Err(error.clone());
+            return Err(self.judge(answered, error));
         };
         let connecting = self.topology().connections().shared(&server);
-        let Ok(Ok(mut connection)) = tokio::time::timeout_at(deadline, connecting).await else {
-            return Err(error.clone());
+        let Ok(Ok(connection)) = tokio::time::timeout_at(deadline, connecting).await else {
+            return Err(self.judge(answered, error));
         };
         let mut both = redis::pipe();
         both.cmd("ASKING");
         both.add_command(call.by_text(&connection));
-        let sent = connection.commands.req_packed_commands(&both, 1, 1);
-        let answered = within(deadline, sent).await?;
-        let answer = answered.into_iter().next().unwrap_or(Value::Nil);
-        answer.extract_error()
+        let mut commands = connection.commands.clone();
+        let sent = within(deadline, commands.req_packed_commands(&both, 1, 1)).await;
+        let answer = sent.and_then(|answers| {
+            let answer = answers.into_iter().next().unwrap_or(Value::Nil);
+            answer.extract_error()
+        });
+        answer.map_err(|error| self.judge(&connection, &error))
     }
 
     fn redirection(&self, error: &RedisError, call: Call<'_>) -> Option<Server> {

@@ -1,8 +1,9 @@
 //! Open connections to Redis servers: one for commands per server, shared by all callers, and a few whole ones for callers that
 //! wait for replicas or the disk.
 //!
-//! A connection that was lost, or that left a command without an answer, serves no further command. The next one opens
-//! another; whoever comes while it opens waits for the same attempt.
+//! A connection that was lost, or that left a command without an answer, serves no further command; one that a caller had to
+//! itself, also when nobody waits for that answer any more. The next one opens another; whoever comes while it opens waits for
+//! the same attempt.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -60,9 +61,9 @@ struct Whole {
     permits: Arc<Semaphore>,
 }
 
-/// A connection that one caller has to itself, until it is dropped.
+/// A connection that one caller has to itself. It ends when this is dropped, unless it was given back.
 pub(super) struct WholeConnection {
-    connection: Option<Connection>,
+    connection: Connection,
     home: Arc<Whole>,
     _permit: OwnedSemaphorePermit,
 }
@@ -163,7 +164,7 @@ impl Connections {
             None => Arc::clone(self).open(server.clone(), None).await?,
         };
         Ok(WholeConnection {
-            connection: Some(connection),
+            connection,
             home,
             _permit: permit,
         })
@@ -273,17 +274,14 @@ impl Default for Whole {
 
 impl WholeConnection {
     /// The connection.
-    pub(super) fn get(&self) -> Option<&Connection> {
-        self.connection.as_ref()
+    pub(super) fn get(&self) -> &Connection {
+        &self.connection
     }
-}
 
-impl Drop for WholeConnection {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && !connection.is_lost()
-        {
-            lock(&self.home.idle).push(connection);
+    /// Leaves it to the next one who needs one: everything that was sent has been answered.
+    pub(super) fn give_back(self) {
+        if !self.connection.is_lost() {
+            lock(&self.home.idle).push(self.connection);
         }
     }
 }

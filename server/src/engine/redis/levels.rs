@@ -43,9 +43,7 @@ pub(super) async fn run(
     level: PublishLevel,
 ) -> Result<Confirmed, Failure> {
     let whole = whole(commands, deadline, call).await?;
-    let Some(connection) = whole.get() else {
-        return Err(CommandError::not_executed("the connection is gone").into());
-    };
+    let connection = whole.get();
     let wait = match level {
         PublishLevel::Accepted => None,
         PublishLevel::Replicated { replicas, timeout } => Some((
@@ -92,6 +90,7 @@ pub(super) async fn run(
             waited.is_ok_and(|count| wait.is_over(&count))
         }
     };
+    whole.give_back();
     Ok(Confirmed { answer, is_reached })
 }
 

@@ -46,7 +46,8 @@ impl Pulses {
 impl Keeper {
     /// Makes sure of the contact now and then, until it is stopped. A master that is slow holds up no other one.
     pub(super) async fn keep_contact(self: Arc<Self>) {
-        let mut turns = tokio::time::interval(self.presence.terms().pulse_interval);
+        let interval = self.presence.terms().pulse_interval;
+        let mut turns = tokio::time::interval_at(Instant::now() + interval, interval);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

@@ -315,6 +315,35 @@ async fn a_level_may_wait_longer_than_a_command_takes() {
 }
 
 #[tokio::test]
+async fn who_stops_waiting_for_replicas_leaves_no_connection_that_still_waits() {
+    let redis = RedisProcess::start(&[]).await;
+    let engine = started(&redis).await;
+    let waiting = |timeout| message(1).with_level(PublishLevel::Replicated { replicas: 1, timeout });
+    let is_blocked = async || {
+        let info = redis.run(&["INFO", "clients"]).await.unwrap();
+        let info: String = redis::from_redis_value(info).unwrap();
+        info.contains("blocked_clients:1")
+    };
+    let blocked = async {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_blocked().await {
+            assert!(Instant::now() < deadline, "nobody waits for replicas");
+        }
+    };
+    tokio::select! {
+        outcome = engine.publish(waiting(Duration::from_mins(10)), KEPT) => {
+            panic!("there are no replicas: {outcome:?}")
+        }
+        () = blocked => {}
+    }
+    let next = engine.publish(waiting(Duration::from_millis(50)), KEPT).await;
+    assert!(
+        matches!(next, Err(EngineError::LevelNotReached { .. })),
+        "{next:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_closed_engine_refuses_everything() {
     let redis = RedisProcess::start(&[]).await;
     let early = RedisEngine::new(redis.options());
