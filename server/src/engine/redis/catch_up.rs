@@ -59,8 +59,8 @@ async fn read(shared: Arc<Shared>, due: Due, failures: Arc<Throttle>) {
             limit: due.retention.size.min(MESSAGES_MAX),
         },
     };
-    match history::read(&shared.commands, &due.channel, range, due.retention).await {
-        Ok(history) => shared.tracks.finish_read(due, history),
+    match history::read_aged(&shared.commands, &due.channel, range, due.retention).await {
+        Ok(read) => shared.tracks.finish_read(due, read),
         Err(error) => {
             if let Some(held_back) = failures.turn() {
                 let channel = &due.channel;

@@ -1,5 +1,8 @@
 //! Reading what a channel keeps, and forgetting it.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use fanfare_protocol::position::OFFSET_MAX;
 use fanfare_protocol::{ChannelName, Position};
 use redis::Value;
@@ -11,16 +14,56 @@ use super::publish::random_epoch;
 use crate::delivery::{Delivery, History, HistoryRange, Retention};
 use crate::engine::EngineError;
 
+/// A history, and how old its messages were when it was read.
+#[derive(Debug, Clone)]
+pub(super) struct Aged {
+    pub(super) history: History,
+    pub(super) ages: Ages,
+}
+
+/// How old messages were when they were read, by offset and by the clock of Redis.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ages(HashMap<u64, Duration>);
+
+impl Ages {
+    /// How old a message was; one that was not read has just come.
+    pub(super) fn of(&self, delivery: &Delivery) -> Duration {
+        let offset = delivery.position.map(|position| position.offset);
+        let age = offset.and_then(|offset| self.0.get(&offset));
+        age.copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl FromIterator<(u64, Duration)> for Ages {
+    fn from_iter<T: IntoIterator<Item = (u64, Duration)>>(ages: T) -> Self {
+        Self(ages.into_iter().collect())
+    }
+}
+
 /// Reads part of a channel's history on its master.
 ///
-/// At most [`READ_BYTES_MAX`] of payloads come at once: the answer then is shorter than the range asked for, and its last entry is
-/// not at its top.
+/// As [`read_aged`].
 pub(super) async fn read(
     commands: &Commands,
     channel: &ChannelName,
     range: HistoryRange,
     retention: Retention,
 ) -> Result<History, EngineError> {
+    let read = read_aged(commands, channel, range, retention).await?;
+    Ok(read.history)
+}
+
+/// Reads part of a channel's history on its master.
+///
+/// At most [`READ_BYTES_MAX`] of payloads come at once: the answer then is shorter than the range asked for, and its last entry is
+/// not at its top.
+pub(super) async fn read_aged(
+    commands: &Commands,
+    channel: &ChannelName,
+    range: HistoryRange,
+    retention: Retention,
+) -> Result<Aged, EngineError> {
     let (mode, offset, limit): (&[u8], u64, u32) = match range {
         HistoryRange::After { offset, limit } => (b"after", offset.min(OFFSET_MAX), limit),
         HistoryRange::Last { limit } => (b"last", 0, limit),
@@ -83,26 +126,31 @@ pub(super) async fn forget(commands: &Commands, channel: &ChannelName) -> Result
     commands.run_retrying(call, true).await.map(|_| ())
 }
 
-fn decode(channel: &ChannelName, answer: &Value) -> Option<History> {
+fn decode(channel: &ChannelName, answer: &Value) -> Option<Aged> {
     let Value::Array(parts) = answer else {
         return None;
     };
-    let [epoch, offset, tag, Value::Array(entries)] = parts.as_slice() else {
+    let [epoch, offset, tag, Value::Array(entries), Value::Int(now)] = parts.as_slice() else {
         return None;
     };
     let top = super::position(epoch, offset, tag)?;
-    let entries: Option<Vec<Delivery>> = entries
-        .iter()
-        .map(|entry| decode_entry(channel, top, entry))
-        .collect();
-    Some(History {
+    let mut ages = Ages::default();
+    let mut history = History {
         top,
-        entries: entries?,
-    })
+        entries: Vec::with_capacity(entries.len()),
+    };
+    for entry in entries {
+        let (delivery, published) = decode_entry(channel, top, entry)?;
+        let age = u64::try_from(now.saturating_sub(published)).unwrap_or(0);
+        let offset = delivery.position?.offset;
+        ages.0.insert(offset, Duration::from_millis(age));
+        history.entries.push(delivery);
+    }
+    Some(Aged { history, ages })
 }
 
 /// Reads `["12-0", ["b", body, "g", tag, "p", tag before, "a", time]]`.
-fn decode_entry(channel: &ChannelName, top: Position, entry: &Value) -> Option<Delivery> {
+fn decode_entry(channel: &ChannelName, top: Position, entry: &Value) -> Option<(Delivery, i64)> {
     let Value::Array(entry) = entry else {
         return None;
     };
@@ -123,7 +171,9 @@ fn decode_entry(channel: &ChannelName, top: Position, entry: &Value) -> Option<D
     let Value::BulkString(body) = field("b")? else {
         return None;
     };
-    envelope::decode_kept(channel, position, previous, body).ok()
+    let published = super::text(field("a")?)?.parse().ok()?;
+    let delivery = envelope::decode_kept(channel, position, previous, body).ok()?;
+    Some((delivery, published))
 }
 
 fn unreadable(attempted: &'static str) -> EngineError {

@@ -95,10 +95,11 @@ async fn serve_all(shared: &Shared, channel: &ChannelName, mut asked: Vec<Asked>
     let Some(joint) = ranges.reduce(join) else {
         return;
     };
-    let found = history::read(&shared.commands, channel, joint, retention).await;
-    if let (Ok(history), HistoryRange::After { offset, .. }) = (&found, joint) {
-        shared.tracks.note_read(channel, offset, history);
+    let found = history::read_aged(&shared.commands, channel, joint, retention).await;
+    if let (Ok(read), HistoryRange::After { offset, .. }) = (&found, joint) {
+        shared.tracks.note_read(channel, offset, read);
     }
+    let found = found.map(|read| read.history);
     let is_shared = asked.len() > 1;
     for asked in asked {
         let found = match &found {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fanfare_protocol::ChannelName;
 
+use super::history::Ages;
 use crate::clock::Instant;
 use crate::delivery::{Delivery, History, Retention};
 
@@ -32,10 +33,23 @@ pub(super) struct Recent {
     bytes: usize,
 }
 
+/// A message, and how old it was when it came.
+#[derive(Debug)]
+struct Remembered {
+    delivery: Delivery,
+    came: Instant,
+    age: Duration,
+}
+
+impl Remembered {
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.came) + self.age
+    }
+}
+
 #[derive(Debug)]
 struct Window {
-    /// Each with the time it came, as far as is known.
-    entries: VecDeque<(Instant, Delivery)>,
+    entries: VecDeque<Remembered>,
     bytes: usize,
     /// Every message after this offset is held.
     after: u64,
@@ -65,6 +79,7 @@ impl Recent {
         channel: &ChannelName,
         keeps: Retention,
         history: &History,
+        ages: &Ages,
         is_whole: bool,
         now: Instant,
     ) {
@@ -81,7 +96,11 @@ impl Recent {
             entries: history
                 .entries
                 .iter()
-                .map(|entry| (now, entry.clone()))
+                .map(|entry| Remembered {
+                    delivery: entry.clone(),
+                    came: now,
+                    age: ages.of(entry),
+                })
                 .collect(),
             bytes: history.entries.iter().map(cost).sum(),
             after,
@@ -103,6 +122,7 @@ impl Recent {
         channel: &ChannelName,
         keeps: Retention,
         history: &History,
+        ages: &Ages,
         is_whole: bool,
         now: Instant,
     ) {
@@ -112,12 +132,12 @@ impl Recent {
             !window.is_whole && first.is_some_and(|first| first <= window.after)
         });
         if reaches_further && reaches_top(history) {
-            self.adopt(channel, keeps, history, is_whole, now);
+            self.adopt(channel, keeps, history, ages, is_whole, now);
         }
     }
 
-    /// Remembers the message that just passed.
-    pub(super) fn push(&mut self, delivery: &Delivery, now: Instant) {
+    /// Remembers the message that just passed, at its age.
+    pub(super) fn push(&mut self, delivery: &Delivery, age: Duration, now: Instant) {
         let Some(window) = self.windows.get_mut(&delivery.channel) else {
             return;
         };
@@ -126,7 +146,11 @@ impl Recent {
         }
         let before = window.bytes;
         window.bytes += cost(delivery);
-        window.entries.push_back((now, delivery.clone()));
+        window.entries.push_back(Remembered {
+            delivery: delivery.clone(),
+            came: now,
+            age,
+        });
         window.trim(self.bounds.channel_bytes_max);
         self.bytes = self.bytes - before + window.bytes;
         self.make_room();
@@ -178,13 +202,10 @@ impl Recent {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let wanted = window.entries.iter().skip(known).take(limit);
         let fades_from = window.keeps.ttl.saturating_sub(window.margin());
-        if wanted
-            .clone()
-            .any(|(at, _)| now.saturating_duration_since(*at) >= fades_from)
-        {
+        if wanted.clone().any(|entry| entry.age(now) >= fades_from) {
             return None;
         }
-        let answer = wanted.map(|(_, entry)| entry.clone()).collect();
+        let answer = wanted.map(|entry| entry.delivery.clone()).collect();
         self.uses += 1;
         self.by_use.remove(&(window.used, channel.clone()));
         window.used = self.uses;
@@ -226,7 +247,7 @@ impl Window {
         while self
             .entries
             .front()
-            .is_some_and(|(at, _)| now.saturating_duration_since(*at) >= gone_from)
+            .is_some_and(|oldest| oldest.age(now) >= gone_from)
         {
             self.drop_oldest();
         }
@@ -238,9 +259,9 @@ impl Window {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((_, oldest)) = self.entries.pop_front() {
-            self.bytes -= cost(&oldest);
-            self.after = offset_of(&oldest);
+        if let Some(Remembered { delivery, .. }) = self.entries.pop_front() {
+            self.bytes -= cost(&delivery);
+            self.after = offset_of(&delivery);
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::backoff::Backoff;
 use super::envelope::{Count, Message};
+use super::history::{Aged, Ages};
 use super::recent::{Bounds, Recent};
 use super::track::{Output, Reading, Stamp, Track, Verdict};
 use crate::clock::Instant;
@@ -235,7 +236,8 @@ impl Tracks {
     }
 
     /// Takes note of what a read of the store outside of the tracks has brought, so that the next one need not.
-    pub(super) fn note_read(&self, channel: &ChannelName, after: u64, history: &History) {
+    pub(super) fn note_read(&self, channel: &ChannelName, after: u64, read: &Aged) {
+        let Aged { history, ages } = read;
         let mut table = self.lock();
         let table = &mut *table;
         let Some(entry) = table.entries.get(channel) else {
@@ -247,7 +249,7 @@ impl Tracks {
             let now = Instant::now();
             table
                 .recent
-                .offer(channel, entry.retention, history, is_whole, now);
+                .offer(channel, entry.retention, history, ages, is_whole, now);
         }
     }
 
@@ -283,8 +285,9 @@ impl Tracks {
     }
 
     /// A read came back.
-    pub(super) fn finish_read(&self, due: Due, history: History) {
-        self.with(&due.channel, None, |entry, out| {
+    pub(super) fn finish_read(&self, due: Due, read: Aged) {
+        let Aged { history, ages } = read;
+        self.with_ages(&due.channel, None, &ages, |entry, out| {
             if entry.id == due.id {
                 entry.track.read(due.reading, history, out);
             }
@@ -394,6 +397,17 @@ impl Tracks {
         lane: Option<u64>,
         act: impl FnOnce(&mut Entry, &mut Vec<Output>),
     ) {
+        self.with_ages(channel, lane, &Ages::default(), act);
+    }
+
+    /// The same, where messages may pass that are older than just now.
+    fn with_ages(
+        &self,
+        channel: &ChannelName,
+        lane: Option<u64>,
+        ages: &Ages,
+        act: impl FnOnce(&mut Entry, &mut Vec<Output>),
+    ) {
         let mut table = self.lock();
         let table = &mut *table;
         let Some(entry) = table.entries.get_mut(channel) else {
@@ -405,7 +419,7 @@ impl Tracks {
         let mut out = Vec::new();
         act(entry, &mut out);
         let is_waiting = entry.track.is_waiting_to_tell();
-        self.carry_out(table, channel, out);
+        self.carry_out(table, channel, out, ages);
         if is_waiting {
             table.restless.insert(channel.clone());
         } else if !table.restless.is_empty() {
@@ -413,7 +427,7 @@ impl Tracks {
         }
     }
 
-    fn carry_out(&self, table: &mut Table, channel: &ChannelName, out: Vec<Output>) {
+    fn carry_out(&self, table: &mut Table, channel: &ChannelName, out: Vec<Output>, ages: &Ages) {
         let Some(entry) = table.entries.get_mut(channel) else {
             return;
         };
@@ -422,14 +436,16 @@ impl Tracks {
         for output in out {
             match output {
                 Output::Deliver(delivery) => {
-                    table.recent.push(&delivery, now);
+                    table.recent.push(&delivery, ages.of(&delivery), now);
                     (self.deliver)(Arrival::Delivery(delivery));
                 }
                 Output::Read => is_read_due = true,
                 Output::Adopt { history, is_whole } => {
                     entry.floor = None;
                     let keeps = entry.retention;
-                    table.recent.adopt(channel, keeps, &history, is_whole, now);
+                    table
+                        .recent
+                        .adopt(channel, keeps, &history, ages, is_whole, now);
                 }
                 Output::Gap(reason) => (self.deliver)(Arrival::Gap {
                     channel: channel.clone(),

@@ -3,7 +3,7 @@
 -- KEYS: 1 position, 2 stream.
 -- ARGV: 1 'after' or 'last', 2 offset, 3 limit, 4 ttl of messages, 5 a new epoch, 6 position ttl (milliseconds), 7 the most
 --       bytes of bodies.
--- Returns: epoch, offset, tag, entries (oldest first, as XRANGE gives them).
+-- Returns: epoch, offset, tag, entries (oldest first, as XRANGE gives them), the time (milliseconds).
 -- Why atomic: the position and the messages are of one moment; a channel never heard of gets its epoch here, so that the
 --             answer holds for its first message. It writes, because only a master may answer.
 
@@ -11,6 +11,7 @@ local position, stream = KEYS[1], KEYS[2]
 local limit, bytes_max = tonumber(ARGV[3]), tonumber(ARGV[7])
 -- 16: as many bodies as a reply of the usual size needs, and not more memory than it has.
 local CHUNK = 16
+local now = milliseconds()
 
 local function start()
   redis.call('DEL', stream)
@@ -40,11 +41,11 @@ if newest then
 end
 local standing = string.format('%.0f', offset)
 if limit == 0 then
-  return { epoch, standing, tag, {} }
+  return { epoch, standing, tag, {}, now }
 end
 
 -- Entries older than the ttl go.
-local dead_before = milliseconds() - ARGV[4]
+local dead_before = now - ARGV[4]
 local from, count = '-', 1
 while true do
   local oldest, alive = redis.call('XRANGE', stream, from, '+', 'COUNT', count), nil
@@ -96,4 +97,4 @@ if ARGV[1] == 'last' then
   end
   entries = reversed
 end
-return { epoch, standing, tag, entries }
+return { epoch, standing, tag, entries, now }

@@ -52,12 +52,17 @@ impl Bench {
     }
 
     fn adopt(&mut self, name: &str, history: &History, is_whole: bool) {
+        self.adopt_aged(name, history, &Ages::default(), is_whole);
+    }
+
+    fn adopt_aged(&mut self, name: &str, history: &History, ages: &Ages, is_whole: bool) {
         self.recent
-            .adopt(&channel(name), KEPT, history, is_whole, self.now);
+            .adopt(&channel(name), KEPT, history, ages, is_whole, self.now);
     }
 
     fn push(&mut self, name: &str, offset: u64) {
-        self.recent.push(&message(name, offset), self.now);
+        self.recent
+            .push(&message(name, offset), Duration::ZERO, self.now);
     }
 
     fn after(&mut self, name: &str, offset: u64, limit: u32, top: u64) -> Option<Vec<u64>> {
@@ -138,9 +143,14 @@ fn an_offer_replaces_only_what_reaches_less_far() {
         let mut bench = Bench::roomy();
         bench.adopt("a", &history("a", 4..=6, 6), false);
         let read = history("a", read.clone(), 6);
-        bench
-            .recent
-            .offer(&channel("a"), KEPT, &read, false, bench.now);
+        bench.recent.offer(
+            &channel("a"),
+            KEPT,
+            &read,
+            &Ages::default(),
+            false,
+            bench.now,
+        );
         assert_eq!(bench.after("a", 1, 100, 6).as_deref(), *expected);
         assert_eq!(bench.after("a", 3, 100, 6), Some(vec![4, 5, 6]));
     }
@@ -190,6 +200,23 @@ fn what_may_be_too_old_is_asked_there() {
 }
 
 #[test]
+fn what_was_read_is_as_old_as_it_is() {
+    let mut bench = Bench::roomy();
+    let (old, new) = (KEPT.ttl - 3 * MARGIN_MAX, Duration::ZERO);
+    let ages = [(1, old), (2, old), (3, new)].into_iter().collect();
+    bench.adopt_aged("a", &history("a", 1..=3, 3), &ages, true);
+    assert_eq!(bench.after("a", 0, 100, 3), Some(vec![1, 2, 3]));
+    bench.now += 2 * MARGIN_MAX;
+    assert_eq!(bench.after("a", 0, 100, 3), None, "the store may differ");
+    bench.now += 2 * MARGIN_MAX;
+    assert_eq!(bench.after("a", 0, 100, 3), Some(vec![3]));
+    // As old as what catching up brings.
+    let message = message("a", 4);
+    bench.recent.push(&message, KEPT.ttl, bench.now);
+    assert_eq!(bench.after("a", 3, 100, 4), None);
+}
+
+#[test]
 fn a_publisher_that_keeps_less_makes_the_window_smaller() {
     let mut bench = Bench::roomy();
     bench.adopt("a", &history("a", 1..=4, 4), true);
@@ -218,7 +245,8 @@ proptest::proptest! {
         let kept = |store: &[u64]| store[store.len().saturating_sub(size as usize)..].to_vec();
         let mut read = history("a", 1..=1, begin);
         read.entries = kept(&store).into_iter().map(|offset| message("a", offset)).collect();
-        bench.recent.adopt(&channel("a"), keeps, &read, true, bench.now);
+        let ages = Ages::default();
+        bench.recent.adopt(&channel("a"), keeps, &read, &ages, true, bench.now);
         for (offset, limit, publishes) in steps {
             let top = store.len() as u64;
             if publishes {
