@@ -26,14 +26,12 @@ async fn kept(engine: &RedisEngine) -> Vec<String> {
     data.collect()
 }
 
-/// Executes nothing for a while; what is sent meanwhile is executed afterwards.
-async fn stand_still<T>(redis: &RedisProcess, meanwhile: impl Future<Output = T>) -> T {
+/// Executes nothing until somebody has given up waiting; what was sent meanwhile is executed afterwards.
+async fn stand_still<T>(redis: &RedisProcess, until: impl Future<Output = T>) -> T {
     redis.signal("STOP");
-    let go_on = async {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        redis.signal("CONT");
-    };
-    tokio::join!(meanwhile, go_on).0
+    let given_up = until.await;
+    redis.signal("CONT");
+    given_up
 }
 
 #[tokio::test]
@@ -94,7 +92,16 @@ async fn an_unanswered_publish_is_repeated_where_it_can_be_recognised() {
     let options = redis.options().with_deadlines(deadline, deadline);
     let engine = start(options.with_budget(Duration::from_secs(20))).await;
     engine.publish(message(0), KEPT).await.unwrap();
-    let published = stand_still(&redis, engine.publish(message(1), KEPT)).await;
+    // The connection that the first attempt goes out on is retired once that was given up.
+    let (soon, channel) = (Instant::now() + deadline * 100, channel());
+    let first = engine.commands.connection(soon, &channel).await.unwrap();
+    let given_up = async {
+        while !first.is_lost() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let publishing = engine.publish(message(1), KEPT);
+    let (published, ()) = tokio::join!(publishing, stand_still(&redis, given_up));
     let published = published.unwrap();
     assert!(!published.is_duplicate, "the caller published once");
     assert_eq!(published.position.unwrap().offset, 2);
@@ -318,7 +325,12 @@ async fn a_level_may_wait_longer_than_a_command_takes() {
 async fn who_stops_waiting_for_replicas_leaves_no_connection_that_still_waits() {
     let redis = RedisProcess::start(&[]).await;
     let engine = started(&redis).await;
-    let waiting = |timeout| message(1).with_level(PublishLevel::Replicated { replicas: 1, timeout });
+    let waiting = |timeout| {
+        message(1).with_level(PublishLevel::Replicated {
+            replicas: 1,
+            timeout,
+        })
+    };
     let is_blocked = async || {
         let info = redis.run(&["INFO", "clients"]).await.unwrap();
         let info: String = redis::from_redis_value(info).unwrap();
@@ -336,7 +348,9 @@ async fn who_stops_waiting_for_replicas_leaves_no_connection_that_still_waits() 
         }
         () = blocked => {}
     }
-    let next = engine.publish(waiting(Duration::from_millis(50)), KEPT).await;
+    let next = engine
+        .publish(waiting(Duration::from_millis(50)), KEPT)
+        .await;
     assert!(
         matches!(next, Err(EngineError::LevelNotReached { .. })),
         "{next:?}"

@@ -81,6 +81,13 @@ struct Kept {
     data: String,
 }
 
+/// A publication whose outcome may stay unknown: on a busy machine an answer can be late.
+struct Sent {
+    data: String,
+    key: Option<&'static str>,
+    retention: Retention,
+}
+
 /// A message that subscribers must get.
 #[derive(Debug)]
 enum Expected {
@@ -92,7 +99,7 @@ const KEYS: [&str; 3] = ["k", "l", "m"];
 
 impl<'a> World<'a> {
     async fn open(redis: &'a RedisProcess, scripts: Scripts) -> Self {
-        let options = redis.options().with_budget(Duration::from_millis(100));
+        let options = redis.options().with_budget(Duration::from_secs(20));
         let commands = Commands::new(options, scripts);
         let arrived = Arc::new(Mutex::new(Vec::new()));
         let messages = Arc::clone(&arrived);
@@ -183,8 +190,9 @@ impl<'a> World<'a> {
         key: Option<&'static str>,
         retention: Retention,
     ) -> Result<(), Broken> {
-        let published = publish::publish(&self.commands, &sent, retention).await;
-        let published = published.map_err(told)?;
+        let Some(published) = self.try_publish(&sent, key, retention).await? else {
+            return Ok(());
+        };
         if let Some(first) = key.and_then(|key| self.model.keys.get(key)) {
             let expected = Published::duplicate(*first);
             ensure!(
@@ -204,6 +212,75 @@ impl<'a> World<'a> {
             self.model.keys.insert(key, Some(position));
         }
         self.check_lives(retention).await
+    }
+
+    /// Publishes. When that ends without an answer, the message may be there or not: the model learns it from the subscriber.
+    async fn try_publish(
+        &mut self,
+        sent: &Publication,
+        key: Option<&'static str>,
+        retention: Retention,
+    ) -> Result<Option<Published>, Broken> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let connection = self.commands.connection(deadline, &channel()).await;
+        let connection = connection.map_err(|error| error.to_string())?;
+        match publish::publish(&self.commands, sent, retention).await {
+            // Nothing but a lost answer is a reason not to know.
+            Err(EngineError::Unknown { .. }) if connection.is_lost() => {
+                drop(connection);
+                let data = sent.data.as_str().to_owned();
+                let sent = Sent {
+                    data,
+                    key,
+                    retention,
+                };
+                self.take_late(&[sent]).await?;
+                Ok(None)
+            }
+            published => published.map(Some).map_err(told),
+        }
+    }
+
+    /// Takes in what came of publications without an answer, once nothing more can come of them.
+    async fn take_late(&mut self, sent: &[Sent]) -> Result<(), Broken> {
+        self.commands.topology().connections().retain(&[]);
+        self.until_alone().await?;
+        let arrived = self.fence().await?;
+        for bytes in arrived.get(self.model.messages.len()..).unwrap_or_default() {
+            let late = envelope::decode_message(&channel(), bytes);
+            let late = late.map_err(|error| error.to_string())?.delivery;
+            let is_it = |sent: &&Sent| sent.data == late.data.as_str();
+            let sent = sent.iter().find(is_it).ok_or("an unknown message")?;
+            match late.position {
+                Some(position) => self.model.publish(position, &sent.data, sent.retention)?,
+                None => self.model.publish_live(&sent.data),
+            }
+            if let Some(key) = sent.key {
+                self.model.keys.insert(key, late.position);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until Redis has nobody to serve but this model's own two connections: what was sent over others was executed.
+    async fn until_alone(&mut self) -> Result<(), Broken> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut info = redis::cmd("INFO");
+            let info: String = info
+                .arg("clients")
+                .query_async(&mut self.admin)
+                .await
+                .unwrap();
+            if info.contains("connected_clients:2\r") {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "somebody stays connected: {info}"
+            );
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The script is run twice with one tag, as it is when its first answer is lost.
@@ -231,8 +308,9 @@ impl<'a> World<'a> {
         sent: Publication,
         key: Option<&'static str>,
     ) -> Result<(), Broken> {
-        let published = publish::publish(&self.commands, &sent, Retention::NONE).await;
-        let published = published.map_err(told)?;
+        let Some(published) = self.try_publish(&sent, key, Retention::NONE).await? else {
+            return Ok(());
+        };
         ensure!(published.position.is_none(), "{published:?}");
         let is_known = key.is_some_and(|key| self.model.keys.contains_key(key));
         ensure!(published.is_duplicate == is_known, "{published:?}");
@@ -242,11 +320,7 @@ impl<'a> World<'a> {
         if let Some(key) = key {
             self.model.keys.insert(key, None);
         }
-        self.model.messages.push(Expected::Live {
-            data: sent.data.as_str().to_owned(),
-            is_counted_anew: self.model.count.is_none(),
-        });
-        self.model.count = Some(0);
+        self.model.publish_live(sent.data.as_str());
         let life = self.life(self.commands.keys().count(&channel())).await;
         ensure!((1..=600_000).contains(&life), "a count lives for {life} ms");
         Ok(())
@@ -324,13 +398,18 @@ impl<'a> World<'a> {
             .await
             .unwrap();
         let (kept, unkept, read) = (Retention::new(3, TTL), Retention::new(0, TTL), channel());
-        let message = message(data);
+        // Gives up soon where nobody can succeed.
+        let hasty = self.commands.options().clone();
+        let hasty = hasty.with_budget(Duration::from_millis(100));
+        let hasty = Commands::new(hasty, self.commands.scripts().clone());
+        let [one, two, three] = ["a", "b", "c"].map(|which| message(format!(r#""{data}{which}""#)));
         let answers = tokio::join!(
-            publish::publish(&self.commands, &message, kept),
-            publish::publish(&self.commands, &message, unkept),
-            publish::publish(&self.commands, &message, Retention::NONE),
-            history::position(&self.commands, &read, kept),
+            publish::publish(&hasty, &one, kept),
+            publish::publish(&hasty, &two, unkept),
+            publish::publish(&hasty, &three, Retention::NONE),
+            history::position(&hasty, &read, kept),
         );
+        drop(hasty);
         self.redis.run(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
         let answers = [
             answers.0,
@@ -338,6 +417,8 @@ impl<'a> World<'a> {
             answers.2,
             answers.3.map(|_| Published::new(None)),
         ];
+        let is_late = |answer: &Result<_, _>| matches!(answer, Err(EngineError::Unknown { .. }));
+        let late = answers.iter().any(is_late);
         for answer in answers {
             // On a busy machine the last attempt may be cut off; then nobody knows, except the subscriber.
             let is_refused = matches!(
@@ -345,6 +426,15 @@ impl<'a> World<'a> {
                 Err(EngineError::Unavailable { .. } | EngineError::Unknown { .. })
             );
             ensure!(is_refused, "a replica answers {answer:?}");
+        }
+        if late {
+            let sent = [(one, kept), (two, unkept), (three, Retention::NONE)];
+            let sent = sent.map(|(message, retention)| Sent {
+                data: message.data.as_str().to_owned(),
+                key: None,
+                retention,
+            });
+            self.take_late(&sent).await?;
         }
         Ok(())
     }
@@ -373,8 +463,8 @@ impl<'a> World<'a> {
         delete.arg(key).exec_async(&mut self.admin).await.unwrap();
     }
 
-    /// Everything that subscribers were to get has arrived, in order, and nothing else.
-    async fn settled(&mut self) -> Result<(), Broken> {
+    /// What has arrived, once all that was published before has.
+    async fn fence(&mut self) -> Result<Vec<Vec<u8>>, Broken> {
         let fence = format!("fence {:x}", fastrand::u64(..));
         let mut publish = redis::cmd("PUBLISH");
         publish
@@ -382,15 +472,24 @@ impl<'a> World<'a> {
             .arg(&fence);
         publish.exec_async(&mut self.admin).await.unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        let arrived = loop {
-            let arrived = self.arrived.lock().unwrap().clone();
-            if arrived.last().is_some_and(|last| last == fence.as_bytes()) {
-                break arrived;
+        loop {
+            if let Some(arrived) = self.arrived_before(fence.as_bytes()) {
+                return Ok(arrived);
             }
             ensure!(Instant::now() < deadline, "the fence does not arrive");
             tokio::time::sleep(Duration::from_millis(1)).await;
-        };
-        let messages = &arrived[..arrived.len() - 1];
+        }
+    }
+
+    fn arrived_before(&self, fence: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let mut arrived = self.arrived.lock().unwrap();
+        arrived.pop_if(|last| last == fence)?;
+        Some(arrived.clone())
+    }
+
+    /// Everything that subscribers were to get has arrived, in order, and nothing else.
+    async fn settled(&mut self) -> Result<(), Broken> {
+        let messages = self.fence().await?;
         ensure!(
             messages.len() == self.model.messages.len(),
             "{} messages arrived instead of {}",
@@ -516,6 +615,14 @@ impl Model {
             self.kept.pop_front();
         }
         Ok(())
+    }
+
+    fn publish_live(&mut self, data: &str) {
+        self.messages.push(Expected::Live {
+            data: data.to_owned(),
+            is_counted_anew: self.count.is_none(),
+        });
+        self.count = Some(0);
     }
 
     fn begin(&mut self, start: Position) -> Result<(), Broken> {
