@@ -4,6 +4,7 @@
 mod chain;
 mod docs;
 mod errors;
+mod fields;
 mod golden;
 mod names;
 mod properties;
