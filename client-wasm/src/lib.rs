@@ -3,8 +3,8 @@
 //! Two faces, one for each kind of page:
 //!
 //! - feature `module` (on by default): `Machine`, the class that the npm package `@fanfare/client` drives. TypeScript is its
-//!   host: it owns the socket, the timer, the page's events and the questions about tokens. With `standalone` in place of
-//!   `module` the crate is that class and nothing else, without the standard library.
+//!   host: it owns frames, names and text, the socket, the timer, the page's events and the questions about tokens. With
+//!   `standalone` in place of `module` the crate is that class and nothing else, without the standard library.
 //! - feature `frontend`: a client for pages that are themselves written in Rust (Leptos, Yew, Dioxus). Such a page takes this
 //!   crate with `default-features = false, features = ["frontend"]`.
 //!

@@ -1,59 +1,33 @@
-//! The machine: one input in, any number of outputs out.
+//! The machine for hosts that hold names and text: one input in, any number of outputs out.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use fanfare_protocol::json::encode_request;
 use fanfare_protocol::{
-    ChannelName, Command, IdempotencyKey, Member, Position, Request, ServerMessage, SocketId,
-    UserId,
+    ChannelName, Command, IdempotencyKey, Member, Position, ServerMessage, SocketId, Tag, UserId,
 };
 
-use crate::backoff::Random;
-use crate::channel::{Channel, Phase};
-use crate::connection::Connection;
-use crate::event::{ChannelState, ConnectionStatus, Event};
+use crate::event::{ChannelState, ConnectionStatus};
 use crate::io::{Input, Output, Payload};
-use crate::loss::Goodbye;
+use crate::machine::values::{Confirmation, Question};
+use crate::machine::{Machine, Random};
+use crate::members::Members;
 use crate::options::Options;
-use crate::outputs::Outputs;
-use crate::requests::Requests;
 use crate::time::Millis;
-use crate::token::{ServerClock, Tokens};
+use crate::told::encode;
+use crate::wire::Wire;
 
 /// One connection's worth of client: subscriptions, requests, positions, tokens.
+///
+/// All decisions are the [`Machine`]'s. What it does not know is kept here: who is in a channel, and how things are named.
 #[derive(Debug)]
-pub struct Client<P> {
-    pub(crate) options: Options,
-    pub(crate) random: Random,
-    pub(crate) connection: Connection,
+pub struct Client<P: Payload> {
+    machine: Machine<Wire<P>>,
     pub(crate) status: ConnectionStatus,
-    pub(crate) goodbye: Option<Goodbye>,
-    /// Failures in a row.
-    pub(crate) attempt: u32,
-    /// Since the last `Connect`.
-    pub(crate) was_connected: bool,
-    /// What the host last said about the network.
-    pub(crate) is_offline: bool,
-    /// This server refuses even public channels until it has taken the credentials.
-    pub(crate) needs_credentials: bool,
-    pub(crate) clock: ServerClock,
-    pub(crate) frame_bytes_max: Option<usize>,
-    pub(crate) tokens: Tokens,
-    /// Ordered by name.
-    pub(crate) channels: Vec<Channel<P>>,
-    /// The [`Slot`] of the first channel. No number is used again after the list has changed.
-    pub(crate) first_slot: u32,
-    pub(crate) requests: Requests,
-    next_id: u64,
+    pub(crate) members: Vec<(ChannelName, Members<P>)>,
     /// Makes this client's idempotency keys differ from every other's.
-    pub(crate) key_prefix: u64,
-    pub(crate) outputs: Outputs<P>,
-    pub(crate) timeout: Option<Millis>,
-    /// `timeout` must be computed again.
-    pub(crate) is_stale: bool,
-    /// A timer came late: nothing fails for silence before this time.
-    pub(crate) grace: Option<Millis>,
+    key_prefix: u64,
+    keys: u64,
 }
 
 impl<P: Payload> Client<P> {
@@ -64,91 +38,85 @@ impl<P: Payload> Client<P> {
     pub fn new(options: Options, seed: u64) -> Self {
         let mut random = Random::new(seed);
         Self {
-            tokens: Tokens::new(options.token_provider),
             key_prefix: random.next(),
-            options,
-            random,
-            connection: Connection::Idle,
+            machine: Machine::new(options, random.next()),
             status: ConnectionStatus::idle(),
-            goodbye: None,
-            attempt: 0,
-            was_connected: false,
-            is_offline: false,
-            needs_credentials: false,
-            clock: ServerClock::default(),
-            frame_bytes_max: None,
-            channels: Vec::new(),
-            first_slot: 0,
-            requests: Requests::default(),
-            next_id: 0,
-            outputs: Outputs::new(),
-            timeout: None,
-            is_stale: false,
-            grace: None,
+            members: Vec::new(),
+            keys: 0,
         }
     }
 
     /// Takes one input. Drain [`Client::poll_output`] to `None` and arm [`Client::next_timeout`] afterwards.
     pub fn handle(&mut self, input: Input<P>, now: Millis) {
-        self.is_stale |= !matches!(input, Input::Message(ServerMessage::Event(_)));
+        let machine = &mut self.machine;
         match input {
-            Input::Connect => self.connect(now),
-            Input::Disconnect => self.disconnect(now),
-            Input::Subscribe { channel, options } => self.subscribe(channel, options, now),
-            Input::Unsubscribe { channel } => self.unsubscribe(&channel, now),
+            Input::Connect => machine.connect(now),
+            Input::Disconnect => machine.disconnect(now),
+            Input::Subscribe { channel, options } => machine.subscribe(channel, options, now),
+            Input::Unsubscribe { channel } => {
+                machine.unsubscribe(&channel, now);
+                self.members.retain(|(name, _)| *name != channel);
+            }
             Input::Publish { .. }
             | Input::Emit { .. }
             | Input::Presence { .. }
             | Input::History { .. } => self.ask(input, now),
-            Input::Abort { request } => self.abort(request, now),
-            Input::SetToken(token) => self.set_token(token, now),
-            Input::Token(reply) => self.token_answered(reply, now),
+            Input::Abort { request } => machine.abort(request, now),
+            Input::SetToken(token) => machine.set_token(token, now),
+            Input::Token(reply) => machine.token_answered(reply, now),
             Input::ChannelAuth {
                 channel,
                 socket_id,
                 reply,
             } => {
-                if let Ok(at) = self.find(&channel)
-                    && let Phase::Authorizing { .. } = self.channels[at].phase
-                    && self.socket_id() == Some(socket_id)
-                {
-                    self.channel_authorized(at, reply, now);
+                if machine.socket() == Some(&socket_id) {
+                    machine.channel_authorized(&channel, reply, now);
                 }
             }
-            Input::Opened => self.opened(),
+            Input::Opened => machine.opened(),
             Input::Message(message) => {
-                self.heard(now);
+                machine.heard(now);
                 self.message(message, now);
             }
             Input::Unreadable => {
-                self.heard(now);
-                self.unreadable(now);
+                machine.heard(now);
+                machine.unreadable(now);
             }
-            Input::Closed { code, reason } => self.closed(code, reason, now),
-            Input::TimedOut => self.timed_out(now),
-            Input::Online => self.online(now),
-            Input::Offline => self.offline(now),
-            Input::Wake => self.wake(now),
-            Input::Suspend => self.suspend(now),
+            Input::Closed { code, reason } => machine.closed(code, reason, now),
+            Input::TimedOut => machine.timed_out(now),
+            Input::Online => machine.online(now),
+            Input::Offline => machine.offline(now),
+            Input::Wake => machine.wake(now),
+            Input::Suspend => machine.suspend(now),
         }
-        if core::mem::take(&mut self.is_stale) {
-            self.timeout = self.compute_timeout(now);
-        }
+        self.machine.settle(now);
+    }
+
+    /// Takes note of a message that is exactly the next one of its channel; see [`Machine::follow`].
+    pub fn follow(
+        &mut self,
+        channel: &ChannelName,
+        offset: Option<u64>,
+        tag: Tag,
+        now: Millis,
+    ) -> bool {
+        self.machine.follow(channel, offset, tag, now)
     }
 
     /// The next thing the host must do, until `None`.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output<P>> {
-        self.outputs.pop()
+        let output = self.machine.poll_output()?;
+        Some(self.told(output))
     }
 
     /// When to pass [`Input::TimedOut`]; the host arms exactly one timer, or none.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Millis> {
-        self.timeout
+        self.machine.next_timeout()
     }
 
-    /// The connection's state and how it came about.
+    /// The connection's state and how it came about, as it came out last.
     #[must_use]
     pub fn status(&self) -> &ConnectionStatus {
         &self.status
@@ -157,95 +125,150 @@ impl<P: Payload> Client<P> {
     /// The id of the connection, while there is one.
     #[must_use]
     pub fn socket_id(&self) -> Option<SocketId> {
-        self.connection.session().map(|session| session.socket_id)
+        self.machine.socket().copied()
     }
 
     /// Who the connection belongs to.
     #[must_use]
     pub fn user_id(&self) -> Option<&UserId> {
-        self.connection
-            .session()
-            .and_then(|session| session.user_id.as_ref())
+        self.machine.user()
     }
 
     /// The state of a channel; `Closed` when nobody wants it.
     #[must_use]
     pub fn channel_state(&self, channel: &ChannelName) -> ChannelState {
-        self.known(channel)
-            .map_or(ChannelState::Closed, |channel| channel.state)
+        self.machine.channel_state(channel)
     }
 
     /// Where a subscription stands: the position of the last event that came out for it.
     #[must_use]
     pub fn position(&self, channel: &ChannelName) -> Option<Position> {
-        self.known(channel)
-            .and_then(|channel| channel.stream.position())
+        self.machine.position(channel)
     }
 
     /// The known members of a presence channel, ordered by id. While the channel is not `Subscribed` they may be out of date.
     #[must_use]
     pub fn members(&self, channel: &ChannelName) -> &[Member<P>] {
-        self.known(channel)
-            .map_or(&[], |channel| channel.stream.members.list())
+        let found = self.members.iter().find(|(name, _)| name == channel);
+        found.map_or(&[], |(_, members)| members.list())
     }
 
     /// The channels that are wanted, or were and have failed, in the order of their names.
     pub fn channels(&self) -> impl Iterator<Item = &ChannelName> {
-        let known = self.channels.iter().filter(|channel| channel.is_known());
-        known.map(|channel| &channel.name)
+        self.machine.channels()
     }
 }
 
-/// What every part uses.
+/// What goes in.
 impl<P: Payload> Client<P> {
-    pub(crate) fn emit(&mut self, event: Event<P>) {
-        self.outputs.push(Output::Event(event));
+    fn message(&mut self, message: ServerMessage<P>, now: Millis) {
+        let machine = &mut self.machine;
+        match message {
+            ServerMessage::Connected(hello) => machine.greeted(hello.into(), now),
+            ServerMessage::Disconnect(told) => machine.told_to_go(told.into(), now),
+            ServerMessage::Error(error) => machine.failed(error.id, &error.into(), now),
+            ServerMessage::Event(event) => {
+                machine.published(event.channel.clone(), event.into(), now);
+            }
+            ServerMessage::Skipped(told) => {
+                machine.skipped(&told.channel, told.offset, told.tag, told.epoch, now);
+            }
+            ServerMessage::Ok(reply) => machine.replied(reply.into(), now),
+            ServerMessage::SubscriptionSucceeded(reply) => {
+                let confirmation = Confirmation {
+                    id: reply.id,
+                    position: reply.position,
+                    recovered: reply.recovered,
+                    members: reply.presence,
+                };
+                let events = reply.events.into_iter().map(Into::into);
+                machine.subscription_succeeded(reply.channel, confirmation, events, now);
+            }
+            ServerMessage::SubscriptionError(error) => {
+                let (channel, id) = (error.channel.clone(), error.id);
+                machine.subscription_error(&channel, id, &error.into(), now);
+            }
+            ServerMessage::Unsubscribed(told) => {
+                machine.unsubscribed(&told.channel, told.id, told.code, told.reason, now);
+            }
+            ServerMessage::Gap(gap) => {
+                machine.messages_lost(&gap.channel, gap.from, gap.to, gap.reason, now);
+            }
+            ServerMessage::Reset(reset) => {
+                machine.history_restarted(&reset.channel, reset.position, reset.reason, now);
+            }
+            ServerMessage::Pong { timestamp } => machine.hear_clock(timestamp, now),
+            _ => {}
+        }
     }
 
-    /// Sends a command that has a reply.
-    pub(crate) fn send(&mut self, command: Command) -> u64 {
-        let id = self.take_id();
-        let request = Request {
-            id: Some(id),
-            command,
+    fn ask(&mut self, input: Input<P>, now: Millis) {
+        let (request, channel, is_repeatable, command) = match input {
+            Input::Publish {
+                request,
+                channel,
+                event,
+                data,
+                key,
+            } => {
+                let key = key.or_else(|| self.make_key());
+                let name = Some(channel.clone());
+                let command = Command::Publish {
+                    channel,
+                    event,
+                    data,
+                    key,
+                };
+                (request, name, true, command)
+            }
+            Input::Emit {
+                request,
+                event,
+                data,
+                key,
+            } => {
+                let key = key.or_else(|| self.make_key());
+                (request, None, true, Command::Emit { event, data, key })
+            }
+            Input::Presence { request, channel } => {
+                let name = Some(channel.clone());
+                (request, name, false, Command::Presence { channel })
+            }
+            Input::History {
+                request,
+                channel,
+                since,
+                limit,
+            } => {
+                let name = Some(channel.clone());
+                let command = Command::History {
+                    channel,
+                    since,
+                    limit,
+                };
+                (request, name, false, command)
+            }
+            _ => return,
         };
-        self.outputs.push(Output::Send(encode_request(&request)));
-        id
-    }
-
-    /// Sends a command whose reply nobody waits for by its id.
-    pub(crate) fn send_quietly(&mut self, command: Command) {
-        let request = Request { id: None, command };
-        self.outputs.push(Output::Send(encode_request(&request)));
-    }
-
-    pub(crate) const fn take_id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
+        let bytes = encode(None, command.clone()).len() as u64;
+        let question = Question {
+            request,
+            channel,
+            command,
+            bytes,
+            is_repeatable,
+        };
+        self.machine.ask(question, now);
     }
 
     /// A key that no other publish of any client has.
-    pub(crate) fn make_key(&self, id: u64) -> Option<IdempotencyKey> {
+    fn make_key(&mut self) -> Option<IdempotencyKey> {
+        self.keys += 1;
         let mut text = String::with_capacity(32);
         push_hexadecimal(self.key_prefix, &mut text);
         text.push('-');
-        push_hexadecimal(id, &mut text);
+        push_hexadecimal(self.keys, &mut text);
         IdempotencyKey::new(&text).ok()
-    }
-
-    pub(crate) fn find(&self, name: &ChannelName) -> Result<usize, usize> {
-        self.channels
-            .binary_search_by(|channel| channel.name.as_str().cmp(name.as_str()))
-    }
-
-    pub(crate) fn find_subscribed(&self, name: &ChannelName) -> Option<usize> {
-        let at = self.find(name).ok()?;
-        matches!(self.channels[at].phase, Phase::Subscribed { .. }).then_some(at)
-    }
-
-    fn known(&self, name: &ChannelName) -> Option<&Channel<P>> {
-        let channel = &self.channels[self.find(name).ok()?];
-        channel.is_known().then_some(channel)
     }
 }
 

@@ -8,13 +8,13 @@ use fanfare_protocol::Code;
 /// Why something failed. The texts are static: an error costs nothing to make and carries no payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ClientError {
+pub enum ClientError<T = String> {
     /// The server refused a command.
     Server {
         /// The number from the table of codes.
         code: u16,
         /// The server's sentence.
-        text: String,
+        text: T,
         /// Whether the same command may succeed later.
         retry: bool,
         /// When to retry, in milliseconds from the reply.
@@ -25,7 +25,7 @@ pub enum ClientError {
         /// The WebSocket close code.
         code: u16,
         /// The reason given with it.
-        reason: String,
+        reason: T,
     },
     /// No greeting, or no answer to the credentials, arrived in time.
     HandshakeTimeout,
@@ -55,9 +55,9 @@ pub enum ClientError {
     /// The payload is above what the server takes.
     PayloadTooLarge {
         /// Its length.
-        bytes: usize,
+        bytes: u64,
         /// The limit.
-        bytes_max: usize,
+        bytes_max: u64,
     },
     /// The client was disconnected.
     Closed,

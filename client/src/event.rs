@@ -184,7 +184,7 @@ pub struct Gap {
 /// Why messages were lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum GapReason {
+pub enum GapReason<T = String> {
     /// The history no longer reaches back to where the client was.
     Expired,
     /// The history started anew while the client was away.
@@ -198,7 +198,7 @@ pub enum GapReason {
     /// The host could not hold what nobody received.
     Overflow,
     /// The server said so, in its words.
-    Server(String),
+    Server(T),
 }
 
 /// A new start of a channel's history.

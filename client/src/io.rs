@@ -1,6 +1,8 @@
 //! Everything that can go in and everything that can come out.
 
 use alloc::string::String;
+use core::fmt::Debug;
+
 use fanfare_protocol::{
     ChannelName, EventName, IdempotencyKey, Member, Position, RawJson, ServerMessage, SocketId,
     UserId,
@@ -12,7 +14,7 @@ use crate::options::SubscribeOptions;
 /// A payload as the host holds it: a JavaScript value in a browser, JSON text natively.
 ///
 /// The machine never looks into a payload, with one exception: who came and who left, which only the host can read.
-pub trait Payload: Clone {
+pub trait Payload: Clone + Debug {
     /// Reads the payload of a `member_added` event, `{id, info}`; `None` when it has another shape.
     fn member_added(&self) -> Option<Member<Self>>;
 
@@ -133,9 +135,9 @@ pub enum Input<P> {
 
 /// An answer to [`Output::NeedToken`].
 #[derive(Clone, PartialEq, Eq)]
-pub enum TokenReply {
+pub enum TokenReply<T = String> {
     /// Here it is.
-    Token(String),
+    Token(T),
     /// Connect without one.
     Anonymous,
     /// The user may not connect: stop.
@@ -144,7 +146,7 @@ pub enum TokenReply {
     Failed,
 }
 
-impl core::fmt::Debug for TokenReply {
+impl<T> Debug for TokenReply<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::Token(_) => "Token(..)",
@@ -157,13 +159,13 @@ impl core::fmt::Debug for TokenReply {
 
 /// An answer to [`Output::NeedChannelAuth`].
 #[derive(Clone, PartialEq, Eq)]
-pub enum ChannelAuthReply {
+pub enum ChannelAuthReply<T = String> {
     /// The endpoint said yes.
     Granted {
         /// The channel token.
-        auth: String,
+        auth: T,
         /// Signed member data, exactly as answered.
-        channel_data: Option<String>,
+        channel_data: Option<T>,
     },
     /// The endpoint said no: the subscription fails.
     Forbidden {
@@ -177,7 +179,7 @@ pub enum ChannelAuthReply {
     },
 }
 
-impl core::fmt::Debug for ChannelAuthReply {
+impl<T> Debug for ChannelAuthReply<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Granted { .. } => f.write_str("Granted(..)"),

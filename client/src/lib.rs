@@ -12,7 +12,7 @@
 //! # fn now() -> Millis { Millis(0) }
 //!
 //! /// What a payload is, the host decides: a JavaScript value, JSON text, here a number.
-//! #[derive(Clone)]
+//! #[derive(Debug, Clone)]
 //! struct Number(u32);
 //!
 //! impl Payload for Number {
@@ -65,7 +65,8 @@
 //! connections, or an [`Event::Gap`] or [`Event::Reset`] in between. Everything that waits is bounded and has a deadline.
 //!
 //! Modules in reading order: [`io`] (everything that goes in and comes out), [`event`] (what the application is told),
-//! [`client`], [`options`], [`error`], [`time`], and with the feature `native` the tokio client.
+//! [`client`] (names and JSON text around the machine), [`machine`] (all decisions, over values that it does not know), [`options`],
+//! [`error`], [`time`], and with the feature `native` the tokio client.
 
 #![cfg_attr(not(any(feature = "native", test)), no_std)]
 
@@ -75,26 +76,15 @@ pub mod client;
 pub mod error;
 pub mod event;
 pub mod io;
+pub mod machine;
 #[cfg(feature = "native")]
 pub mod native;
 pub mod options;
 pub mod time;
 
-mod authentication;
-mod backoff;
-mod channel;
-mod connection;
-mod follow;
-mod incoming;
-mod joining;
-mod loss;
-mod outputs;
-mod presence;
-mod recovery;
-mod requests;
-mod subscription;
-mod timers;
-mod token;
+mod members;
+mod told;
+mod wire;
 
 pub use client::Client;
 pub use error::ClientError;
@@ -102,9 +92,9 @@ pub use event::{
     ChannelState, ChannelStatus, ConnectionState, ConnectionStatus, Event, Gap, GapReason, Message,
     Reset,
 };
-pub use follow::Slot;
 pub use io::{
     AuthReason, ChannelAuthReply, Input, Output, Payload, RequestId, TokenReason, TokenReply,
 };
+pub use machine::Machine;
 pub use options::{Backoff, Options, QueueLimits, SubscribeOptions};
 pub use time::Millis;

@@ -121,15 +121,25 @@ impl Default for QueueLimits {
 }
 
 /// The options of one subscription.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct SubscribeOptions {
+pub struct SubscribeOptions<J = RawJson> {
     /// Start after this position, such as one kept from an earlier run.
     pub since: Option<Position>,
     /// Start with the last n events.
     pub rewind: Option<u32>,
     /// An unsigned hint about the member, on presence channels.
-    pub data: Option<RawJson>,
+    pub data: Option<J>,
+}
+
+impl<J> Default for SubscribeOptions<J> {
+    fn default() -> Self {
+        Self {
+            since: None,
+            rewind: None,
+            data: None,
+        }
+    }
 }
 
 impl SubscribeOptions {

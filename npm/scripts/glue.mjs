@@ -3,7 +3,7 @@
 import { basename, dirname } from 'node:path';
 import { build } from 'esbuild';
 
-/** The text of a module that exports `instantiate(module, guard, nodes)`; the glue finds what it imports under the last name. */
+/** The text of a module that exports `instantiate(module, guard, seam)`; the glue finds what it imports under the last name. */
 export async function factory(path) {
   const result = await build({
     stdin: {
@@ -19,7 +19,7 @@ export async function factory(path) {
   let text = result.outputFiles[0].text;
   text = replaceOnce(text, /wasm = instance\.exports;/, 'wasm = guard(instance.exports);', path);
   text = replaceOnce(text, /^export \{[^}]*\};\s*$/m, '', path);
-  return `export function instantiate(module, guard, nodes) {\n${text}\ninitSync({ module });\nreturn Machine;\n}\n`;
+  return `export function instantiate(module, guard, seam) {\n${text}\ninitSync({ module });\nreturn Machine;\n}\n`;
 }
 
 function replaceOnce(text, pattern, replacement, path) {

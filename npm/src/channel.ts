@@ -3,8 +3,9 @@ import { aborted, RealtimeError } from './errors.js';
 import { Listeners, nothingToEnd, unsubscriber, whenAborted } from './listeners.js';
 import { MessageQueue } from './messages.js';
 import { Members } from './presence.js';
-import type { Send } from './requests.js';
-import { Input, type Position, type Reply } from './seam.js';
+import { CHANNEL, EVENT, KEY, named } from './names.js';
+import type { Reply } from './requests.js';
+import type { Position } from './seam.js';
 import { Tracker } from './tracker.js';
 import type {
   AbortOptions,
@@ -20,6 +21,8 @@ import type {
   Unsubscribe,
   WaitOptions,
 } from './types.js';
+import { positionItems, type Values } from './values.js';
+import { fields } from './writer.js';
 
 /** The one handle of a channel that everybody shares. */
 export class ChannelHandle {
@@ -27,8 +30,8 @@ export class ChannelHandle {
   readonly presence: Members;
   /** Where it stands, for a machine that has to take over. */
   readonly tracker = new Tracker();
-  /** What the machine knows it by, where it has said so and nothing has changed since; else -1. */
-  slot = -1;
+  /** What the machine knows it by, once it has said something of it. */
+  number = 0;
   /** The server subscribed this connection by itself, and ends it by itself. */
   isJoinedByServer = false;
   readonly #connection: Connection;
@@ -129,22 +132,15 @@ export class ChannelHandle {
     data: unknown,
     options: PublishOptions = {},
   ): Promise<{ position: Position | null }> {
-    const json = encode(data);
-    const key = options.key ?? this.#connection.makeKey();
-    const reply = await this.ask(
-      (driver, number) => driver.command(Input.Publish, number, this.name, event, json, key),
-      options.signal,
-    );
+    const body = publication(this.#connection, event, data, options, this.name);
+    const reply = await this.ask('publish', body, options.signal, true);
     return { position: reply.position ?? null };
   }
 
   async history(options: HistoryOptions = {}): Promise<History<Record<string, never>>> {
     const { since, limit, signal } = options;
-    const from = since && [since.epoch, since.offset, since.tag];
-    const reply = await this.ask(
-      (driver, number) => driver.command(Input.History, number, this.name, from, limit),
-      signal,
-    );
+    const body = fields({ channel: this.name, since: since && checked(since), limit: whole(limit) });
+    const reply = await this.ask('history', body, signal);
     // The first is of the epoch that the reply ends in, unless it says another.
     let epoch = reply.position?.epoch;
     const messages = (reply.events ?? []).map((event) => {
@@ -187,8 +183,8 @@ export class ChannelHandle {
   }
 
   /** Sends a command about this channel. */
-  ask(send: Send, signal: AbortSignal | undefined): Promise<Reply> {
-    return this.#connection.ask(send, signal);
+  async ask(type: string, body: string, signal: AbortSignal | undefined, isRepeatable = false): Promise<Reply> {
+    return this.#connection.ask({ type, channel: named(this.name, CHANNEL), body, isRepeatable }, signal);
   }
 
   /** One more who wants the channel; returns what takes that back. */
@@ -214,11 +210,15 @@ export class ChannelHandle {
   }
 
   /** What a machine is told to subscribe: from where it stands, else from where the first listener wanted to begin. */
-  subscription(): unknown[] {
+  subscription(values: Values): number[] {
     const { since, rewind, data } = this.#options;
     const from = this.tracker.position ?? since;
-    const position = from && [from.epoch, from.offset, from.tag];
-    return [this.name, position, from ? undefined : rewind, data === undefined ? undefined : encode(data)];
+    return [
+      values.put(named(this.name, CHANNEL)),
+      ...(from ? positionItems(checked(from)) : [-1]),
+      from ? -1 : (whole(rewind) ?? -1),
+      values.put(data === undefined ? undefined : encode(data)),
+    ];
   }
 
   /** The machine, or the connection in its place, has news about the state. */
@@ -229,7 +229,6 @@ export class ChannelHandle {
     }
     this.#state = state;
     this.#error = error;
-    this.slot = -1;
     if (state !== 'subscribed') {
       this.presence.suspend();
     }
@@ -348,4 +347,24 @@ export function encode(data: unknown): string {
     throw new RealtimeError('bad-argument', 'a payload must be something that JSON can say');
   }
   return json;
+}
+
+/** The fields of a command that publishes. */
+export function publication(connection: Connection, event: string, data: unknown, options: PublishOptions, channel?: string): string {
+  const json = encode(data);
+  const key = options.key ?? connection.makeKey();
+  return fields({ channel, event: named(event, EVENT) }, `"data":${json}`, { key: named(key, KEY) });
+}
+
+/** What an application has given as a position. */
+function checked({ epoch, offset, tag }: Position): Position {
+  const isMark = (text: unknown) => typeof text === 'string' && /^[\da-f]{1,16}$/.test(text);
+  if (!isMark(epoch) || !isMark(tag) || whole(offset) === undefined) {
+    throw new RealtimeError('bad-argument', 'a position is {epoch, offset, tag}');
+  }
+  return { epoch, offset, tag };
+}
+
+function whole(number: number | undefined): number | undefined {
+  return Number.isSafeInteger(number) && number! >= 0 ? number : undefined;
 }

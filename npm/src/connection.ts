@@ -1,12 +1,13 @@
 import { ChannelHandle } from './channel.js';
 import { Driver } from './driver.js';
-import { badArgument, closed, RealtimeError } from './errors.js';
+import { closed, RealtimeError } from './errors.js';
 import { Keeper, type Instantiate } from './keeper.js';
 import { type Handler, Listeners, report } from './listeners.js';
 import { socketUrl, webSocketClass } from './options.js';
-import { Requests, type Send } from './requests.js';
-import { Input, type Position, type Reply } from './seam.js';
+import { type Question, type Reply, Requests } from './requests.js';
+import { Input, type Position } from './seam.js';
 import type { ClientEvents, ClientOptions, ConnectionStatus, DebugEvent, Gap } from './types.js';
+import { Values } from './values.js';
 
 /** What an entry of the package brings along. */
 export interface Runtime {
@@ -18,6 +19,8 @@ export interface Runtime {
 export class Connection {
   readonly linger: number;
   readonly options: ClientOptions;
+  /** Numbered once for all machines: what one knows as a number is nothing else to the next. */
+  readonly values = new Values();
   readonly #events = new Listeners<keyof ClientEvents | 'change'>();
   /** Every handle that somebody still holds; those that are wanted are held by `#active`. */
   readonly #handles = new Map<string, { deref(): ChannelHandle | undefined }>();
@@ -104,7 +107,7 @@ export class Connection {
   setToken(token: string | null): void {
     this.checkOpen();
     this.#token = token;
-    this.#keeper.driver?.tell(Input.SetToken, token);
+    this.#keeper.driver?.tell(Input.SetToken, this.values.put(token));
   }
 
   close(): void {
@@ -161,7 +164,7 @@ export class Connection {
   deactivate(channel: ChannelHandle): void {
     if (this.#active.delete(channel.name)) {
       // Where the name is none, the channel has been told.
-      this.#keeper.driver?.tell(Input.Unsubscribe, channel.name);
+      this.#keeper.driver?.tell(Input.Unsubscribe, this.values.put(channel.name));
     }
   }
 
@@ -193,9 +196,9 @@ export class Connection {
     return driver?.isBusy || !this.#active.get(channel)?.isWanted ? undefined : driver?.position(channel);
   }
 
-  async ask(send: Send, signal: AbortSignal | undefined): Promise<Reply> {
+  async ask(question: Question, signal: AbortSignal | undefined): Promise<Reply> {
     this.checkOpen();
-    const reply = this.#requests.ask(send, signal);
+    const reply = this.#requests.ask(question, signal);
     this.#keeper.start();
     return reply;
   }
@@ -278,9 +281,10 @@ export class Connection {
 
   #subscribe(channel: ChannelHandle): void {
     try {
-      this.#keeper.driver?.command(Input.Subscribe, ...channel.subscription());
+      this.#keeper.driver?.tell(Input.Subscribe, ...channel.subscription(this.values));
     } catch (thrown) {
-      const error = thrown instanceof RealtimeError ? thrown : badArgument(thrown, channel.name);
+      const { message } = thrown as Error;
+      const error = new RealtimeError('bad-argument', message, { cause: thrown, channel: channel.name });
       channel.become('failed', error);
       this.complain(error);
     }

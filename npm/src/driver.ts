@@ -1,11 +1,14 @@
 import type { Connection } from './connection.js';
 import { type Frame, Host } from './host.js';
 import { report } from './listeners.js';
-import { Nodes } from './nodes.js';
 import { machineOptions, webSocketClass } from './options.js';
 import { watchPage } from './page.js';
 import { Questions } from './questions.js';
-import { type ErrorItems, Input, Output, type Machine, type MachineClass, type Position, type PositionItems, type Reply } from './seam.js';
+import { read } from './reader.js';
+import type { Question } from './requests.js';
+import { Command, Input, type Machine, type MachineClass, type Message, Output, type Position, type Seam } from './seam.js';
+import { positionOf, type Values } from './values.js';
+import { frame } from './writer.js';
 
 /**
  * The loop around one machine: one input in, outputs acted upon until there are none, one timer armed.
@@ -14,9 +17,9 @@ import { type ErrorItems, Input, Output, type Machine, type MachineClass, type P
  * finds what came of it.
  */
 export class Driver {
-  readonly #nodes = new Nodes();
   readonly #connection: Connection;
   readonly #url: string;
+  readonly #values: Values;
   readonly #host: Host;
   readonly #questions: Questions;
   readonly #machine: Machine;
@@ -27,29 +30,40 @@ export class Driver {
   #now = 0;
   /** How far the clock has been set back since the start. */
   #setBack = 0;
-  #requests = 0;
   #isBusy = false;
   /** There is something to act upon, once this turn is over. */
   #hasMore = false;
   #isClosed = false;
+  /** The numbers that go in, and those that come out. */
+  #in: readonly number[] = [];
+  #at = 0;
+  #out: number[] = [];
   /** The message that is being taken in. */
-  #message: unknown;
+  #message: Message = {};
+  /** The id of the connection, once it is greeted. */
+  #socketId: string | undefined;
   /** Messages of a socket that speaks while it is spoken to. */
   readonly #later: unknown[] = [];
 
-  constructor(connection: Connection, url: string, token: string | null, instantiate: (nodes: Nodes) => MachineClass) {
+  constructor(connection: Connection, url: string, token: string | null, instantiate: (seam: Seam) => MachineClass) {
     const { options } = connection;
     this.#connection = connection;
     this.#url = url;
-    this.#host = new Host(connection, this.#nodes);
-    this.#questions = new Questions(options, url, (...input) => this.tell(...(input as [Input])));
-    const Machine = instantiate(this.#nodes);
-    this.#machine = new Machine(this.#nodes.put(machineOptions(options)), Math.random() * 2 ** 32, Math.random() * 2 ** 32);
+    this.#values = connection.values;
+    this.#host = new Host(connection);
+    this.#questions = new Questions(options, url, this.#values, (...input) => this.tell(...input));
+    const Machine = instantiate({
+      // What is missing at the end is no number.
+      take: () => this.#in[this.#at++] as number,
+      put: (number) => this.#out.push(number),
+    });
+    this.#in = machineOptions(options);
+    this.#machine = new Machine(Math.random() * 2 ** 32, Math.random() * 2 ** 32);
     if (options.lifecycle !== false) {
       this.#leavePage = watchPage((input) => this.tell(input));
     }
     if (token !== null) {
-      this.tell(Input.SetToken, token);
+      this.tell(Input.SetToken, this.#values.put(token));
     }
   }
 
@@ -58,37 +72,26 @@ export class Driver {
     return this.#isBusy;
   }
 
-  /** Hands one input to the machine and acts upon what comes of it. Returns the machine's answer. */
-  tell(input: Input, ...values: unknown[]): string | undefined {
-    if (this.#isClosed) {
-      return undefined;
-    }
-    const answer = this.#machine.input(this.#nodes.put([input, ...values]), this.#time());
-    this.#drain();
-    return answer;
-  }
-
-  /** The same, for what can be refused. */
-  command(input: Input, ...values: unknown[]): void {
-    const problem = this.tell(input, ...values);
-    if (problem !== undefined) {
-      throw new TypeError(problem);
+  /** Hands one input to the machine and acts upon what comes of it. */
+  tell(input: Input, ...numbers: readonly number[]): void {
+    if (!this.#isClosed) {
+      this.#in = [input, ...numbers];
+      this.#at = 0;
+      this.#machine.input(this.#time());
+      this.#drain();
     }
   }
 
-  /** Numbers a request. */
-  nextRequest(): number {
-    this.#requests += 1;
-    return this.#requests;
+  /** Asks the server, under a number of the caller's. */
+  ask(number: number, { type, channel, body, isRepeatable }: Question): void {
+    const bytes = new TextEncoder().encode(frame({ type }, body)).length;
+    this.tell(Input.Ask, number, this.#values.put(channel), bytes, +isRepeatable);
   }
 
   position(channel: string): Position | undefined {
-    const items = this.tell(Input.Position, channel);
-    if (items === undefined) {
-      return undefined;
-    }
-    const [epoch, offset, tag] = JSON.parse(items) as PositionItems;
-    return { epoch, offset, tag };
+    this.#out = [];
+    this.#machine.position(this.#values.put(channel));
+    return positionOf(this.#out);
   }
 
   /** Closes the socket, clears the timer, forgets every question, stops listening to the page. Nothing more is said. */
@@ -106,17 +109,17 @@ export class Driver {
       return;
     }
     this.#isBusy = true;
-    for (let text; !this.#isClosed && (text = this.#machine.poll()) !== undefined; ) {
+    while (!this.#isClosed && this.#poll()) {
       try {
-        this.#act(JSON.parse(text));
+        this.#act(this.#out);
       } catch (error) {
         report(error);
       }
     }
     this.#isBusy = false;
     this.#hasMore = false;
-    this.#nodes.clear();
     if (!this.#isClosed) {
+      this.#values.sweep(() => this.#held());
       this.#host.settled();
       this.#arm();
       if (this.#later.length > 0) {
@@ -125,36 +128,66 @@ export class Driver {
     }
   }
 
-  #act([output, ...values]: [Output, ...any]): void {
+  #poll(): number {
+    this.#out = [];
+    return this.#machine.poll();
+  }
+
+  #held(): number[] {
+    this.#out = [];
+    this.#machine.held();
+    return this.#out;
+  }
+
+  #act([output, ...items]: number[]): void {
+    const [first, second] = items as [number, number];
+    const value = this.#values.at(first);
     if (output === Output.Send) {
-      this.#send(values[0]);
+      this.#command(items);
     } else if (output === Output.Open) {
       this.#open();
     } else if (output === Output.Close) {
-      this.#close(values[0], values[1]);
+      this.#close(...(GOODBYES[first] as (typeof GOODBYES)[0]));
     } else if (output === Output.NeedToken) {
-      this.#questions.askForToken(values[0]);
+      this.#questions.askForToken(TOKEN_REASONS[first]!);
     } else if (output === Output.NeedChannelAuth) {
-      this.#questions.authorize(values[0], values[1], values[2]);
+      this.#questions.authorize(value, this.#socketId as string, AUTH_REASONS[second]!);
     } else if (output === Output.CancelChannelAuth) {
-      this.#questions.cancel(values[0]);
-    } else if (output === Output.Done) {
-      const [request, ...error] = values as unknown as [number, ...ErrorItems];
-      this.#host.done(request, error, this.#message as Reply);
+      this.#questions.cancel(value);
     } else {
-      this.#host.hear(output, values, this.#setBack);
+      this.#host.hear(output as Output, items, this.#message, this.#socketId, this.#setBack);
+    }
+  }
+
+  #command([id, command, first, auth, data, hint, rewind, ...since]: number[]): void {
+    const values = this.#values;
+    const about = (type: string, more?: object, ...rest: (object | string)[]) =>
+      this.#send(frame({ type, id: id! < 0 ? undefined : id, ...more }, ...rest));
+    const channel = values.at(first);
+    if (command === Command.Asked) {
+      const question = this.#connection.requests.question(first!);
+      question && about(question.type, undefined, question.body);
+    } else if (command === Command.Authenticate) {
+      about('authenticate', { token: channel });
+    } else if (command === Command.Subscribe) {
+      const told = { channel, auth: values.at(auth), channel_data: values.at(data) };
+      const json = hint === 0 ? '' : `"data":${values.at(hint)}`;
+      about('subscribe', told, json, { since: positionOf(since), rewind: rewind! < 0 ? undefined : rewind });
+    } else {
+      about(command === Command.Ping ? 'ping' : command === Command.Presence ? 'presence' : 'unsubscribe', { channel });
     }
   }
 
   /** Opens a socket in place of the one there was. */
   #open(): void {
     this.#close(1000, '');
+    this.#socketId = undefined;
     const { options } = this.#connection;
     let socket: WebSocket;
     try {
       socket = new (webSocketClass(options))(this.#url, ['fanfare.v1.batch', 'fanfare.v1']) as WebSocket;
     } catch (error) {
-      this.tell(Input.Closed, 1006, (error as Error | null)?.message);
+      this.tell(Input.Closed, 1006, this.#values.put(`${(error as Error | null)?.message ?? ''}`));
       return;
     }
     this.#socket = socket;
@@ -163,7 +196,7 @@ export class Driver {
     socket.onclose = ({ code, reason }) => {
       if (socket === this.#socket) {
         this.#forget();
-        this.tell(Input.Closed, code, reason);
+        this.tell(Input.Closed, code, this.#values.put(reason ?? ''));
       }
     };
     // A close event follows every error. Without a listener some classes of Node throw instead.
@@ -208,7 +241,7 @@ export class Driver {
     try {
       frame = JSON.parse(data);
     } catch {
-      this.tell(Input.Message);
+      this.tell(Input.Unreadable);
       return;
     }
     if (!Array.isArray(frame)) {
@@ -227,8 +260,14 @@ export class Driver {
       this.#later.push(message);
       this.#hasMore = true;
     } else if (!this.#follow(message as Frame)) {
-      this.#message = message;
-      this.tell(Input.Message, message);
+      const numbers = read(message, this.#values);
+      if (numbers.length > 0) {
+        this.#message = message as Message;
+        if (numbers[0] === Input.Connected) {
+          this.#socketId ??= this.#message['socket_id'];
+        }
+        this.tell(...(numbers as [Input]));
+      }
     }
   }
 
@@ -252,7 +291,7 @@ export class Driver {
       high = (high << 4) | (low >>> 28);
       low = (low << 4) | digit;
     }
-    if (this.#machine.follow(channel.slot, offset ?? -1, high, low, this.#time()) === 0) {
+    if (this.#machine.follow(channel.number, offset ?? -1, high, low, this.#time()) === 0) {
       return false;
     }
     this.#isBusy = true;
@@ -298,6 +337,18 @@ export class Driver {
     return this.#now;
   }
 }
+
+const TOKEN_REASONS = ['connect', 'expiring', 'rejected'] as const;
+const AUTH_REASONS = ['subscribe', 'resubscribe', 'expired'] as const;
+
+/** What a socket is closed with. */
+const GOODBYES = [
+  [1000, ''],
+  [4000, 'unknown protocol version'],
+  [4000, 'not this protocol'],
+  [4102, 'nothing was received for too long'],
+  [4104, 'no credentials arrived in time'],
+] as const;
 
 /** Above 2^31 - 1 milliseconds `setTimeout` fires at once. */
 const WAIT_MAX = 2 ** 31 - 1;

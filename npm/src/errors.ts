@@ -1,4 +1,4 @@
-import type { ErrorItems } from './seam.js';
+import type { Values } from './values.js';
 
 /** What went wrong, as a word that programs can compare. */
 export type ErrorCode =
@@ -76,19 +76,50 @@ export class UnauthorizedError extends RealtimeError {
 }
 
 /** An error as the machine tells it, where it tells one. `rejected` is what a refusal is called there. */
-export function fromMachine(items: ErrorItems, rejected: ErrorCode = 'rejected', channel?: string): RealtimeError | null {
-  const [code, message = '', retryable, serverCode, status, retryAfter] = items;
-  if (code === undefined) {
+export function fromMachine(
+  [kind, ...items]: number[],
+  values: Values,
+  rejected: ErrorCode = 'rejected',
+  channel?: string,
+): RealtimeError | null {
+  if (kind === undefined) {
     return null;
   }
-  return new RealtimeError(code === 'rejected' ? rejected : (code as ErrorCode), message, {
-    retryable,
-    serverCode: serverCode ?? undefined,
-    status: status ?? undefined,
-    retryAfter: retryAfter ?? undefined,
-    channel,
-  });
+  const [code, text] = ERRORS[kind] as (typeof ERRORS)[0];
+  const [number, words, retry, wait = -1] = items;
+  if (kind > REFUSED) {
+    const details = { retryable: kind < FINAL, channel, [kind === FORBIDDEN ? 'status' : 'serverCode']: number };
+    return new RealtimeError(code, text, details);
+  }
+  const name = number === 4307 ? 'rate-limited' : number === 4306 ? 'payload-too-large' : rejected;
+  const retryAfter = wait < 0 ? undefined : wait;
+  return new RealtimeError(name, values.at(words), { serverCode: number, retryable: retry === 1, retryAfter, channel });
 }
+
+const REFUSED = 0;
+/** From here on another try comes to the same. */
+const FINAL = 10;
+const FORBIDDEN = 12;
+
+/** In the order of `client-wasm/src/machine/output.rs`. */
+const ERRORS: readonly (readonly [ErrorCode, string])[] = [
+  ['rejected', ''],
+  ['transport', 'the connection was lost'],
+  ['handshake-timeout', 'the server did not greet in time'],
+  ['ping-timeout', 'the server did not answer a ping'],
+  ['token', 'no token could be had'],
+  ['auth-http', 'the auth endpoint could not be asked'],
+  ['auth-timeout', 'the auth endpoint did not answer in time'],
+  ['ack-timeout', 'the server did not answer in time'],
+  ['expired', 'the request waited too long for a connection'],
+  ['queue-full', 'too many requests are waiting'],
+  ['protocol', 'the server sent something that is not this protocol'],
+  ['unauthorized', 'the credentials were refused'],
+  ['auth-forbidden', 'the auth endpoint refused this channel'],
+  ['payload-too-large', 'the payload is larger than the server takes'],
+  ['closed', 'the client is disconnected'],
+  ['aborted', 'the request was aborted'],
+];
 
 /** What a promise is rejected with whose signal fired. */
 export function aborted(signal: AbortSignal): RealtimeError {
@@ -98,10 +129,4 @@ export function aborted(signal: AbortSignal): RealtimeError {
 /** What every operation of a closed client ends with. */
 export function closed(): RealtimeError {
   return new RealtimeError('closed', 'the client is closed');
-}
-
-/** What the machine throws for a name that is none, or an option that it cannot read. */
-export function badArgument(thrown: unknown, channel?: string): RealtimeError {
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  return new RealtimeError('bad-argument', message, { cause: thrown, channel });
 }

@@ -1,11 +1,10 @@
 /** The entries by which JavaScript gets into the module; everything else is called from inside of them. */
 const ENTRY = /^machine_/;
 
-/** Stands for what an entry would have returned: the glue reads it as "no error". */
-const NOTHING: readonly unknown[] = [0, 0, 0];
+/** Stands for what an entry would have returned: no output, no message that was followed, no time. */
+const NOTHING = NaN;
 
 type Entry = (...values: unknown[]) => unknown;
-
 
 /**
  * The exports of an instance, such that whatever escapes from it ends it: after a trap its memory cannot be trusted, so

@@ -1,9 +1,10 @@
 import type { ChannelHandle } from './channel.js';
 import type { Connection } from './connection.js';
 import { fromMachine, type RealtimeError } from './errors.js';
-import type { Nodes } from './nodes.js';
-import { type ErrorItems, Output, type Reply } from './seam.js';
+import { owner } from './names.js';
+import { type Message, Output } from './seam.js';
 import type { ChannelState, ConnectionState } from './types.js';
+import { positionOf } from './values.js';
 
 /** A message that may be a plain event, or one that was skipped. */
 export interface Frame {
@@ -21,22 +22,20 @@ export interface Frame {
 /** Tells the connection and its channels what one machine says. */
 export class Host {
   readonly #connection: Connection;
-  readonly #nodes: Nodes;
-  /** Names that the machine has said: those that are none, and those that mean something to it, are not among them. */
+  /** Names that have been handed out: those that are none, and those that mean something to the machine, are not among them. */
   readonly #events = new Set<string>();
   readonly #users = new Set<string>();
   /** Subscribed in this turn. */
   #fresh: ChannelHandle[] = [];
 
-  constructor(connection: Connection, nodes: Nodes) {
+  constructor(connection: Connection) {
     this.#connection = connection;
-    this.#nodes = nodes;
   }
 
   /** The channel of a message about which the machine need only be asked whether it is the next. */
   plain(frame: Frame | null): ChannelHandle | undefined {
     const channel = this.#connection.activeChannels.get(frame?.channel as string);
-    if (channel === undefined || frame === null || channel.slot < 0) {
+    if (channel === undefined || frame === null) {
       return undefined;
     }
     const { type, offset, tag, epoch, user_id, event_id } = frame;
@@ -63,15 +62,11 @@ export class Host {
   followed(channel: ChannelHandle, { type, event, data, offset, tag, user_id, event_id }: Frame): void {
     const { tracker } = channel;
     if (offset !== undefined) {
-      tracker.move(tracker.epoch, offset as number, tag ?? '0');
+      tracker.advance(offset as number, tag ?? '0');
     }
     if (type === 'event') {
       receive(channel, event, data, user_id, event_id, false, offset as number | undefined);
     }
-  }
-
-  done(request: number, error: ErrorItems, reply: Reply): void {
-    this.#connection.requests.done(request, fromMachine(error, 'publish-rejected'), reply);
   }
 
   /** Nothing is left to be told: where a subscription begins is known now. */
@@ -79,94 +74,111 @@ export class Host {
     for (const channel of this.#fresh.splice(0)) {
       const position = channel.state === 'subscribed' ? this.#connection.position(channel.name) : undefined;
       if (position !== undefined) {
-        channel.tracker.move(position.epoch, position.offset, position.tag);
+        channel.tracker.move(position);
       }
     }
   }
 
-  /** `setBack` is how far the machine's time is ahead of the clock. */
-  hear(output: Output, [name, ...values]: any[], setBack: number): void {
+  /** `message` is what is being taken in, `setBack` how far the machine's time is ahead of the clock. */
+  hear(output: Output, items: number[], message: Message, socketId: string | undefined, setBack: number): void {
     const connection = this.#connection;
+    const { values } = connection;
+    const [first, ...rest] = items as [number];
     if (output === Output.Status) {
-      this.#status(name, values, setBack);
+      this.#status(items, socketId, setBack);
     } else if (output === Output.Channel) {
-      this.#channel(name, values as [ChannelState]);
-    } else if (output === Output.Gap) {
-      connection.missed({ channel: name, kind: 'gap', from: values[0], to: values[1], reason: values[2] });
+      this.#channel(first, rest);
+    } else if (output === Output.Done) {
+      connection.requests.done(first, fromMachine(rest, values, 'publish-rejected'), message);
     } else if (output === Output.Error) {
-      connection.complain(fromMachine([name, ...values] as unknown as ErrorItems) as RealtimeError);
+      connection.complain(fromMachine(items, values) as RealtimeError);
+    } else if (output === Output.Gap) {
+      const [from, to, reason, words] = rest as number[];
+      const told = GAPS[reason!] ?? values.at(words);
+      connection.missed({ channel: values.at(first), kind: 'gap', from: unlessNegative(from), to: unlessNegative(to), reason: told });
     } else {
-      const channel = connection.activeChannels.get(name);
+      const channel = connection.activeChannels.get(values.at(first));
       if (channel !== undefined) {
-        this.#told(output, channel, values);
+        this.#told(output, channel, rest, message);
       }
     }
   }
 
-  #told(output: Output, channel: ChannelHandle, values: any[]): void {
+  #told(output: Output, channel: ChannelHandle, [first, ...rest]: number[], message: Message): void {
     const { presence, tracker } = channel;
-    const at = (node: number) => this.#nodes.at(node);
+    const { values } = this.#connection;
     if (output === Output.Message) {
-      const [event, data, user, id, recovered, slot, epoch, offset, tag] = values;
-      channel.slot = slot ?? -1;
+      const [recovered, ...items] = rest;
+      const { event, data, user_id, event_id } = message['type'] === 'event' ? message : message['events'][first!];
+      const position = positionOf(items);
       remember(this.#events, event);
-      remember(this.#users, user);
-      if (offset !== undefined) {
-        tracker.move(epoch, offset, tag);
+      remember(this.#users, user_id);
+      if (position !== undefined) {
+        tracker.move(position);
       }
-      receive(channel, event, at(data), user, id, recovered, offset);
+      receive(channel, event, data, user_id, event_id, recovered === 1, position?.offset);
     } else if (output === Output.Members) {
-      const [count, ...items] = values;
-      presence.sync(items, at, count);
-    } else if (output === Output.Joined) {
-      presence.joined(values[0], at(values[1]));
-    } else if (output === Output.Left) {
-      presence.left(values[0], values[1]);
+      const changes = first === undefined ? [] : [first, ...rest];
+      presence.sync(
+        message['presence'] ?? message,
+        changes.map((number) => values.at(number)),
+      );
+    } else if (output === Output.Change) {
+      presence.change(values.at(first));
     } else {
-      const [reason, epoch, offset, tag] = values;
-      tracker.move(epoch, offset, tag);
-      this.#connection.missed({ channel: channel.name, kind: 'reset', from: null, to: null, reason });
+      tracker.move(positionOf(rest));
+      this.#connection.missed({ channel: channel.name, kind: 'reset', from: null, to: null, reason: values.at(first) });
     }
   }
 
-  #status(state: ConnectionState, values: any[], setBack: number): void {
+  #status([number, attempt, resumed, retryAt, user, ...error]: number[], socketId: string | undefined, setBack: number): void {
     const connection = this.#connection;
-    const [attempt, resumed, socketId, userId, retryAt, code, reason, ...error] = values;
+    const state = STATES[number!] as ConnectionState;
     const isBack = connection.status.state === 'reconnecting';
+    const isConnected = state === 'connected';
+    const told = fromMachine(error, connection.values);
+    const isLost = told?.code === 'transport';
     connection.tell({
       state: isBack && state === 'connecting' ? 'reconnecting' : state,
-      socketId,
-      userId,
-      attempt,
-      retryAt: retryAt === null ? null : retryAt - setBack,
-      resumed: resumed || (isBack && state === 'connected'),
-      error: fromMachine(error as ErrorItems),
-      code,
-      reason,
+      socketId: isConnected ? (socketId as string) : null,
+      userId: owner(connection.values.at(user)),
+      attempt: attempt as number,
+      retryAt: retryAt! < 0 ? null : retryAt! - setBack,
+      resumed: resumed === 1 || (isBack && isConnected),
+      error: told,
+      code: isLost ? (told.serverCode as number) : null,
+      reason: isLost ? connection.values.at(error[2]) : null,
     });
   }
 
-  #channel(name: string, [state, ...items]: [ChannelState, ...any[]]): void {
+  #channel(number: number, [state, ...items]: number[]): void {
     const connection = this.#connection;
-    const isOver = state === 'closed' || state === 'failed';
+    const name: string = connection.values.at(number);
+    const told = CHANNEL_STATES[state!] as ChannelState;
+    const isOver = told === 'closed' || told === 'failed';
     const channel = connection.activeChannels.get(name) ?? (isOver ? undefined : connection.adopt(name));
     if (channel === undefined) {
       return;
     }
-    const error = fromMachine(items as ErrorItems, 'subscribe-rejected', name);
-    connection.debug('channel', { name, state, error });
-    if (state === 'subscribed') {
+    channel.number = number;
+    const error = fromMachine(items, connection.values, 'subscribe-rejected', name);
+    connection.debug('channel', { name, state: told, error });
+    if (told === 'subscribed') {
       channel.resumed();
       this.#fresh.push(channel);
     }
-    channel.become(state, error);
-    if (state === 'closed') {
+    channel.become(told, error);
+    if (told === 'closed') {
       connection.release(channel);
     }
     if (error !== null) {
       connection.complain(error);
     }
   }
+}
+
+function unlessNegative(number: number | undefined): number | null {
+  return number! < 0 ? null : (number as number);
 }
 
 function receive(
@@ -190,8 +202,8 @@ function receive(
 }
 
 /** Few names come again and again; where they do not, there is no use in keeping them. */
-function remember(names: Set<string>, name: string | null): void {
-  if (name !== null) {
+function remember(names: Set<string>, name: string | null | undefined): void {
+  if (name != null) {
     if (names.size >= NAMES_MAX) {
       names.clear();
     }
@@ -200,3 +212,12 @@ function remember(names: Set<string>, name: string | null): void {
 }
 
 const NAMES_MAX = 1000;
+
+/** In the order of `ConnectionState` of the machine. */
+const STATES: readonly ConnectionState[] = ['idle', 'connecting', 'connected', 'reconnecting', 'offline', 'disconnected', 'failed'];
+
+/** In the order of its `ChannelState`. */
+const CHANNEL_STATES: readonly ChannelState[] = ['authorizing', 'subscribing', 'subscribed', 'suspended', 'failed', 'closed'];
+
+/** Why messages are missing; beyond these the server says it in its own words. */
+const GAPS = ['expired', 'epoch', 'away', 'diverged', 'sequence', 'overflow'];

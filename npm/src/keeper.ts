@@ -1,20 +1,20 @@
 import { RealtimeError } from './errors.js';
 import { guard } from './guard.js';
 import type { Driver } from './driver.js';
-import type { MachineClass, NodeAccess } from './seam.js';
+import type { MachineClass, Seam } from './seam.js';
 
 /** Makes an instance of the module, with memory of its own. */
 export type Instantiate = (
   module: WebAssembly.Module,
   guard: (exports: WebAssembly.Exports) => WebAssembly.Exports,
-  nodes: NodeAccess,
+  seam: Seam,
 ) => MachineClass;
 
 /** What a keeper is made with. */
 export interface Keeping {
   load(): Promise<WebAssembly.Module>;
   instantiate: Instantiate;
-  create(instantiate: (nodes: NodeAccess) => MachineClass): Driver;
+  create(instantiate: (seam: Seam) => MachineClass): Driver;
   /** There is a machine now that knows nothing yet; `isNew` is false when it replaces one that trapped. */
   began(driver: Driver, isNew: boolean): void;
   /** The machine trapped and is gone. */
@@ -78,7 +78,7 @@ export class Keeper {
     };
     const module = this.#module;
     const guarded = (exports: WebAssembly.Exports) => guard(exports, trapped);
-    const driver = this.#keeping.create((nodes) => this.#keeping.instantiate(module, guarded, nodes));
+    const driver = this.#keeping.create((seam) => this.#keeping.instantiate(module, guarded, seam));
     instance.driver = driver;
     if (instance.isDead) {
       driver.close();

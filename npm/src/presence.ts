@@ -1,7 +1,19 @@
 import type { ChannelHandle } from './channel.js';
-import { Input } from './seam.js';
 import { type Handler, Listeners, nothingToEnd, unsubscriber } from './listeners.js';
 import type { AbortOptions, Member, Presence, PresenceEvents, Unsubscribe } from './types.js';
+import { fields } from './writer.js';
+
+/** All members of a channel, as a message has them. */
+interface Snapshot {
+  readonly members: readonly Member[];
+  readonly count: number;
+}
+
+/** The event that says who came or went. */
+interface Change {
+  readonly event: string;
+  readonly data: { readonly id: string; readonly info?: unknown; readonly reason?: unknown };
+}
 
 /** The members of one channel as the machine tells them. */
 export class Members implements Presence<unknown> {
@@ -43,10 +55,8 @@ export class Members implements Presence<unknown> {
   }
 
   async fetch(options: AbortOptions = {}): Promise<{ members: readonly Member[]; count: number }> {
-    const { members, count } = await this.#channel.ask(
-      (driver, number) => driver.command(Input.Presence, number, this.#channel.name),
-      options.signal,
-    );
+    const body = fields({ channel: this.#channel.name });
+    const { members, count } = await this.#channel.ask('presence', body, options.signal);
     const told = (members ?? []).map(({ id, info }) => ({ id, info }));
     return { members: told, count: count ?? told.length };
   }
@@ -58,37 +68,46 @@ export class Members implements Presence<unknown> {
     return this.#snapshot;
   };
 
-  /** Ids, each followed by the number of its information. One whose value is let go of has been told before. */
-  sync(items: any[], at: (node: number) => unknown, count: number): void {
-    const before = new Map(this.#known);
+  /** Who was there, and who came and went since. */
+  sync({ members, count }: Snapshot, changes: readonly Change[]): void {
     this.#known.clear();
-    for (let index = 0; index < items.length; index += 2) {
-      const id = items[index];
-      const info = at(items[index + 1]);
-      this.#known.set(id, info === undefined && before.has(id) ? (before.get(id) as Member) : { id, info });
+    for (const { id, info } of [...members].sort((a, b) => (a.id < b.id ? -1 : +(a.id > b.id)))) {
+      if (!this.#known.has(id) && this.#known.size < MEMBERS_MAX) {
+        this.#known.set(id, { id, info });
+      }
     }
-    this.#count = count;
+    this.#count = Math.max(count, this.#known.size);
+    for (const change of changes) {
+      this.#take(change);
+    }
     this.#isSynced = true;
     this.#changed();
     this.#listeners.emit('sync', this.getSnapshot());
   }
 
-  joined(id: string, info: unknown): void {
-    const member = { id, info };
-    if (!this.#known.has(id)) {
-      this.#count += 1;
-    }
-    this.#known.set(id, member);
+  /** A member came or went. */
+  change(change: Change): void {
+    const member = this.#take(change);
     this.#changed();
-    this.#listeners.emit('join', member);
+    if (change.event === COMING) {
+      this.#listeners.emit('join', member);
+    } else {
+      const { reason } = change.data;
+      this.#listeners.emit('leave', member, typeof reason === 'string' ? reason : null);
+    }
   }
 
-  left(id: string, reason: string | null): void {
-    const member = this.#known.get(id) ?? { id, info: null };
+  #take({ event, data: { id, info } }: Change): Member {
+    const known = this.#known.get(id);
+    if (event === COMING) {
+      const member = { id, info };
+      this.#count += +(known === undefined);
+      this.#known.set(id, member);
+      return member;
+    }
     this.#known.delete(id);
     this.#count = Math.max(this.#count - 1, this.#known.size);
-    this.#changed();
-    this.#listeners.emit('leave', member, reason);
+    return known ?? { id, info: null };
   }
 
   /** The connection is away: what is known may be out of date. */
@@ -132,3 +151,8 @@ export class Members implements Presence<unknown> {
     return unsubscriber(end, options.signal);
   }
 }
+
+const COMING = 'member_added';
+
+/** 10,000: a list that a page can still draw; beyond it only the count is kept. */
+const MEMBERS_MAX = 10_000;

@@ -1,21 +1,24 @@
 import { Input, NoToken } from './seam.js';
+import type { Values } from './values.js';
 import type { AuthEndpoint, AuthRequest, AuthResult, ClientOptions } from './types.js';
 
-type Tell = (...input: unknown[]) => void;
+type Tell = (input: Input, ...numbers: number[]) => void;
 
 /** What only the application, or its backend, can answer. The machine keeps the deadlines. */
 export class Questions {
   readonly #options: ClientOptions;
   readonly #url: string;
+  readonly #values: Values;
   readonly #tell: Tell;
   /** At most one per channel. */
   readonly #open = new Map<string, AbortController>();
   #tokens = 0;
 
   /** `url` is the socket's. */
-  constructor(options: ClientOptions, url: string, tell: Tell) {
+  constructor(options: ClientOptions, url: string, values: Values, tell: Tell) {
     this.#options = options;
     this.#url = url;
+    this.#values = values;
     this.#tell = tell;
   }
 
@@ -23,17 +26,16 @@ export class Questions {
     this.#tokens += 1;
     const question = this.#tokens;
     const { token } = this.#options;
-    let answer: [NoToken, unknown?];
+    let given: unknown;
+    let why = NoToken.Anonymous;
     try {
-      answer = [NoToken.Anonymous, (typeof token === 'function' && (await token({ reason }))) || null];
-      if (typeof answer[1] !== 'string' && answer[1] !== null) {
-        answer = [NoToken.Failed];
-      }
+      given = (typeof token === 'function' && (await token({ reason }))) || undefined;
+      why = given === undefined ? why : NoToken.Failed;
     } catch (error) {
-      answer = [isUnauthorized(error) ? NoToken.Unauthorized : NoToken.Failed];
+      why = isUnauthorized(error) ? NoToken.Unauthorized : NoToken.Failed;
     }
     if (question === this.#tokens) {
-      this.#tell(Input.Token, ...answer);
+      this.#tell(Input.Token, this.#text(given), why);
     }
   }
 
@@ -43,19 +45,19 @@ export class Questions {
     const controller = new AbortController();
     const { signal } = controller;
     this.#open.set(channel, controller);
-    let answer: unknown[];
+    let answer: number[];
     try {
       if (typeof auth === 'function') {
-        answer = granted(await auth({ channel, socketId, reason, signal }));
+        answer = this.#granted(await auth({ channel, socketId, reason, signal }));
       } else {
         answer = await this.#fetch(auth ?? {}, { channel, socket_id: socketId }, signal);
       }
     } catch (error) {
-      answer = [null, null, isUnauthorized(error) ? ((error as { status?: number }).status ?? FORBIDDEN) : 0];
+      answer = refused(isUnauthorized(error) ? ((error as { status?: number }).status ?? FORBIDDEN) : 0);
     }
     if (!signal.aborted) {
       this.#open.delete(channel);
-      this.#tell(Input.ChannelAuth, channel, ...answer);
+      this.#tell(Input.ChannelAuth, this.#values.put(channel), ...answer);
     }
   }
 
@@ -73,7 +75,7 @@ export class Questions {
     }
   }
 
-  async #fetch({ endpoint, headers, credentials = 'include' }: AuthEndpoint, body: object, signal: AbortSignal): Promise<unknown[]> {
+  async #fetch({ endpoint, headers, credentials = 'include' }: AuthEndpoint, body: object, signal: AbortSignal): Promise<number[]> {
     const all = new Headers(typeof headers === 'function' ? await headers() : headers);
     all.set('content-type', 'application/json');
     // The socket's own address, over HTTP: what the endpoint is relative to where there is no page, and what it is beside of.
@@ -83,21 +85,31 @@ export class Questions {
     const response = await fetch(url, { method: 'POST', headers: all, credentials, signal, body: JSON.stringify(body) });
     const { status, ok } = response;
     if (ok) {
-      return granted(await response.json());
+      return this.#granted(await response.json());
     }
     // Requests that came too early, too often or too slowly, and a server in trouble.
     if (status === 408 || status === 425 || status === 429 || status >= 500) {
       // Seconds or a date: RFC 9110, section 10.2.3.
       const after = response.headers.get('retry-after') ?? '';
       const wait = /^\d+$/.test(after) ? +after * 1000 : Date.parse(after) - Date.now();
-      return [null, null, 0, wait >= 0 ? wait : null];
+      return refused(0, wait);
     }
-    return [null, null, status];
+    return refused(status);
+  }
+
+  #granted({ auth, channel_data }: AuthResult): number[] {
+    return [this.#text(auth), this.#text(channel_data), 0];
+  }
+
+  /** The number of what is text. */
+  #text(value: unknown): number {
+    return typeof value === 'string' ? this.#values.put(value) : 0;
   }
 }
 
-function granted({ auth, channel_data }: AuthResult): unknown[] {
-  return [auth, channel_data, 0];
+/** With an HTTP status; or 0, and when to ask again. */
+function refused(status: number, wait = -1): number[] {
+  return [0, 0, status, wait];
 }
 
 function isUnauthorized(error: unknown): boolean {

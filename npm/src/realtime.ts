@@ -1,8 +1,7 @@
-import { encode } from './channel.js';
+import { publication } from './channel.js';
 import { Connection, type Runtime } from './connection.js';
 import { aborted, closed, RealtimeError } from './errors.js';
 import { nothingToEnd, unsubscriber, whenAborted } from './listeners.js';
-import { Input } from './seam.js';
 import type {
   AbortOptions,
   Channel,
@@ -126,12 +125,8 @@ export class RealtimeClient<Channels = DefaultChannels> implements Disposable {
 
   /** Hands an event to the server's event bus; resolves when the bus has it. */
   async emit(event: string, data: unknown, options: PublishOptions = {}): Promise<{ eventId: string }> {
-    const json = encode(data);
-    const key = options.key ?? this.#connection.makeKey();
-    const { event_id } = await this.#connection.ask(
-      (driver, number) => driver.command(Input.Emit, number, undefined, event, json, key),
-      options.signal,
-    );
+    const body = publication(this.#connection, event, data, options);
+    const { event_id } = await this.#connection.ask({ type: 'emit', body, isRepeatable: true }, options.signal);
     if (event_id == null) {
       throw new RealtimeError('protocol', 'the server did not say which event it was');
     }

@@ -1,13 +1,39 @@
 import type { Driver } from './driver.js';
-import { aborted, badArgument, RealtimeError } from './errors.js';
+import { aborted, RealtimeError } from './errors.js';
 import { whenAborted } from './listeners.js';
-import { Input, type Reply } from './seam.js';
+import { Input, type Position } from './seam.js';
 
-export type Send = (driver: Driver, number: number) => void;
+/** A command that wants an answer. */
+export interface Question {
+  readonly type: string;
+  /** It waits until this channel is subscribed, if it is wanted at all. */
+  readonly channel?: string | undefined;
+  /** The fields of its frame behind `id`. */
+  readonly body: string;
+  /** The server recognises it by its key when it comes again. */
+  readonly isRepeatable: boolean;
+}
+
+/** A reply, as the server sends it. */
+export interface Reply {
+  event_id?: string | null;
+  position?: Position | null;
+  count?: number | null;
+  members?: { id: string; info: unknown }[] | null;
+  events?:
+    | {
+        event: string;
+        data: unknown;
+        offset?: number | null;
+        epoch?: string | null;
+        user_id?: string | null;
+        event_id?: string | null;
+      }[]
+    | null;
+}
 
 interface Request {
-  /** Hands it to the machine under a number. Can be done again with another machine. */
-  readonly send: Send;
+  readonly question: Question;
   settle(error: RealtimeError | null, reply?: Reply): void;
   number: number | null;
 }
@@ -18,13 +44,15 @@ export class Requests {
   readonly #pending = new Set<Request>();
   readonly #sent = new Map<number, Request>();
   #driver: Driver | null = null;
+  /** Counts what was handed to machines. */
+  #last = 0;
 
   /** At most so many wait while there is no machine; then it counts by itself. */
   constructor(limit: number) {
     this.#limit = limit;
   }
 
-  ask(send: Send, signal: AbortSignal | undefined): Promise<Reply> {
+  ask(question: Question, signal: AbortSignal | undefined): Promise<Reply> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
         reject(aborted(signal));
@@ -36,7 +64,7 @@ export class Requests {
       }
       const detach = whenAborted(signal, () => this.#abort(request, signal as AbortSignal));
       const request: Request = {
-        send,
+        question,
         settle: (error, reply = {}) => {
           detach();
           this.#pending.delete(request);
@@ -63,6 +91,11 @@ export class Requests {
     }
   }
 
+  /** What was asked under this number, unless nobody waits any more. */
+  question(number: number): Question | undefined {
+    return this.#sent.get(number)?.question;
+  }
+
   done(number: number, error: RealtimeError | null, reply: Reply): void {
     const request = this.#sent.get(number);
     this.#sent.delete(number);
@@ -82,15 +115,10 @@ export class Requests {
     if (driver === null) {
       return;
     }
-    const number = driver.nextRequest();
-    request.number = number;
-    this.#sent.set(number, request);
-    try {
-      request.send(driver, number);
-    } catch (thrown) {
-      this.#sent.delete(number);
-      request.settle(badArgument(thrown));
-    }
+    this.#last += 1;
+    request.number = this.#last;
+    this.#sent.set(this.#last, request);
+    driver.ask(this.#last, request.question);
   }
 
   #abort(request: Request, signal: AbortSignal): void {

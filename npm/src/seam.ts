@@ -7,36 +7,38 @@ export interface Position {
   readonly tag: string;
 }
 
-/** A position as the module reads and writes it. */
-export type PositionItems = [epoch: string, offset: number, tag: string];
-
-/** The machine of `client-wasm`. Values are given as {@link Nodes} number them; one instance of the module has one machine. */
+/** The machine of `client-wasm`. Values are given as {@link Values} number them; one instance of the module has one machine. */
 export interface Machine {
-  /** Takes in an array that begins with an {@link Input}. Returns an answer, or why it was refused. */
-  input(node: number, now: number): string | undefined;
+  /** Takes in what {@link Seam.take} gives, beginning with an {@link Input}. */
+  input(now: number): void;
   /** 1 for a message that is exactly the next one of its channel; 0: it is an input. `offset` is -1 where there is none. */
-  follow(slot: number, offset: number, tagHigh: number, tagLow: number, now: number): number;
-  /** The next thing to do: an array, as JSON, that begins with an {@link Output}. */
-  poll(): string | undefined;
+  follow(channel: number, offset: number, tagHigh: number, tagLow: number, now: number): number;
+  /** Puts the next thing to do out, beginning with an {@link Output}: 1; or 0 when there is nothing. */
+  poll(): number;
+  /** Puts out where a channel stands. */
+  position(channel: number): void;
+  /** Puts out every value that is kept. */
+  held(): void;
   /** When to say that the time has come; negative when there is no such time. */
   timeout(): number;
 }
 
-export type MachineClass = new (options: number, randomHigh: number, randomLow: number) => Machine;
+/** The options go in with it. */
+export type MachineClass = new (randomHigh: number, randomLow: number) => Machine;
 
-/** How the module looks at values: `client-wasm/src/machine/node.rs`. */
-export interface NodeAccess {
-  kind(node: number): number;
-  field(node: number, name: string): number;
-  item(node: number, at: number): number;
-  number(node: number): number;
-  text(node: number): string | undefined;
+/** How the module is given numbers and gives some: `client-wasm/src/machine/numbers.rs`. */
+export interface Seam {
+  take(): number;
+  put(number: number): void;
 }
 
-/** What goes in, and what follows it in the array. */
+/*
+ * Below, a value is its number, 0 where there is none; another number that may be absent is -1 then; a flag is 1 or 0.
+ * An epoch or a tag is two numbers, its upper and its lower 32 bits; a position an offset, an epoch and a tag.
+ */
+
+/** What goes in, and what follows it. */
 export const enum Input {
-  /** A message, as it was parsed. */
-  Message,
   Connect,
   Disconnect,
   Opened,
@@ -47,28 +49,46 @@ export const enum Input {
   Suspend,
   /** Close code, reason. */
   Closed,
-  /** A token, or `null`. */
+  /** A token. */
   SetToken,
-  /** Why there is none ({@link NoToken}), a token. */
+  /** A token, and why there is none ({@link NoToken}). */
   Token,
-  /** Channel, token, member data; or `null` twice and an HTTP status; or 0 and when to ask again. */
+  /** Channel, token, member data; without a token an HTTP status, or 0 and when to ask again. */
   ChannelAuth,
-  /** Channel, position, rewind, JSON. */
+  /** Channel, position, rewind, hint. */
   Subscribe,
   /** Channel. */
   Unsubscribe,
-  /** Channel. Answered by a position, as JSON. */
-  Position,
-  /** Number, channel, event, JSON, key. */
-  Publish,
-  /** Number, `null`, event, JSON, key. */
-  Emit,
-  /** Number, channel. */
-  Presence,
-  /** Number, channel, position, limit. */
-  History,
+  /** Number, channel, bytes, whether it may be repeated. */
+  Ask,
   /** Number. */
   Abort,
+  /** A frame that is not of this protocol. From here on all is a sign of life. */
+  Unreadable,
+  /** User, protocol, ping interval, largest frame, server's time. */
+  Connected,
+  /** Id, user, end of the token, position, whether there are members. */
+  Ok,
+  /** Id, code, sentence, whether to repeat it, when. */
+  Error,
+  /** Channel, id, position, recovered, whether there are members, number of events; each as in {@link Input.Event}. */
+  Subscribed,
+  /** Channel; as {@link Input.Error}. */
+  Refused,
+  /** Channel, id, code, sentence. */
+  Unsubscribed,
+  /** Channel, what it says ({@link Said}), offset, tag, epoch. */
+  Event,
+  /** Channel, offset, tag, epoch. */
+  Skipped,
+  /** Channel, first and last lost offset, sentence. */
+  Gap,
+  /** Channel, position, sentence. */
+  Reset,
+  /** The server's time. */
+  Pong,
+  /** Close code, sentence, whether to come back, when. */
+  Leaving,
 }
 
 export const enum NoToken {
@@ -77,34 +97,40 @@ export const enum NoToken {
   Failed,
 }
 
-/** What comes out, and what follows it in the array. */
+/** What an event says. */
+export const enum Said {
+  Content,
+  /** A member came or went: the event. */
+  Change,
+  Unreadable,
+}
+
+/** What comes out, and what follows it. */
 export const enum Output {
-  /** A frame. */
-  Send,
   Open,
-  /** Close code, reason. */
+  /** Which of the goodbyes. */
   Close,
+  /** Id; a {@link Command}. */
+  Send,
   /** Why. */
   NeedToken,
-  /** Channel, socket id, why. */
+  /** Channel, why. */
   NeedChannelAuth,
   /** Channel. */
   CancelChannelAuth,
-  /** State, attempt, resumed, socket id, user id, retry at, close code, reason; an error. */
+  /** State, attempt, resumed, retry at, user; an error. */
   Status,
   /** Channel, state; an error. */
   Channel,
-  /** Channel, event, payload's number, user id, event id, recovered, slot; a position. */
+  /** Channel, which event of the message that is being taken in, recovered; a position. */
   Message,
-  /** Channel, count; id and information's number of each member. */
+  /** Channel, later changes. The members are in the message that is being taken in. */
   Members,
-  /** Channel, id, information's number. */
-  Joined,
-  /** Channel, id, reason. */
-  Left,
-  /** Channel, first and last lost offset, reason. */
+  /** Channel, the event. */
+  Change,
+  /** Channel, first and last lost offset, reason, server's words. */
   Gap,
-  /** Channel, reason; a position. */
+  /** Channel, server's words; a position. */
   Reset,
   /** The number of a request; an error. Without one, the answer is the message that is being taken in. */
   Done,
@@ -112,28 +138,20 @@ export const enum Output {
   Error,
 }
 
-/** An error at the end of an output. */
-export type ErrorItems = [
-  code?: string,
-  message?: string,
-  retryable?: boolean,
-  serverCode?: number | null,
-  status?: number | null,
-  retryAfter?: number | null,
-];
-
-/** A reply, as the server sends it. */
-export interface Reply {
-  event_id?: string | null;
-  position?: Position | null;
-  count?: number | null;
-  members?: { id: string; info: unknown }[] | null;
-  events?: {
-    event: string;
-    data: unknown;
-    offset?: number | null;
-    epoch?: string | null;
-    user_id?: string | null;
-    event_id?: string | null;
-  }[] | null;
+/** What to send. */
+export const enum Command {
+  /** The number of a request. */
+  Asked,
+  /** Token. */
+  Authenticate,
+  /** Channel, token, member data, hint, rewind; a position. */
+  Subscribe,
+  /** Channel. */
+  Unsubscribe,
+  /** Channel. */
+  Presence,
+  Ping,
 }
+
+/** A message, as it was parsed. */
+export type Message = Record<string, any>;

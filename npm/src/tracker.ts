@@ -12,8 +12,13 @@ export class Tracker {
     return epoch === undefined ? undefined : { epoch, offset, tag };
   }
 
-  move(epoch: string | undefined, offset = 0, tag = ''): void {
-    this.epoch = epoch;
+  move(position: Position | undefined): void {
+    this.epoch = position?.epoch;
+    this.advance(position?.offset ?? 0, position?.tag ?? '');
+  }
+
+  /** Moves within the epoch. */
+  advance(offset: number, tag: string): void {
     this.offset = offset;
     this.tag = tag;
   }

@@ -1,193 +1,211 @@
-//! What goes in: an array, its first item the kind of input.
+//! What goes in: a list of numbers, the first of them the kind of input.
 
-use alloc::borrow::ToOwned as _;
-use alloc::string::String;
-use core::str::FromStr;
-
-use fanfare_client::{
-    Backoff, ChannelAuthReply, Client, Input, Millis, Options, QueueLimits, RequestId,
-    SubscribeOptions, TokenReply,
+use fanfare_client::machine::values::{
+    Confirmation, Farewell, Greeting, Publication, Question, Refusal, Said, Taken,
 };
-use fanfare_protocol::json::read_message;
-use fanfare_protocol::{NameError, Position, RawJson};
+use fanfare_client::{
+    Backoff, ChannelAuthReply, Machine, Millis, Options, QueueLimits, RequestId, SubscribeOptions,
+    TokenReply,
+};
+use fanfare_protocol::{Epoch, Tag};
 
-use crate::machine::node::{Data, Node, Problem};
-use crate::machine::output;
+use crate::machine::numbers::{
+    Number, Numbers, take_bits, take_count, take_flag, take_number, take_optional, take_position,
+    take_tag, take_value, value,
+};
 
 /// The options, in this order; all of them are there.
-pub(super) fn options(list: Node) -> Options {
-    let number = |at| list.number_at(at).unwrap_or_default();
-    let size = |at| usize::try_from(number(at)).unwrap_or(usize::MAX);
+pub(super) fn options() -> Options {
     let mut options = Options::default();
     options.backoff = Backoff {
-        min: number(0),
-        max: number(1),
-        reset_after: number(2),
+        min: take_count(),
+        max: take_count(),
+        reset_after: take_count(),
     };
-    options.handshake_timeout = number(3);
-    options.request_timeout = number(4);
-    options.pong_timeout = number(5);
-    options.probe_timeout = number(6);
-    options.auth_timeout = number(7);
+    options.handshake_timeout = take_count();
+    options.request_timeout = take_count();
+    options.pong_timeout = take_count();
+    options.probe_timeout = take_count();
+    options.auth_timeout = take_count();
     options.queue = QueueLimits {
-        ttl: number(8),
-        messages_max: size(9),
-        bytes_max: size(10),
+        ttl: take_count(),
+        messages_max: take_number() as usize,
+        bytes_max: take_number() as usize,
         ..options.queue
     };
-    options.token_provider = number(11) > 0;
-    options.channel_auth = number(12) > 0;
+    options.token_provider = take_flag();
+    options.channel_auth = take_flag();
     options
 }
 
-/// Takes an input in. See `Machine::input` for what comes back.
-pub(super) fn take(client: &mut Client<Data>, list: Node, now: Millis) -> Option<String> {
-    match read(client, list) {
-        Ok(input) => {
-            client.handle(input, now);
-            None
+/// Takes an input in.
+pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
+    match take_number() {
+        0 => machine.connect(now),
+        1 => machine.disconnect(now),
+        2 => machine.opened(),
+        3 => machine.timed_out(now),
+        4 => machine.online(now),
+        5 => machine.offline(now),
+        6 => machine.wake(now),
+        7 => machine.suspend(now),
+        8 => machine.closed(take_number() as u16, value(), now),
+        9 => machine.set_token(take_value(), now),
+        10 => {
+            let reply = match (take_value(), take_number()) {
+                (Some(token), _) => TokenReply::Token(token),
+                (None, 0) => TokenReply::Anonymous,
+                (None, 1) => TokenReply::Unauthorized,
+                (None, _) => TokenReply::Failed,
+            };
+            machine.token_answered(reply, now);
         }
-        Err(answer) => answer,
-    }
-}
-
-/// The input, or the answer when there is nothing for the machine to do.
-fn read(client: &Client<Data>, list: Node) -> Result<Input<Data>, Option<String>> {
-    Ok(match list.number_at(0).unwrap_or_default() {
-        0 => match list.item(1).map(message) {
-            Some(Ok(message)) => Input::Message(message),
-            Some(Err(Problem::UnknownType)) => return Err(None),
-            _ => Input::Unreadable,
-        },
-        1 => Input::Connect,
-        2 => Input::Disconnect,
-        3 => Input::Opened,
-        4 => Input::TimedOut,
-        5 => Input::Online,
-        6 => Input::Offline,
-        7 => Input::Wake,
-        8 => Input::Suspend,
-        9 => Input::Closed {
-            code: small(list, 1),
-            reason: list.string_at(2).unwrap_or_default(),
-        },
-        10 => Input::SetToken(list.string_at(1)),
-        11 => Input::Token(match (list.string_at(2), small(list, 1)) {
-            (Some(token), _) => TokenReply::Token(token),
-            (None, 0) => TokenReply::Anonymous,
-            (None, 1) => TokenReply::Unauthorized,
-            (None, _) => TokenReply::Failed,
-        }),
-        12 => Input::ChannelAuth {
-            channel: named(list, 1)?,
-            socket_id: client.socket_id().ok_or(None)?,
-            reply: channel_auth(list),
-        },
-        13 => Input::Subscribe {
-            channel: named(list, 1)?,
-            options: subscribe_options(list)?,
-        },
-        14 => Input::Unsubscribe {
-            channel: named(list, 1)?,
-        },
-        15 => {
-            let at = client.position(&named(list, 1).map_err(|_| None)?);
-            return Err(at.map(output::position));
+        11 => {
+            let channel = value();
+            machine.channel_authorized(&channel, channel_auth(), now);
         }
-        _ => return request(list),
-    })
-}
-
-fn request(list: Node) -> Result<Input<Data>, Option<String>> {
-    let request = RequestId(list.number_at(1).unwrap_or_default());
-    Ok(match list.number_at(0).unwrap_or_default() {
-        16 => Input::Publish {
-            request,
-            channel: named(list, 2)?,
-            event: named(list, 3)?,
-            data: json(list, 4).unwrap_or_else(RawJson::null),
-            key: key(list, 5)?,
-        },
-        17 => Input::Emit {
-            request,
-            event: named(list, 3)?,
-            data: json(list, 4).unwrap_or_else(RawJson::null),
-            key: key(list, 5)?,
-        },
-        18 => Input::Presence {
-            request,
-            channel: named(list, 2)?,
-        },
-        19 => Input::History {
-            request,
-            channel: named(list, 2)?,
-            since: position(list, 3)?,
-            limit: list.number_at(4).map(|limit| limit as u32),
-        },
-        _ => Input::Abort { request },
-    })
-}
-
-fn message(frame: Node) -> Result<fanfare_protocol::ServerMessage<Data>, Problem> {
-    let read = read_message(&frame, |payload| Data(payload.0));
-    read.map_err(|error| error.problem)
-}
-
-fn channel_auth(list: Node) -> ChannelAuthReply {
-    match (list.string_at(2), small(list, 4)) {
-        (Some(auth), _) => ChannelAuthReply::Granted {
-            auth,
-            channel_data: list.string_at(3),
-        },
-        (None, 0) => ChannelAuthReply::Failed {
-            retry_after: list.number_at(5),
-        },
-        (None, status) => ChannelAuthReply::Forbidden { status },
+        12 => {
+            let channel = value();
+            let mut options = SubscribeOptions::default();
+            options.since = take_position();
+            options.rewind = take_optional().map(|count| count as u32);
+            options.data = take_value();
+            machine.subscribe(channel, options, now);
+        }
+        13 => machine.unsubscribe(&value(), now),
+        14 => {
+            let request = take_number();
+            let question = Question {
+                request: RequestId(request.into()),
+                channel: take_value(),
+                command: request,
+                bytes: take_count(),
+                is_repeatable: take_flag(),
+            };
+            machine.ask(question, now);
+        }
+        15 => machine.abort(RequestId(take_count()), now),
+        kind => {
+            machine.heard(now);
+            message(kind, machine, now);
+        }
     }
 }
 
-fn subscribe_options(list: Node) -> Result<SubscribeOptions, Option<String>> {
-    let mut options = SubscribeOptions::default();
-    options.since = position(list, 2)?;
-    options.rewind = list.number_at(3).map(|count| count as u32);
-    options.data = json(list, 4);
-    Ok(options)
-}
-
-fn key<T: FromStr<Err = NameError>>(list: Node, at: u32) -> Result<Option<T>, Option<String>> {
-    match list.item(at) {
-        Some(_) => named(list, at).map(Some),
-        None => Ok(None),
+fn channel_auth() -> ChannelAuthReply<Number> {
+    match (take_value(), take_value(), take_number()) {
+        (Some(auth), channel_data, _) => ChannelAuthReply::Granted { auth, channel_data },
+        (None, _, 0) => ChannelAuthReply::Failed {
+            retry_after: take_optional(),
+        },
+        (None, _, status) => ChannelAuthReply::Forbidden {
+            status: status as u16,
+        },
     }
 }
 
-fn json(list: Node, at: u32) -> Option<RawJson> {
-    list.string_at(at).map(RawJson::trusted)
+/// What the server says.
+fn message(kind: u32, machine: &mut Machine<Numbers>, now: Millis) {
+    match kind {
+        17 => machine.greeted(greeting(), now),
+        18 => machine.replied(taken(), now),
+        19 => machine.failed(take_optional(), &refusal(), now),
+        20 => {
+            let channel = value();
+            let reply = Confirmation {
+                id: take_optional(),
+                position: take_position(),
+                recovered: take_flag(),
+                members: take_flag().then_some(()),
+            };
+            let events = (0..take_number()).map(publication);
+            machine.subscription_succeeded(channel, reply, events, now);
+        }
+        21 => {
+            let channel = value();
+            machine.subscription_error(&channel, take_optional(), &refusal(), now);
+        }
+        22 => {
+            let channel = value();
+            let (command, code) = (take_optional(), take_number());
+            machine.unsubscribed(&channel, command, code as u16, value(), now);
+        }
+        23 => {
+            let channel = value();
+            machine.published(channel, publication(0), now);
+        }
+        24 => {
+            let channel = value();
+            let (offset, tag) = (take_count(), take_tag());
+            machine.skipped(&channel, offset, tag, take_bits().map(Epoch), now);
+        }
+        25 => {
+            let channel = value();
+            let (from, to) = (take_optional(), take_optional());
+            machine.messages_lost(&channel, from, to, value(), now);
+        }
+        26 => {
+            let channel = value();
+            if let Some(position) = take_position() {
+                machine.history_restarted(&channel, position, value(), now);
+            }
+        }
+        27 => machine.hear_clock(take_count(), now),
+        28 => machine.told_to_go(farewell(), now),
+        _ => machine.unreadable(now),
+    }
 }
 
-fn small(list: Node, at: u32) -> u16 {
-    list.number_at(at).unwrap_or_default() as u16
-}
-
-fn position(list: Node, at: u32) -> Result<Option<Position>, Option<String>> {
-    let Some(fields) = list.item(at) else {
-        return Ok(None);
+/// The event at this place of its message.
+fn publication(at: u32) -> Publication<Numbers> {
+    let said = match take_number() {
+        0 => Said::Content(at),
+        1 => Said::Change(value()),
+        _ => Said::Unreadable,
     };
-    let read = || {
-        Some(Position {
-            epoch: fields.string_at(0)?.parse().ok()?,
-            offset: fields.number_at(1)?,
-            tag: fields.string_at(2)?.parse().ok()?,
-        })
-    };
-    match read() {
-        None => Err(Some("a position is {epoch, offset, tag}".to_owned())),
-        position => Ok(position),
+    Publication {
+        said,
+        offset: take_optional(),
+        tag: take_bits().map(Tag),
+        epoch: take_bits().map(Epoch),
     }
 }
 
-fn named<T: FromStr<Err = NameError>>(list: Node, at: u32) -> Result<T, Option<String>> {
-    let text = list.string_at(at).unwrap_or_default();
-    text.parse()
-        .map_err(|problem| Some(output::name_problem(&problem)))
+fn greeting() -> Greeting<Numbers> {
+    Greeting {
+        socket: (),
+        user: take_value(),
+        protocol: take_number(),
+        ping_interval: take_count(),
+        max_payload_size: take_count(),
+        server_time: take_count(),
+    }
+}
+
+fn taken() -> Taken<Numbers> {
+    Taken {
+        id: take_count(),
+        user: take_value(),
+        expires_at: take_optional(),
+        position: take_position(),
+        reply: take_flag(),
+    }
+}
+
+fn farewell() -> Farewell<Numbers> {
+    Farewell {
+        code: take_number() as u16,
+        reason: value(),
+        reconnect: take_flag(),
+        after: take_count(),
+    }
+}
+
+fn refusal() -> Refusal<Numbers> {
+    Refusal {
+        code: take_number() as u16,
+        text: value(),
+        retry: take_flag(),
+        retry_after: take_optional(),
+    }
 }

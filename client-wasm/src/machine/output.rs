@@ -1,210 +1,201 @@
-//! What comes out: an array as JSON text, its first item the kind of output.
+//! What comes out: a list of numbers, the first of them the kind of output.
 
-use alloc::borrow::ToOwned as _;
-use alloc::string::String;
+use fanfare_client::machine::output::{Command, News, Output};
+use fanfare_client::machine::values::Held;
+use fanfare_client::{ClientError, GapReason, Machine};
 
-use fanfare_client::{
-    ChannelStatus, Client, ClientError, ConnectionStatus, Event, Gap, Message, Output, Reset,
+use crate::machine::numbers::{
+    Number, Numbers, put_count, put_number, put_optional, put_position, put_value,
 };
-use fanfare_protocol::json::List;
-use fanfare_protocol::{Member, NameError, Position, UserId};
 
-use crate::machine::node::Data;
-
-/// An output as text.
-pub(super) fn text(client: &Client<Data>, output: &Output<Data>) -> String {
-    let mut text = String::with_capacity(128);
-    let list = &mut List::open(&mut text);
+/// Puts an output out.
+pub(super) fn put_out(machine: &Machine<Numbers>, output: &Output<Numbers>) {
     match output {
-        Output::Event(event) => tell(client, event, list),
-        Output::Send(text) => {
-            list.number(0);
-            list.text(text);
+        Output::Open { .. } => put_number(0),
+        Output::Close(goodbye) => put_all(&[1, *goodbye as u32]),
+        Output::Send { id, command } => {
+            put_number(2);
+            put_optional(*id);
+            put_command(command);
         }
-        Output::Open { .. } => list.number(1),
-        Output::Close { code, reason } => {
-            list.number(2);
-            list.number(u64::from(*code));
-            list.text(reason);
-        }
-        Output::NeedToken { reason } => {
-            list.number(3);
-            list.text(reason.name());
-        }
+        Output::NeedToken(reason) => put_all(&[3, *reason as u32]),
         Output::NeedChannelAuth {
-            channel,
-            socket_id,
-            reason,
+            channel, reason, ..
         } => {
-            list.number(4);
-            list.text(channel.as_str());
-            list.hexadecimal(socket_id.bits(), 32);
-            list.text(reason.name());
+            put_about(4, *channel);
+            put_number(*reason as u32);
         }
-        Output::CancelChannelAuth { channel } => {
-            list.number(5);
-            list.text(channel.as_str());
-        }
+        Output::CancelChannelAuth(channel) => put_about(5, *channel),
+        Output::Tell(news) => put_news(machine, news),
     }
-    list.close();
-    text
 }
 
-fn tell(client: &Client<Data>, event: &Event<Data>, list: &mut List<'_>) {
-    match event {
-        Event::Connection(told) => status(client, told, list),
-        Event::Channel(status) => channel(status, list),
-        Event::Message(told) => message(client, told, list),
-        Event::Sync {
-            channel,
-            count,
-            members,
-        } => {
-            list.number(9);
-            list.text(channel.as_str());
-            list.number(*count);
-            for Member { id, info } in members {
-                list.text(id.as_str());
-                list.number(u64::from(info.0));
-            }
+fn put_news(machine: &Machine<Numbers>, news: &News<Numbers>) {
+    match news {
+        News::Status(status) => {
+            let state = status.state as u32;
+            put_all(&[6, state, status.attempt, u32::from(status.resumed)]);
+            put_optional(status.retry_at.map(|at| at.0));
+            put_value(machine.user().copied());
+            put_error(status.error.as_ref());
         }
-        Event::Joined {
-            channel, member, ..
-        } => {
-            list.number(10);
-            list.text(channel.as_str());
-            list.text(member.id.as_str());
-            list.number(u64::from(member.info.0));
-        }
-        Event::Left {
+        News::Channel {
             channel,
-            id,
-            reason,
+            state,
+            error,
             ..
         } => {
-            list.number(11);
-            list.text(channel.as_str());
-            list.text(id.as_str());
-            list.optional_text(reason.as_deref());
+            put_about(7, *channel);
+            put_number(*state as u32);
+            put_error(error.as_ref());
         }
-        Event::Gap(told) => gap(told, list),
-        Event::Reset(told) => reset(told, list),
-        Event::RequestDone { request, result } => {
-            list.number(14);
-            list.number(request.0);
-            if let Err(problem) = result {
-                error(problem, list);
+        News::Message {
+            channel,
+            content,
+            position,
+            recovered,
+        } => {
+            put_about(8, *channel);
+            put_all(&[*content, u32::from(*recovered)]);
+            put_position(*position);
+        }
+        News::Sync { channel, since, .. } => {
+            put_about(9, *channel);
+            for change in since {
+                change.put();
             }
         }
-        Event::Error(problem) => {
-            list.number(15);
-            error(problem, list);
+        News::Change {
+            channel, change, ..
+        } => {
+            put_about(10, *channel);
+            change.put();
+        }
+        News::Gap { channel, hole } => {
+            put_about(11, *channel);
+            put_optional(hole.from);
+            put_optional(hole.to);
+            put_reason(&hole.reason);
+        }
+        News::Reset {
+            channel,
+            position,
+            reason,
+        } => {
+            put_about(12, *channel);
+            reason.put();
+            put_position(Some(*position));
+        }
+        News::Done { request, result } => {
+            put_number(13);
+            put_count(request.0);
+            put_error(result.as_ref().err());
+        }
+        News::Error(error) => {
+            put_number(14);
+            put_error(Some(error));
         }
     }
 }
 
-fn status(client: &Client<Data>, status: &ConnectionStatus, list: &mut List<'_>) {
-    list.number(6);
-    list.text(status.state.name());
-    list.number(u64::from(status.attempt));
-    list.flag(status.resumed);
-    match status.socket_id {
-        Some(id) => list.hexadecimal(id.bits(), 32),
-        None => list.null(),
-    }
-    list.optional_text(client.user_id().map(UserId::as_str));
-    list.optional_number(status.retry_at.map(|at| at.0));
-    list.optional_number(status.code.map(u64::from));
-    list.optional_text(status.reason.as_deref());
-    if let Some(problem) = &status.error {
-        error(problem, list);
-    }
-}
-
-fn channel(status: &ChannelStatus, list: &mut List<'_>) {
-    list.number(7);
-    list.text(status.channel.as_str());
-    list.text(status.state.name());
-    if let Some(problem) = &status.error {
-        error(problem, list);
+fn put_command(command: &Command<Numbers>) {
+    match command {
+        Command::Asked(request) => put_all(&[0, *request]),
+        Command::Authenticate { token } => put_about(1, *token),
+        Command::Subscribe {
+            channel,
+            auth,
+            channel_data,
+            hint,
+            since,
+            rewind,
+        } => {
+            put_about(2, *channel);
+            put_value(*auth);
+            put_value(*channel_data);
+            put_value(*hint);
+            put_optional(rewind.map(u64::from));
+            put_position(*since);
+        }
+        Command::Unsubscribe { channel } => put_about(3, *channel),
+        Command::Presence { channel } => put_about(4, *channel),
+        Command::Ping => put_number(5),
     }
 }
 
-fn message(client: &Client<Data>, message: &Message<Data>, list: &mut List<'_>) {
-    list.number(8);
-    list.text(message.channel.as_str());
-    list.text(message.event.as_str());
-    list.number(u64::from(message.data.0));
-    list.optional_text(message.user_id.as_ref().map(UserId::as_str));
-    list.optional_text(message.event_id.as_deref());
-    list.flag(message.recovered);
-    list.optional_number(client.slot(&message.channel).map(|slot| u64::from(slot.0)));
-    optional_position(message.position, list);
-}
-
-fn gap(gap: &Gap, list: &mut List<'_>) {
-    list.number(12);
-    list.text(gap.channel.as_str());
-    list.optional_number(gap.from);
-    list.optional_number(gap.to);
-    list.text(gap.reason.name());
-}
-
-fn reset(reset: &Reset, list: &mut List<'_>) {
-    list.number(13);
-    list.text(reset.channel.as_str());
-    list.text(&reset.reason);
-    optional_position(Some(reset.position), list);
-}
-
-fn error(error: &ClientError, list: &mut List<'_>) {
-    list.text(error.name());
-    list.text(error.text());
-    list.flag(error.is_retryable());
-    let (code, status, retry_after) = match error {
+/// At the end of an output: its kind and what else is known; nothing where there is none.
+fn put_error(error: Option<&ClientError<Number>>) {
+    let Some(error) = error else { return };
+    put_number(match error {
+        ClientError::Server { .. } => 0,
+        ClientError::Transport { .. } => 1,
+        ClientError::HandshakeTimeout => 2,
+        ClientError::PingTimeout => 3,
+        ClientError::Token => 4,
+        ClientError::AuthFailed => 5,
+        ClientError::AuthTimeout => 6,
+        ClientError::Timeout => 7,
+        ClientError::Expired => 8,
+        ClientError::QueueFull => 9,
+        ClientError::Protocol => 10,
+        ClientError::Unauthorized => 11,
+        ClientError::AuthForbidden { .. } => 12,
+        ClientError::PayloadTooLarge { .. } => 13,
+        ClientError::Closed => 14,
+        _ => 15,
+    });
+    match error {
         ClientError::Server {
-            code, retry_after, ..
-        } => (Some(*code), None, *retry_after),
-        ClientError::Transport { code, .. } => (Some(*code), None, None),
-        ClientError::AuthForbidden { status } => (None, Some(*status), None),
-        _ => (None, None, None),
-    };
-    list.optional_number(code.map(u64::from));
-    list.optional_number(status.map(u64::from));
-    list.optional_number(retry_after);
-}
-
-fn optional_position(position: Option<Position>, list: &mut List<'_>) {
-    if let Some(position) = position {
-        list.hexadecimal(position.epoch.0.into(), 1);
-        list.number(position.offset);
-        list.hexadecimal(position.tag.0.into(), 1);
+            code,
+            text,
+            retry,
+            retry_after,
+        } => {
+            put_about(u32::from(*code), *text);
+            put_number(u32::from(*retry));
+            put_optional(*retry_after);
+        }
+        ClientError::Transport { code, reason } => put_about(u32::from(*code), *reason),
+        ClientError::AuthForbidden { status } => put_number(u32::from(*status)),
+        _ => {}
     }
 }
 
-/// A position as text.
-pub(super) fn position(position: Position) -> String {
-    let mut text = String::new();
-    let mut list = List::open(&mut text);
-    optional_position(Some(position), &mut list);
-    list.close();
-    text
+/// Why messages were lost: a number for each reason, and the server's words behind the last of them.
+fn put_reason(reason: &GapReason<Number>) {
+    match reason {
+        GapReason::Expired => put_number(0),
+        GapReason::Epoch => put_number(1),
+        GapReason::Away => put_number(2),
+        GapReason::Diverged => put_number(3),
+        GapReason::Sequence => put_number(4),
+        GapReason::Overflow => put_number(5),
+        GapReason::Server(words) => put_about(6, *words),
+        _ => put_number(7),
+    }
 }
 
-/// A sentence about a name that is none, as its `Display` has it, without the machinery of formatting.
-pub(super) fn name_problem(problem: &NameError) -> String {
-    let (what, wrong) = match problem {
-        NameError::Empty { what } => (what, " must not be empty"),
-        NameError::TooLong { what, .. } => (what, " is too long"),
-        NameError::BadCharacter { what, .. } => (what, " must not contain `"),
-        _ => return "this is no name".to_owned(),
-    };
-    let mut text = String::from("the ");
-    text.push_str(what);
-    text.push_str(wrong);
-    if let NameError::BadCharacter { character, .. } = problem {
-        text.push(*character);
-        text.push('`');
+/// Puts out the number of every value that is kept.
+pub(super) fn put_held(machine: &Machine<Numbers>) {
+    machine.visit_held(|held| {
+        let number = match held {
+            Held::Channel(number)
+            | Held::User(number)
+            | Held::Text(number)
+            | Held::Hint(number)
+            | Held::Change(number) => number,
+        };
+        number.put();
+    });
+}
+
+fn put_about(kind: u32, value: Number) {
+    put_number(kind);
+    value.put();
+}
+
+fn put_all(numbers: &[u32]) {
+    for &number in numbers {
+        put_number(number);
     }
-    text
 }

@@ -1,6 +1,6 @@
 //! The short way of plain messages.
 
-use fanfare_client::{Input, Options, Slot};
+use fanfare_client::{Input, Options};
 use fanfare_protocol::{ServerMessage, Tag};
 use proptest::prelude::*;
 
@@ -8,24 +8,19 @@ use crate::pair::Pair;
 use crate::say::{at, gap, live, name, pong, reset, skipped, succeeded, tag};
 
 impl Pair {
-    fn slot(&self, channel: &str) -> Slot {
-        self.client.slot(&name(channel)).unwrap()
-    }
-
-    fn follow(&mut self, slot: Slot, offset: Option<u64>, tag: Tag) -> bool {
-        self.client.follow(slot, offset, tag, self.now)
+    fn follow(&mut self, channel: &str, offset: Option<u64>, tag: Tag) -> bool {
+        self.client.follow(&name(channel), offset, tag, self.now)
     }
 }
 
 #[test]
 fn only_the_next_message_is_followed() {
     let mut pair = Pair::subscribed("orders", at(1, 5));
-    let slot = pair.slot("orders");
     for offset in [None, Some(4), Some(5), Some(7), Some(u64::MAX)] {
-        assert!(!pair.follow(slot, offset, Tag(1)), "{offset:?}");
+        assert!(!pair.follow("orders", offset, Tag(1)), "{offset:?}");
         assert_eq!(pair.client.position(&name("orders")), Some(at(1, 5)));
     }
-    assert!(pair.follow(slot, Some(6), tag(1, 6)));
+    assert!(pair.follow("orders", Some(6), tag(1, 6)));
     assert_eq!(pair.client.position(&name("orders")), Some(at(1, 6)));
     pair.say(live("orders", 1, 7));
     pair.expect(&["orders e 1/7"]);
@@ -36,46 +31,42 @@ fn a_channel_without_history_follows_what_has_no_offset() {
     let mut pair = Pair::connected(Options::default());
     pair.subscribe("live");
     let id = pair.id("subscribe");
-    let slot = pair.slot("live");
-    assert!(!pair.follow(slot, None, Tag(0)), "not subscribed yet");
+    assert!(!pair.follow("live", None, Tag(0)), "not subscribed yet");
     pair.say(ServerMessage::SubscriptionSucceeded(succeeded(id, "live")));
-    assert!(pair.follow(slot, None, Tag(0)));
-    assert!(!pair.follow(slot, Some(1), Tag(1)));
+    assert!(pair.follow("live", None, Tag(0)));
+    assert!(!pair.follow("live", Some(1), Tag(1)));
 }
 
 #[test]
-fn a_slot_ends_when_the_list_of_channels_changes() {
+fn a_channel_that_is_left_follows_nothing() {
     let mut pair = Pair::subscribed("orders", at(1, 5));
-    let slot = pair.slot("orders");
     pair.subscribe("another");
-    assert!(!pair.follow(slot, Some(6), Tag(1)));
-    let slot = pair.slot("orders");
+    assert!(pair.follow("orders", Some(6), tag(1, 6)));
     pair.unsubscribe("orders");
-    assert!(!pair.follow(slot, Some(6), Tag(1)), "it is being left");
+    assert!(!pair.follow("orders", Some(7), tag(1, 7)));
+    assert!(!pair.follow("nowhere", None, Tag(0)));
 }
 
 #[test]
 fn nothing_is_followed_past_what_waits() {
     let mut pair = Pair::subscribed("orders", at(1, 5));
-    let slot = pair.slot("orders");
     pair.client.handle(Input::Wake, pair.now);
-    assert!(!pair.follow(slot, Some(6), Tag(1)), "a ping waits");
+    assert!(!pair.follow("orders", Some(6), Tag(1)), "a ping waits");
     assert!(pair.client.poll_output().is_some());
     assert!(
-        !pair.follow(slot, Some(6), Tag(1)),
+        !pair.follow("orders", Some(6), Tag(1)),
         "a ping is not answered"
     );
     pair.say(pong());
-    assert!(pair.follow(slot, Some(6), Tag(1)));
+    assert!(pair.follow("orders", Some(6), Tag(1)));
 }
 
 #[test]
 fn what_is_followed_is_a_sign_of_life() {
     let mut pair = Pair::subscribed("orders", at(1, 5));
-    let slot = pair.slot("orders");
     for offset in 6..16 {
         pair.advance(10_000);
-        assert!(pair.follow(slot, Some(offset), tag(1, offset)));
+        assert!(pair.follow("orders", Some(offset), tag(1, offset)));
     }
     pair.expect(&[]);
 }
@@ -83,9 +74,8 @@ fn what_is_followed_is_a_sign_of_life() {
 #[test]
 fn without_a_connection_nothing_is_followed() {
     let mut pair = Pair::subscribed("orders", at(1, 5));
-    let slot = pair.slot("orders");
     pair.close(1006);
-    assert!(!pair.follow(slot, Some(6), Tag(1)));
+    assert!(!pair.follow("orders", Some(6), Tag(1)));
 }
 
 proptest! {
@@ -104,8 +94,7 @@ proptest! {
                 _ => live("orders", 1, offset),
             };
             let is_counted = kind == 1 || (kind > 1 && !(kind == 2 && ahead == 0));
-            let slot = short.slot("orders");
-            let is_followed = is_counted && short.follow(slot, Some(offset), tag(1, offset));
+            let is_followed = is_counted && short.follow("orders", Some(offset), tag(1, offset));
             long.say(message.clone());
             let expected = long.take();
             if is_followed {

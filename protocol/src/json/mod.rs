@@ -34,6 +34,5 @@ pub(crate) use request::read_subscribe;
 pub(crate) use text::{payload, root};
 #[cfg(feature = "json")]
 pub(crate) use value::{Reader, name, number};
-pub use writer::List;
 
 pub(crate) use writer::Writer;

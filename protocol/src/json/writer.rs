@@ -72,7 +72,7 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn optional_hexadecimal(&mut self, field: Field, number: Option<u64>) {
         if let Some(number) = number {
-            push_hexadecimal(self.key(field), number.into(), 1);
+            push_hexadecimal(self.key(field), number);
         }
     }
 
@@ -84,82 +84,6 @@ impl<'a> Writer<'a> {
             object.optional_hexadecimal(Field::Tag, Some(position.tag.0));
             object.close();
         }
-    }
-}
-
-/// An array of plain values under construction: how a host that only reads JSON is told something.
-///
-/// ```
-/// let mut text = String::new();
-/// let mut list = fanfare_protocol::json::List::open(&mut text);
-/// list.text("orders");
-/// list.number(12);
-/// list.flag(true);
-/// list.optional_text(None);
-/// list.close();
-/// assert_eq!(text, r#"["orders",12,true,null]"#);
-/// ```
-#[derive(Debug)]
-pub struct List<'a>(&'a mut String);
-
-impl<'a> List<'a> {
-    /// Starts an array behind what is there already.
-    pub fn open(out: &'a mut String) -> Self {
-        out.push('[');
-        Self(out)
-    }
-
-    /// Ends it.
-    pub fn close(&mut self) {
-        self.0.push(']');
-    }
-
-    /// Appends a string.
-    pub fn text(&mut self, text: &str) {
-        push_string(self.next(), text);
-    }
-
-    /// Appends a string, or `null`.
-    pub fn optional_text(&mut self, text: Option<&str>) {
-        match text {
-            Some(text) => self.text(text),
-            None => self.null(),
-        }
-    }
-
-    /// Appends a number.
-    pub fn number(&mut self, number: u64) {
-        push_number(self.next(), number);
-    }
-
-    /// Appends a number, or `null`.
-    pub fn optional_number(&mut self, number: Option<u64>) {
-        match number {
-            Some(number) => self.number(number),
-            None => self.null(),
-        }
-    }
-
-    /// Appends `true` or `false`.
-    pub fn flag(&mut self, flag: bool) {
-        self.next().push_str(if flag { "true" } else { "false" });
-    }
-
-    /// Appends `null`.
-    pub fn null(&mut self) {
-        self.next().push_str("null");
-    }
-
-    /// Appends a number as a string of at least so many hexadecimal digits.
-    pub fn hexadecimal(&mut self, number: u128, digits: u32) {
-        push_hexadecimal(self.next(), number, digits);
-    }
-
-    fn next(&mut self) -> &mut String {
-        if !self.0.ends_with('[') {
-            self.0.push(',');
-        }
-        self.0
     }
 }
 
@@ -193,8 +117,8 @@ fn push_number(out: &mut String, number: u64) {
     push_ascii(out, &digits[at..]);
 }
 
-fn push_hexadecimal(out: &mut String, number: u128, digits: u32) {
-    let count = (128 - number.leading_zeros()).div_ceil(4).max(digits);
+fn push_hexadecimal(out: &mut String, number: u64) {
+    let count = (64 - number.leading_zeros()).div_ceil(4).max(1);
     out.push('"');
     for place in (0..count).rev() {
         out.push(char::from(DIGITS[(number >> (4 * place) & 15) as usize]));
@@ -209,8 +133,6 @@ fn push_ascii(out: &mut String, bytes: &[u8]) {
 }
 
 /// Writes a string with the escapes that JSON asks for (RFC 8259, section 7) and no others.
-///
-/// `get` in place of an index: the panic of the latter would bring the formatting of text, and its tables, into the browser.
 fn push_string(out: &mut String, text: &str) {
     out.push('"');
     let mut written = 0;

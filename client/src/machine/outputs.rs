@@ -2,18 +2,19 @@
 
 use alloc::vec::Vec;
 
-use crate::io::Output;
+use crate::machine::output::{News, Output};
+use crate::machine::values::Values;
 
 /// Outputs in order. Two lists in place of a ring: the code of a ring is several times as long, and a browser loads it.
 #[derive(Debug)]
-pub(crate) struct Outputs<P> {
+pub(crate) struct Outputs<V: Values> {
     /// The last is the next to go.
-    leaving: Vec<Output<P>>,
+    leaving: Vec<Output<V>>,
     /// Behind all of `leaving`, the first is the next.
-    waiting: Vec<Output<P>>,
+    waiting: Vec<Output<V>>,
 }
 
-impl<P> Outputs<P> {
+impl<V: Values> Outputs<V> {
     pub(crate) const fn new() -> Self {
         Self {
             leaving: Vec::new(),
@@ -25,11 +26,15 @@ impl<P> Outputs<P> {
         self.leaving.is_empty() && self.waiting.is_empty()
     }
 
-    pub(crate) fn push(&mut self, output: Output<P>) {
+    pub(crate) fn push(&mut self, output: Output<V>) {
         self.waiting.push(output);
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Output<P>> {
+    pub(crate) fn tell(&mut self, news: News<V>) {
+        self.push(Output::Tell(news));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Output<V>> {
         if self.leaving.is_empty() {
             core::mem::swap(&mut self.leaving, &mut self.waiting);
             self.leaving.reverse();
@@ -37,7 +42,7 @@ impl<P> Outputs<P> {
         self.leaving.pop()
     }
 
-    pub(crate) fn retain(&mut self, is_kept: impl Fn(&Output<P>) -> bool) {
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&Output<V>) -> bool) {
         for list in [&mut self.leaving, &mut self.waiting] {
             list.retain(&is_kept);
         }

@@ -1,17 +1,18 @@
 //! The connection: on the way, open, lost, on the way back, ended.
 
-use fanfare_protocol::{Code, Command, Connected, PROTOCOL_VERSION, SocketId, UserId};
+use fanfare_protocol::PROTOCOL_VERSION;
 
-use crate::client::Client;
 use crate::error::ClientError;
-use crate::event::{ConnectionState, Event};
-use crate::io::{Output, Payload};
-use crate::loss::Loss;
+use crate::event::ConnectionState;
+use crate::machine::Machine;
+use crate::machine::loss::Loss;
+use crate::machine::output::{Command, Goodbye, Output};
+use crate::machine::values::{Greeting, Values};
 use crate::time::Millis;
 
 /// Where the connection is. What is known only in a state lives in that state.
 #[derive(Debug)]
-pub(crate) enum Connection {
+pub(crate) enum Connection<V: Values> {
     /// Never asked for.
     Idle,
     /// Waits for the token provider.
@@ -25,12 +26,12 @@ pub(crate) enum Connection {
     },
     /// Greeted; the credentials are under way.
     Authenticating {
-        session: Session,
+        session: Session<V>,
         authenticate: u64,
         until: Millis,
     },
     /// Ready.
-    Open { session: Session, since: Millis },
+    Open { session: Session<V>, since: Millis },
     /// Lost, or not found; tried again at a set time.
     Waiting { until: Millis },
     /// Wanted, but no timer runs until the host says that it makes sense again.
@@ -41,9 +42,9 @@ pub(crate) enum Connection {
 
 /// What is known of a greeted connection.
 #[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) socket_id: SocketId,
-    pub(crate) user_id: Option<UserId>,
+pub(crate) struct Session<V: Values> {
+    pub(crate) socket: V::Socket,
+    pub(crate) user: Option<V::User>,
     pub(crate) ping_interval: u64,
     pub(crate) heard: Millis,
     pub(crate) ping: Ping,
@@ -57,7 +58,7 @@ pub(crate) enum Ping {
     Sent { until: Millis },
 }
 
-impl Session {
+impl<V: Values> Session<V> {
     const fn pong_deadline(&self) -> Option<Millis> {
         match self.ping {
             Ping::Sent { until } => Some(until),
@@ -66,15 +67,15 @@ impl Session {
     }
 }
 
-impl Connection {
-    pub(crate) const fn session(&self) -> Option<&Session> {
+impl<V: Values> Connection<V> {
+    pub(crate) const fn session(&self) -> Option<&Session<V>> {
         match self {
             Self::Authenticating { session, .. } | Self::Open { session, .. } => Some(session),
             _ => None,
         }
     }
 
-    pub(crate) const fn session_mut(&mut self) -> Option<&mut Session> {
+    pub(crate) const fn session_mut(&mut self) -> Option<&mut Session<V>> {
         match self {
             Self::Authenticating { session, .. } | Self::Open { session, .. } => Some(session),
             _ => None,
@@ -135,8 +136,9 @@ impl Connection {
 }
 
 /// What the application and the host's surroundings say.
-impl<P: Payload> Client<P> {
-    pub(crate) fn connect(&mut self, now: Millis) {
+impl<V: Values> Machine<V> {
+    /// The application wants a connection. Also retries at once while one is waited for.
+    pub fn connect(&mut self, now: Millis) {
         match self.connection {
             Connection::Idle | Connection::Stopped => {
                 self.attempt = 0;
@@ -149,18 +151,19 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    pub(crate) fn disconnect(&mut self, now: Millis) {
+    /// The application wants no connection. Subscriptions stay wanted and come back with the next `connect`.
+    pub fn disconnect(&mut self, now: Millis) {
         if self.connection.is_stopped() {
             return;
         }
         if self.connection.has_socket() {
-            self.close(NORMAL, "");
+            self.close(Goodbye::Normal);
         }
         self.stop(ConnectionState::Disconnected, None, now);
     }
 
     /// The network is back: whatever failed before says nothing about it.
-    pub(crate) fn online(&mut self, now: Millis) {
+    pub fn online(&mut self, now: Millis) {
         self.is_offline = false;
         match self.connection {
             Connection::Waiting { .. } | Connection::Asleep => {
@@ -172,7 +175,7 @@ impl<P: Payload> Client<P> {
     }
 
     /// The network is said to be gone. An open connection is asked, for VPNs and adapter changes say so falsely.
-    pub(crate) fn offline(&mut self, now: Millis) {
+    pub fn offline(&mut self, now: Millis) {
         self.is_offline = true;
         if self.connection.session().is_some() {
             self.probe(now);
@@ -181,14 +184,16 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    pub(crate) fn wake(&mut self, now: Millis) {
+    /// The page is visible again, came out of the cache, or the clock jumped.
+    pub fn wake(&mut self, now: Millis) {
         match self.connection {
             Connection::Waiting { .. } | Connection::Asleep => self.begin(now),
             _ => self.probe(now),
         }
     }
 
-    pub(crate) fn suspend(&mut self, now: Millis) {
+    /// The page goes into the cache: no code will run until `wake`.
+    pub fn suspend(&mut self, now: Millis) {
         if self.connection.is_wanted() {
             self.fall_asleep(now);
         }
@@ -196,7 +201,7 @@ impl<P: Payload> Client<P> {
 
     /// Makes a new connection at once, with whatever credentials there are now.
     pub(crate) fn reconnect(&mut self, now: Millis) {
-        self.close(NORMAL, "");
+        self.close(Goodbye::Normal);
         self.detach(Connection::Asleep, now);
         self.suspend_channels();
         self.begin(now);
@@ -215,7 +220,7 @@ impl<P: Payload> Client<P> {
         match reason {
             Some(reason) => {
                 self.tokens.ask(now + self.options.auth_timeout);
-                self.outputs.push(Output::NeedToken { reason });
+                self.outputs.push(Output::NeedToken(reason));
             }
             None => self.open_socket(now),
         }
@@ -223,7 +228,7 @@ impl<P: Payload> Client<P> {
 
     pub(crate) fn open_socket(&mut self, now: Millis) {
         let until = now + self.options.handshake_timeout;
-        self.goodbye = None;
+        self.parting = None;
         self.connection = Connection::Opening { until };
         let attempt = self.attempt;
         self.outputs.push(Output::Open { attempt });
@@ -232,7 +237,7 @@ impl<P: Payload> Client<P> {
     /// Nobody may connect with these credentials.
     pub(crate) fn unauthorized(&mut self, now: Millis) {
         if self.connection.has_socket() {
-            self.close(NORMAL, "");
+            self.close(Goodbye::Normal);
         }
         self.stop(
             ConnectionState::Failed,
@@ -260,27 +265,30 @@ impl<P: Payload> Client<P> {
             Ping::CheckAt(_) => until,
         };
         session.ping = Ping::Sent { until };
-        self.send_quietly(Command::Ping);
+        self.outputs.push(Output::Send {
+            id: None,
+            command: Command::Ping,
+        });
     }
 
     fn fall_asleep(&mut self, now: Millis) {
         if self.connection.has_socket() {
-            self.close(NORMAL, "");
+            self.close(Goodbye::Normal);
         }
         self.detach(Connection::Asleep, now);
         self.announce(ConnectionState::Offline, None, None);
         self.suspend_channels();
     }
 
-    pub(crate) fn close(&mut self, code: u16, reason: &'static str) {
-        self.outputs.push(Output::Close { code, reason });
+    pub(crate) fn close(&mut self, goodbye: Goodbye) {
+        self.outputs.push(Output::Close(goodbye));
     }
 }
 
 /// What the socket and the server say.
-impl<P: Payload> Client<P> {
+impl<V: Values> Machine<V> {
     /// The socket is open: the credentials go out before the greeting comes in.
-    pub(crate) fn opened(&mut self) {
+    pub fn opened(&mut self) {
         let Connection::Opening { until } = self.connection else {
             return;
         };
@@ -292,7 +300,8 @@ impl<P: Payload> Client<P> {
         };
     }
 
-    pub(crate) fn greeted(&mut self, hello: Connected, now: Millis) {
+    /// The first message of a connection.
+    pub fn greeted(&mut self, hello: Greeting<V>, now: Millis) {
         self.opened();
         let Connection::Greeting {
             until,
@@ -302,16 +311,16 @@ impl<P: Payload> Client<P> {
             return;
         };
         if hello.protocol != PROTOCOL_VERSION {
-            self.close(Code::PROTOCOL_ERROR.number(), "unknown protocol version");
+            self.close(Goodbye::UnknownVersion);
             self.stop(ConnectionState::Failed, Some(ClientError::Protocol), now);
             return;
         }
-        self.hear_clock(hello.server_time, now);
-        self.frame_bytes_max = usize::try_from(hello.max_payload_size).ok();
+        self.set_clock(hello.server_time, now);
+        self.frame_bytes_max = Some(hello.max_payload_size);
         let ping_interval = hello.ping_interval.max(PING_INTERVAL_MIN);
         let session = Session {
-            socket_id: hello.socket_id,
-            user_id: hello.user_id,
+            socket: hello.socket,
+            user: hello.user,
             ping_interval,
             heard: now,
             ping: Ping::CheckAt(now + ping_interval),
@@ -330,29 +339,28 @@ impl<P: Payload> Client<P> {
     }
 
     /// The credentials were taken.
-    pub(crate) fn authenticated(&mut self, user: Option<UserId>, now: Millis) {
+    pub(crate) fn authenticated(&mut self, user: Option<V::User>, now: Millis) {
         let connection = core::mem::replace(&mut self.connection, Connection::Asleep);
         if let Connection::Authenticating { mut session, .. } = connection {
-            session.user_id = user.or(session.user_id);
+            session.user = user.or(session.user);
             self.ready(session, now);
         }
     }
 
     /// Who the connection belongs to has changed, or was said again.
-    pub(crate) fn identified(&mut self, user: Option<UserId>, now: Millis) {
+    pub(crate) fn identified(&mut self, user: Option<V::User>, now: Millis) {
         if let Some(session) = self.connection.session_mut()
             && user.is_some()
-            && user != session.user_id
+            && user != session.user
         {
-            session.user_id = user;
-            self.status.previous = self.status.state;
-            self.emit(Event::Connection(self.status.clone()));
+            session.user = user;
+            self.announce(ConnectionState::Connected, None, None);
         }
         self.start_channels(now);
     }
 
-    /// Any frame is a sign of life.
-    pub(crate) fn heard(&mut self, now: Millis) {
+    /// Any frame is a sign of life. What it says is told afterwards.
+    pub fn heard(&mut self, now: Millis) {
         if let Some(session) = self.connection.session_mut() {
             session.heard = now;
             if let Ping::Sent { .. } = session.ping {
@@ -362,31 +370,29 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    /// The socket is open, but this is not a server to talk to.
-    pub(crate) fn unreadable(&mut self, now: Millis) {
+    /// A frame arrived that is not a message of this protocol. Where it is the first, this is not a server to talk to.
+    pub fn unreadable(&mut self, now: Millis) {
         if let Connection::Greeting { .. } = self.connection {
-            self.close(Code::PROTOCOL_ERROR.number(), "not this protocol");
+            self.close(Goodbye::NotThisProtocol);
             self.lose(Loss::retry(ClientError::Protocol), now);
         } else {
-            self.emit(Event::Error(ClientError::Protocol));
+            self.complain(ClientError::Protocol);
         }
     }
 
     /// The connection is ready for everything.
-    fn ready(&mut self, session: Session, now: Millis) {
+    fn ready(&mut self, session: Session<V>, now: Millis) {
         self.connection = Connection::Open {
             session,
             since: now,
         };
+        self.is_resumed = self.was_connected;
         self.announce(ConnectionState::Connected, None, None);
         self.was_connected = true;
         self.start_channels(now);
         self.flush(now);
     }
 }
-
-/// RFC 6455 7.4.1, *normal closure*.
-pub(crate) const NORMAL: u16 = 1000;
 
 /// 1 s: no server can make a client ping faster.
 const PING_INTERVAL_MIN: u64 = 1_000;

@@ -1,23 +1,24 @@
 //! One channel: how far its subscription is.
 
-use fanfare_protocol::{ChannelKind, ChannelName};
+use fanfare_protocol::ChannelKind;
 
 use crate::event::ChannelState;
-use crate::io::{AuthReason, Payload};
+use crate::io::AuthReason;
+use crate::machine::recovery::Stream;
+use crate::machine::values::Values;
 use crate::options::SubscribeOptions;
-use crate::recovery::Stream;
 use crate::time::Millis;
 
 /// One channel that is wanted, was refused, or is still being left.
 #[derive(Debug)]
-pub(crate) struct Channel<P> {
-    pub(crate) name: ChannelName,
-    pub(crate) options: SubscribeOptions,
+pub(crate) struct Channel<V: Values> {
+    pub(crate) name: V::Channel,
+    pub(crate) options: SubscribeOptions<V::Hint>,
     pub(crate) origin: Origin,
     pub(crate) phase: Phase,
     /// As the application was last told.
     pub(crate) state: ChannelState,
-    pub(crate) stream: Stream<P>,
+    pub(crate) stream: Stream<V>,
     /// How often it failed since it was last healthy.
     pub(crate) attempt: u32,
     pub(crate) auth_reason: AuthReason,
@@ -59,8 +60,8 @@ pub(crate) enum Then {
     Subscribe,
 }
 
-impl<P: Payload> Channel<P> {
-    pub(crate) fn new(name: ChannelName, options: SubscribeOptions) -> Self {
+impl<V: Values> Channel<V> {
+    pub(crate) fn new(name: V::Channel, options: SubscribeOptions<V::Hint>) -> Self {
         Self {
             stream: Stream::new(name.clone(), options.since),
             name,

@@ -1,24 +1,25 @@
 //! Subscriptions: what the application wants, and how far the server is with it.
 
-use fanfare_protocol::{
-    ChannelKind, ChannelName, Code, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
-};
+use fanfare_protocol::{ChannelKind, Code};
 
-use crate::channel::{Channel, Origin, Phase, Then};
-use crate::client::Client;
 use crate::error::ClientError;
-use crate::event::{ChannelState, ChannelStatus, Event};
-use crate::io::{AuthReason, ChannelAuthReply, Output, Payload};
+use crate::event::ChannelState;
+use crate::io::{AuthReason, ChannelAuthReply};
+use crate::machine::Machine;
+use crate::machine::channel::{Channel, Origin, Phase, Then};
+use crate::machine::output::{News, Output};
+use crate::machine::values::{Confirmation, Publication, Refusal, Values};
 use crate::options::SubscribeOptions;
 use crate::time::Millis;
 
 /// What the application asks for.
-impl<P: Payload> Client<P> {
-    pub(crate) fn subscribe(&mut self, name: ChannelName, options: SubscribeOptions, now: Millis) {
+impl<V: Values> Machine<V> {
+    /// The application wants a channel. Without effect on a channel that is already wanted, unless it has failed.
+    pub fn subscribe(&mut self, name: V::Channel, options: SubscribeOptions<V::Hint>, now: Millis) {
         let at = match self.find(&name) {
             Ok(at) => at,
             Err(at) => {
-                self.insert_channel(at, Channel::new(name, options));
+                self.channels.insert(at, Channel::new(name, options));
                 self.start(at, now);
                 return;
             }
@@ -44,7 +45,8 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    pub(crate) fn unsubscribe(&mut self, name: &ChannelName, now: Millis) {
+    /// The application no longer wants a channel. Nothing of it comes out after this but its state.
+    pub fn unsubscribe(&mut self, name: &V::Channel, now: Millis) {
         let Ok(at) = self.find(name) else { return };
         if !self.channels[at].is_known() {
             return;
@@ -60,7 +62,7 @@ impl<P: Payload> Client<P> {
             }
             Phase::Authorizing { .. } => {
                 let channel = name.clone();
-                self.outputs.push(Output::CancelChannelAuth { channel });
+                self.outputs.push(Output::CancelChannelAuth(channel));
                 self.forget(at, None);
             }
             Phase::Suspended | Phase::Waiting { .. } | Phase::Failed => self.forget(at, None),
@@ -68,8 +70,17 @@ impl<P: Payload> Client<P> {
         self.flush(now);
     }
 
-    /// The host's answer about a channel token.
-    pub(crate) fn channel_authorized(&mut self, at: usize, reply: ChannelAuthReply, now: Millis) {
+    /// The answer to [`Output::NeedChannelAuth`], for the socket that is still there.
+    pub fn channel_authorized(
+        &mut self,
+        channel: &V::Channel,
+        reply: ChannelAuthReply<V::Text>,
+        now: Millis,
+    ) {
+        let Ok(at) = self.find(channel) else { return };
+        if !matches!(self.channels[at].phase, Phase::Authorizing { .. }) {
+            return;
+        }
         match reply {
             ChannelAuthReply::Granted { auth, channel_data } => {
                 self.send_subscribe(at, Some(auth), channel_data, now);
@@ -90,7 +101,7 @@ impl<P: Payload> Client<P> {
 }
 
 /// What the connection and the server say.
-impl<P: Payload> Client<P> {
+impl<V: Values> Machine<V> {
     /// The connection can take subscriptions now, or more of them than before.
     pub(crate) fn start_channels(&mut self, now: Millis) {
         self.drop_foreign_personal_channels();
@@ -108,9 +119,9 @@ impl<P: Payload> Client<P> {
             let channel = &mut self.channels[at];
             channel.attempt = 0;
             channel.stream.members.forget_snapshot();
-            let is_personal = channel.name.kind() == ChannelKind::Personal;
+            let is_personal = V::kind(&channel.name) == ChannelKind::Personal;
             if !channel.is_known() {
-                self.remove_channel(at);
+                self.channels.remove(at);
                 continue;
             }
             if channel.origin == Origin::Server && !is_personal {
@@ -119,7 +130,7 @@ impl<P: Payload> Client<P> {
             }
             if let Phase::Authorizing { .. } = channel.phase {
                 let channel = channel.name.clone();
-                self.outputs.push(Output::CancelChannelAuth { channel });
+                self.outputs.push(Output::CancelChannelAuth(channel));
             }
             if !matches!(self.channels[at].phase, Phase::Failed) {
                 self.enter(at, Phase::Suspended, None);
@@ -128,13 +139,23 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    pub(crate) fn subscription_succeeded(&mut self, reply: SubscriptionSucceeded<P>, now: Millis) {
-        let at = match (self.find(&reply.channel), reply.id) {
+    /// A subscription is confirmed: by what was missed or rewound, oldest first.
+    pub fn subscription_succeeded(
+        &mut self,
+        channel: V::Channel,
+        reply: Confirmation<V>,
+        events: impl Iterator<Item = Publication<V>>,
+        now: Millis,
+    ) {
+        if self.connection.session().is_none() {
+            return;
+        }
+        let at = match (self.find(&channel), reply.id) {
             (Ok(at), _) => at,
             (Err(at), None) => {
-                let mut channel = Channel::new(reply.channel.clone(), SubscribeOptions::default());
+                let mut channel = Channel::new(channel, SubscribeOptions::default());
                 channel.origin = Origin::Server;
-                self.insert_channel(at, channel);
+                self.channels.insert(at, channel);
                 at
             }
             (Err(_), Some(_)) => return,
@@ -155,20 +176,25 @@ impl<P: Payload> Client<P> {
             }
             _ => return,
         }
-        self.settle(at, reply, now);
+        self.confirm(at, reply, events, now);
     }
 
-    pub(crate) fn subscription_error(&mut self, error: SubscriptionError, now: Millis) {
-        let Ok(at) = self.find(&error.channel) else {
-            return;
-        };
+    /// A subscription was refused, or has failed.
+    pub fn subscription_error(
+        &mut self,
+        channel: &V::Channel,
+        command: Option<u64>,
+        refusal: &Refusal<V>,
+        now: Millis,
+    ) {
+        let Ok(at) = self.find(channel) else { return };
         let is_ours = match self.channels[at].phase {
-            Phase::Subscribing { id, .. } => error.id.is_none_or(|of| of == id),
-            Phase::Subscribed { .. } => error.id.is_none(),
+            Phase::Subscribing { id, .. } => command.is_none_or(|of| of == id),
+            Phase::Subscribed { .. } => command.is_none(),
             _ => false,
         };
         if is_ours {
-            self.refused(at, error.code, error.error, error.retry, None, now);
+            self.refused(at, refusal, now);
         }
     }
 
@@ -176,7 +202,7 @@ impl<P: Payload> Client<P> {
     pub(crate) fn channel_command_failed(
         &mut self,
         command: u64,
-        error: &fanfare_protocol::ErrorMessage,
+        refusal: &Refusal<V>,
         now: Millis,
     ) -> bool {
         let Some(at) = self.channels.iter().position(|channel| {
@@ -187,26 +213,31 @@ impl<P: Payload> Client<P> {
         if let Phase::Leaving { then, .. } = self.channels[at].phase {
             self.left(at, then, now);
         } else {
-            let text = error.error.clone();
-            self.refused(at, error.code, text, error.retry, error.retry_after, now);
+            self.refused(at, refusal, now);
         }
         true
     }
 
-    pub(crate) fn unsubscribed(&mut self, message: Unsubscribed, now: Millis) {
-        let Ok(at) = self.find(&message.channel) else {
-            return;
-        };
+    /// A subscription ended, by request or by the server.
+    pub fn unsubscribed(
+        &mut self,
+        channel: &V::Channel,
+        command: Option<u64>,
+        code: u16,
+        reason: V::Text,
+        now: Millis,
+    ) {
+        let Ok(at) = self.find(channel) else { return };
         match self.channels[at].phase {
-            Phase::Leaving { id, then, .. } if message.id == Some(id) => self.left(at, then, now),
-            Phase::Subscribed { .. } if message.id.is_none() => {
-                let retry = Code::number_may_retry(message.code);
-                if message.code == Code::INVALID_AUTH.number() {
+            Phase::Leaving { id, then, .. } if command == Some(id) => self.left(at, then, now),
+            Phase::Subscribed { .. } if command.is_none() => {
+                let retry = Code::number_may_retry(code);
+                if code == Code::INVALID_AUTH.number() {
                     self.channels[at].auth_reason = AuthReason::Expired;
                 }
                 let error = ClientError::Server {
-                    code: message.code,
-                    text: message.reason,
+                    code,
+                    text: reason,
                     retry,
                     retry_after: None,
                 };
@@ -231,11 +262,11 @@ impl<P: Payload> Client<P> {
         match self.channels[at].phase {
             Phase::Authorizing { .. } => {
                 let channel = self.channels[at].name.clone();
-                self.outputs.push(Output::CancelChannelAuth { channel });
+                self.outputs.push(Output::CancelChannelAuth(channel));
                 self.retry(at, ClientError::AuthTimeout, None, now);
             }
             Phase::Subscribing { .. } => {
-                self.emit(Event::Error(ClientError::Timeout));
+                self.complain(ClientError::Timeout);
                 self.leave(at, Then::Subscribe, now);
             }
             Phase::Leaving { then, .. } => self.left(at, then, now),
@@ -243,15 +274,15 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    pub(crate) fn forget(&mut self, at: usize, error: Option<ClientError>) {
-        let channel = self.remove_channel(at);
-        self.emit(Event::Channel(ChannelStatus {
+    pub(crate) fn forget(&mut self, at: usize, error: Option<ClientError<V::Text>>) {
+        let channel = self.channels.remove(at);
+        self.outputs.tell(News::Channel {
             channel: channel.name,
             state: ChannelState::Closed,
             previous: channel.state,
             recovered: false,
             error,
-        }));
+        });
     }
 
     /// A channel that the server joined for another user than the connection's.
@@ -259,12 +290,12 @@ impl<P: Payload> Client<P> {
         if !self.connection.is_open() {
             return;
         }
-        let own = self.user_id().map(ChannelName::user);
+        let own = self.user().map(V::personal);
         let mut at = 0;
         while at < self.channels.len() {
             let channel = &self.channels[at];
             let is_joined =
-                channel.origin == Origin::Server && channel.name.kind() == ChannelKind::Personal;
+                channel.origin == Origin::Server && V::kind(&channel.name) == ChannelKind::Personal;
             if is_joined && own.as_ref() != Some(&channel.name) {
                 self.forget(at, Some(ClientError::Closed));
             } else {
@@ -273,7 +304,7 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    pub(crate) fn enter(&mut self, at: usize, phase: Phase, error: Option<ClientError>) {
+    pub(crate) fn enter(&mut self, at: usize, phase: Phase, error: Option<ClientError<V::Text>>) {
         self.channels[at].phase = phase;
         self.announce_channel(at, false, error);
     }
@@ -282,7 +313,7 @@ impl<P: Payload> Client<P> {
         &mut self,
         at: usize,
         recovered: bool,
-        error: Option<ClientError>,
+        error: Option<ClientError<V::Text>>,
     ) {
         let channel = &mut self.channels[at];
         let state = channel.visible_state();
@@ -291,32 +322,26 @@ impl<P: Payload> Client<P> {
         }
         let previous = core::mem::replace(&mut channel.state, state);
         let channel = channel.name.clone();
-        self.outputs
-            .push(Output::Event(Event::Channel(ChannelStatus {
-                channel,
-                state,
-                previous,
-                recovered,
-                error,
-            })));
+        self.outputs.tell(News::Channel {
+            channel,
+            state,
+            previous,
+            recovered,
+            error,
+        });
     }
 }
 
 /// Whether an output hands out something of a channel that the application no longer wants.
-fn speaks_of<P>(output: &Output<P>, name: &ChannelName) -> bool {
+fn speaks_of<V: Values>(output: &Output<V>, name: &V::Channel) -> bool {
     match output {
-        Output::Event(event) => match event {
-            Event::Message(message) => message.channel == *name,
-            Event::Gap(gap) => gap.channel == *name,
-            Event::Reset(reset) => reset.channel == *name,
-            Event::Sync { channel, .. }
-            | Event::Joined { channel, .. }
-            | Event::Left { channel, .. } => channel == name,
-            Event::Connection(_)
-            | Event::Channel(_)
-            | Event::RequestDone { .. }
-            | Event::Error(_) => false,
-        },
+        Output::Tell(
+            News::Message { channel, .. }
+            | News::Sync { channel, .. }
+            | News::Change { channel, .. }
+            | News::Gap { channel, .. }
+            | News::Reset { channel, .. },
+        ) => channel == name,
         _ => false,
     }
 }

@@ -1,27 +1,27 @@
 //! The end of a connection, or of an attempt at one: whether to come back, and when.
 
-use alloc::string::String;
-use fanfare_protocol::{Code, Disconnect, Disposition, ErrorMessage};
+use fanfare_protocol::{Code, Disposition};
 
-use crate::client::Client;
-use crate::connection::{Connection, NORMAL};
 use crate::error::ClientError;
-use crate::event::{ConnectionState, ConnectionStatus, Event};
-use crate::io::Payload;
+use crate::event::ConnectionState;
+use crate::machine::Machine;
+use crate::machine::connection::Connection;
+use crate::machine::output::{Goodbye, News, Status};
+use crate::machine::values::{Farewell, Refusal, Values};
 use crate::time::Millis;
 
 /// The server has said goodbye.
 #[derive(Debug)]
-pub(crate) struct Goodbye {
-    told: Disconnect,
+pub(crate) struct Parting<V: Values> {
+    told: Farewell<V>,
     come_back_at: Millis,
     close_by: Millis,
 }
 
 /// Why a connection, or an attempt at one, has ended.
 #[derive(Debug)]
-pub(crate) struct Loss {
-    error: ClientError,
+pub(crate) struct Loss<V: Values> {
+    error: ClientError<V::Text>,
     come_back_at: Option<Millis>,
     fate: Fate,
 }
@@ -32,12 +32,12 @@ enum Fate {
     Stop,
 }
 
-impl<P: Payload> Client<P> {
+impl<V: Values> Machine<V> {
     /// The credentials were not taken, if that is what this is about.
     pub(crate) fn authentication_failed(
         &mut self,
         id: u64,
-        error: &ErrorMessage,
+        error: &Refusal<V>,
         now: Millis,
     ) -> bool {
         let is_ours = match &self.connection {
@@ -50,7 +50,7 @@ impl<P: Payload> Client<P> {
         }
         let retry_after = error.retry_after;
         let (error, fate) = if error.retry {
-            (server_error(error), Fate::Retry)
+            (error.error(), Fate::Retry)
         } else {
             self.refused_credentials()
         };
@@ -59,15 +59,15 @@ impl<P: Payload> Client<P> {
             come_back_at: retry_after.map(|wait| now + wait),
             fate,
         };
-        self.close(NORMAL, "");
+        self.close(Goodbye::Normal);
         self.lose(loss, now);
         true
     }
 
     /// The server is about to close: what it still sends counts, its close code is known already.
-    pub(crate) fn told_to_go(&mut self, told: Disconnect, now: Millis) {
+    pub fn told_to_go(&mut self, told: Farewell<V>, now: Millis) {
         if self.connection.has_socket() {
-            self.goodbye = Some(Goodbye {
+            self.parting = Some(Parting {
                 come_back_at: now + told.after,
                 close_by: now + GOODBYE_WAIT,
                 told,
@@ -75,36 +75,31 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    pub(crate) fn closed(&mut self, code: u16, reason: String, now: Millis) {
-        if !self.connection.has_socket() {
-            return;
+    /// The socket is closed, or could not be opened (1006).
+    pub fn closed(&mut self, code: u16, reason: V::Text, now: Millis) {
+        if self.connection.has_socket() && !self.part(now) {
+            let loss = self.loss_of_code(code, reason, true);
+            self.lose(loss, now);
         }
-        let loss = match self.goodbye.take() {
-            Some(goodbye) => self.loss_of_goodbye(goodbye),
-            None => self.loss_of_code(code, reason, true),
+    }
+
+    /// Ends a connection of which the server has said why; `false` when it has not.
+    pub(crate) fn part(&mut self, now: Millis) -> bool {
+        let Some(parting) = self.parting.take() else {
+            return false;
         };
+        let told = parting.told;
+        let mut loss = self.loss_of_code(told.code, told.reason, told.reconnect);
+        loss.come_back_at = (told.after > 0).then_some(parting.come_back_at);
         self.lose(loss, now);
+        true
     }
 
-    pub(crate) fn goodbye_deadline(&self) -> Option<Millis> {
-        self.goodbye.as_ref().map(|goodbye| goodbye.close_by)
+    pub(crate) fn parting_deadline(&self) -> Option<Millis> {
+        self.parting.as_ref().map(|parting| parting.close_by)
     }
 
-    fn loss_of_goodbye(&mut self, goodbye: Goodbye) -> Loss {
-        let Disconnect {
-            code,
-            reason,
-            reconnect,
-            after,
-        } = goodbye.told;
-        let loss = self.loss_of_code(code, reason, reconnect);
-        Loss {
-            come_back_at: (after > 0).then_some(goodbye.come_back_at),
-            ..loss
-        }
-    }
-
-    fn loss_of_code(&mut self, code: u16, reason: String, reconnect: bool) -> Loss {
+    fn loss_of_code(&mut self, code: u16, reason: V::Text, reconnect: bool) -> Loss<V> {
         let needs_token = Code::number_needs_token(code);
         let is_final = !reconnect || Disposition::of_close(code) == Disposition::Stop;
         let transport = ClientError::Transport { code, reason };
@@ -125,7 +120,7 @@ impl<P: Payload> Client<P> {
     }
 
     /// A refusal is final unless the provider has not been told of one yet.
-    fn refused_credentials(&mut self) -> (ClientError, Fate) {
+    fn refused_credentials(&mut self) -> (ClientError<V::Text>, Fate) {
         let fate = if self.tokens.refuse() {
             Fate::Retry
         } else {
@@ -134,7 +129,7 @@ impl<P: Payload> Client<P> {
         (ClientError::Unauthorized, fate)
     }
 
-    pub(crate) fn lose(&mut self, loss: Loss, now: Millis) {
+    pub(crate) fn lose(&mut self, loss: Loss<V>, now: Millis) {
         if loss.fate == Fate::Stop {
             self.stop(ConnectionState::Failed, Some(loss.error), now);
             return;
@@ -171,7 +166,12 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    pub(crate) fn stop(&mut self, state: ConnectionState, error: Option<ClientError>, now: Millis) {
+    pub(crate) fn stop(
+        &mut self,
+        state: ConnectionState,
+        error: Option<ClientError<V::Text>>,
+        now: Millis,
+    ) {
         let answer = error.clone().unwrap_or(ClientError::Closed);
         self.detach(Connection::Stopped, now);
         self.announce(state, error, None);
@@ -179,9 +179,9 @@ impl<P: Payload> Client<P> {
         self.fail_requests(&answer);
     }
 
-    pub(crate) fn detach(&mut self, connection: Connection, now: Millis) {
+    pub(crate) fn detach(&mut self, connection: Connection<V>, now: Millis) {
         self.connection = connection;
-        self.goodbye = None;
+        self.parting = None;
         self.tokens.detach();
         self.requests.detach(now);
     }
@@ -189,31 +189,29 @@ impl<P: Payload> Client<P> {
     pub(crate) fn announce(
         &mut self,
         state: ConnectionState,
-        error: Option<ClientError>,
+        error: Option<ClientError<V::Text>>,
         retry_at: Option<Millis>,
     ) {
-        let (code, reason) = match &error {
-            Some(ClientError::Transport { code, reason }) => (Some(*code), Some(reason.clone())),
-            _ => (None, None),
-        };
-        self.status = ConnectionStatus {
+        let session = self.connection.session();
+        self.outputs.tell(News::Status(Status {
             state,
-            previous: self.status.state,
             attempt: self.attempt,
+            resumed: session.is_some() && self.is_resumed,
             retry_at,
-            socket_id: self.connection.session().map(|session| session.socket_id),
-            resumed: state == ConnectionState::Connected && self.was_connected,
+            socket: session.map(|session| session.socket.clone()),
             error,
-            code,
-            reason,
-        };
-        let status = self.status.clone();
-        self.emit(Event::Connection(status));
+        }));
     }
 }
 
-impl Loss {
-    pub(crate) const fn retry(error: ClientError) -> Self {
+impl<V: Values> Parting<V> {
+    pub(crate) const fn reason(&self) -> &V::Text {
+        &self.told.reason
+    }
+}
+
+impl<V: Values> Loss<V> {
+    pub(crate) const fn retry(error: ClientError<V::Text>) -> Self {
         Self {
             error,
             come_back_at: None,
@@ -222,12 +220,14 @@ impl Loss {
     }
 }
 
-pub(crate) fn server_error(error: &ErrorMessage) -> ClientError {
-    ClientError::Server {
-        code: error.code,
-        text: error.error.clone(),
-        retry: error.retry,
-        retry_after: error.retry_after,
+impl<V: Values> Refusal<V> {
+    pub(crate) fn error(&self) -> ClientError<V::Text> {
+        ClientError::Server {
+            code: self.code,
+            text: self.text.clone(),
+            retry: self.retry,
+            retry_after: self.retry_after,
+        }
     }
 }
 

@@ -1,29 +1,28 @@
 //! What came while the client was away, and what follows live: one position per channel, and never a silent gap.
 
-use alloc::string::String;
+use alloc::vec::Vec;
 
-use fanfare_protocol::{
-    self as protocol, ChannelName, Epoch, EventName, Link, Position, SubscriptionSucceeded, Tag,
-};
+use fanfare_protocol::{Epoch, Link, Position, Tag};
 
 use crate::error::ClientError;
-use crate::event::{Event, Gap, GapReason, Message, Reset};
-use crate::follow::next_position;
-use crate::io::{Output, Payload};
-use crate::outputs::Outputs;
-use crate::presence::{Change, Members};
+use crate::event::GapReason;
+use crate::machine::follow::next_position;
+use crate::machine::output::{Hole, News};
+use crate::machine::outputs::Outputs;
+use crate::machine::presence::Members;
+use crate::machine::values::{Confirmation, Publication, Said, Values};
 
 /// Where a subscription stands and who is there.
 #[derive(Debug)]
-pub(crate) struct Stream<P> {
-    channel: ChannelName,
+pub(crate) struct Stream<V: Values> {
+    channel: V::Channel,
     /// Of the last event that came out; absent on channels without history.
     position: Option<Position>,
     /// The server has announced that everything up to this offset is lost.
     lost_to: Option<u64>,
     /// Was subscribed before: a new subscription must account for the time between.
     has_begun: bool,
-    pub(crate) members: Members<P>,
+    pub(crate) members: Members<V::Change>,
 }
 
 /// How a live event follows what came before.
@@ -37,8 +36,8 @@ pub(crate) enum Follows {
     Broken,
 }
 
-impl<P: Payload> Stream<P> {
-    pub(crate) const fn new(channel: ChannelName, since: Option<Position>) -> Self {
+impl<V: Values> Stream<V> {
+    pub(crate) const fn new(channel: V::Channel, since: Option<Position>) -> Self {
         Self {
             channel,
             position: since,
@@ -109,19 +108,20 @@ impl<P: Payload> Stream<P> {
     /// Takes a confirmed subscription in: says what was lost, hands out what was missed, then who is there.
     pub(crate) fn begin(
         &mut self,
-        reply: SubscriptionSucceeded<P>,
-        mut loss: Option<Gap>,
-        outputs: &mut Outputs<P>,
+        reply: Confirmation<V>,
+        events: impl Iterator<Item = Publication<V>>,
+        mut loss: Option<Hole<V>>,
+        outputs: &mut Outputs<V>,
     ) {
         let continues = loss.is_none() && self.position.is_some();
         let mut cursor = if continues { self.position } else { None };
         let had_begun = core::mem::replace(&mut self.has_begun, true);
         let mut epoch = reply.position.map(|position| position.epoch);
-        for event in reply.events {
+        for event in events {
             epoch = event.epoch.or(epoch);
             let next = position_of(&event, epoch);
-            if let Some(gap) = loss.take() {
-                outputs.push(Output::Event(Event::Gap(gap.before(next))));
+            if let Some(hole) = loss.take() {
+                outputs.tell(self.gap(hole.before(next)));
             }
             if let (Some(mine), Some(next)) = (cursor, next) {
                 match mine.link(next, None) {
@@ -132,24 +132,27 @@ impl<P: Payload> Stream<P> {
                 }
             }
             cursor = next.or(cursor);
-            if had_begun || !event.event.is_reserved() {
-                self.deliver(event, next, Liveness::Recovered, outputs);
+            if had_begun || matches!(event.said, Said::Content(_)) {
+                self.deliver(event.said, next, Liveness::Recovered, outputs);
             }
         }
-        if let Some(gap) = loss {
-            outputs.push(Output::Event(Event::Gap(gap)));
+        if let Some(hole) = loss {
+            outputs.tell(self.gap(hole));
         }
         self.end_at(cursor, reply.position, outputs);
-        if let Some(presence) = reply.presence {
-            self.members.replace(presence, reply.position);
-            outputs.push(Output::Event(self.synced()));
+        if let Some(members) = reply.members {
+            self.members.replace(reply.position);
+            outputs.tell(News::Sync {
+                channel: self.channel.clone(),
+                members,
+                since: Vec::new(),
+            });
         }
     }
 
     /// What a confirmed subscription does not account for: `None` when nothing was lost, or nothing was promised.
-    pub(crate) fn loss(&self, reply: &SubscriptionSucceeded<P>) -> Option<Gap> {
-        let gap = |from, to, reason| Gap {
-            channel: self.channel.clone(),
+    pub(crate) fn loss(&self, reply: &Confirmation<V>) -> Option<Hole<V>> {
+        let gap = |from, to, reason| Hole {
             from,
             to,
             reason,
@@ -175,65 +178,56 @@ impl<P: Payload> Stream<P> {
     /// Hands an event out.
     pub(crate) fn deliver(
         &mut self,
-        event: protocol::Event<P>,
+        said: Said<V>,
         position: Option<Position>,
         liveness: Liveness,
-        outputs: &mut Outputs<P>,
+        outputs: &mut Outputs<V>,
     ) {
+        let channel = self.channel.clone();
         let recovered = liveness == Liveness::Recovered;
-        let event = match event.event.as_str() {
-            EventName::MEMBER_ADDED => match event.data.member_added() {
-                Some(member) => self.joined(member, position, recovered),
-                None => Some(Event::Error(ClientError::Protocol)),
-            },
-            EventName::MEMBER_REMOVED => match event.data.member_removed() {
-                Some((id, reason)) => self.left(id, reason, position, recovered),
-                None => Some(Event::Error(ClientError::Protocol)),
-            },
-            _ => Some(Event::Message(Message {
-                channel: event.channel,
-                event: event.event,
-                data: event.data,
+        outputs.tell(match said {
+            Said::Content(content) => News::Message {
+                channel,
+                content,
                 position,
-                user_id: event.user_id,
-                event_id: event.event_id,
                 recovered,
-            })),
-        };
-        if let Some(event) = event {
-            outputs.push(Output::Event(event));
-        }
+            },
+            Said::Change(change) => {
+                if !self.members.apply(&change, position) {
+                    return;
+                }
+                News::Change {
+                    channel,
+                    change,
+                    position,
+                    recovered,
+                }
+            }
+            Said::Unreadable => News::Error(ClientError::Protocol),
+        });
     }
 
     /// The server says that messages were lost.
-    pub(crate) fn announce_gap(&mut self, gap: protocol::Gap, outputs: &mut Outputs<P>) {
-        self.lost_to = gap.to.or(self.lost_to);
-        outputs.push(Output::Event(Event::Gap(Gap {
-            channel: gap.channel,
-            from: gap.from,
-            to: gap.to,
-            reason: GapReason::Server(gap.reason),
-            position: None,
-        })));
+    pub(crate) fn announce_gap(&mut self, hole: Hole<V>, outputs: &mut Outputs<V>) {
+        self.lost_to = hole.to.or(self.lost_to);
+        outputs.tell(self.gap(hole));
     }
 
     /// The server says that the history started anew.
-    pub(crate) fn reset(&mut self, position: Position, reason: String, outputs: &mut Outputs<P>) {
+    pub(crate) fn reset(&mut self, position: Position, reason: V::Text, outputs: &mut Outputs<V>) {
         self.position = Some(position);
         self.lost_to = None;
-        outputs.push(Output::Event(Event::Reset(Reset {
+        outputs.tell(News::Reset {
             channel: self.channel.clone(),
             position,
             reason,
-        })));
+        });
     }
 
-    /// The event that hands out all members.
-    pub(crate) fn synced(&self) -> Event<P> {
-        Event::Sync {
+    fn gap(&self, hole: Hole<V>) -> News<V> {
+        News::Gap {
             channel: self.channel.clone(),
-            count: self.members.count(),
-            members: self.members.list().to_vec(),
+            hole,
         }
     }
 
@@ -242,7 +236,7 @@ impl<P: Payload> Stream<P> {
         &mut self,
         cursor: Option<Position>,
         end: Option<Position>,
-        outputs: &mut Outputs<P>,
+        outputs: &mut Outputs<V>,
     ) {
         self.position = end;
         self.lost_to = None;
@@ -264,49 +258,14 @@ impl<P: Payload> Stream<P> {
         from: Option<u64>,
         to: Option<u64>,
         position: Position,
-        outputs: &mut Outputs<P>,
+        outputs: &mut Outputs<V>,
     ) {
-        outputs.push(Output::Event(Event::Gap(Gap {
-            channel: self.channel.clone(),
+        outputs.tell(self.gap(Hole {
             from,
             to,
             reason: GapReason::Sequence,
             position: Some(position),
-        })));
-    }
-
-    fn joined(
-        &mut self,
-        member: protocol::Member<P>,
-        position: Option<Position>,
-        recovered: bool,
-    ) -> Option<Event<P>> {
-        self.members
-            .apply(Change::Added(member.clone()), position)?;
-        Some(Event::Joined {
-            channel: self.channel.clone(),
-            member,
-            position,
-            recovered,
-        })
-    }
-
-    fn left(
-        &mut self,
-        id: protocol::UserId,
-        reason: Option<String>,
-        position: Option<Position>,
-        recovered: bool,
-    ) -> Option<Event<P>> {
-        let info = (self.members).apply(Change::Removed(id.clone()), position)?;
-        Some(Event::Left {
-            channel: self.channel.clone(),
-            id,
-            info,
-            reason,
-            position,
-            recovered,
-        })
+        }));
     }
 }
 
@@ -317,8 +276,8 @@ pub(crate) enum Liveness {
     Recovered,
 }
 
-impl Gap {
-    /// The same gap, ending before the first event that is there.
+impl<V: Values> Hole<V> {
+    /// The same, ending before the first event that is there.
     fn before(mut self, next: Option<Position>) -> Self {
         if let (Some(from), Some(next)) = (self.from, next) {
             (self.from, self.to) = if next.offset > from {
@@ -331,7 +290,7 @@ impl Gap {
     }
 }
 
-fn position_of<P>(event: &protocol::Event<P>, epoch: Option<Epoch>) -> Option<Position> {
+fn position_of<V: Values>(event: &Publication<V>, epoch: Option<Epoch>) -> Option<Position> {
     Some(Position {
         epoch: epoch?,
         offset: event.offset?,

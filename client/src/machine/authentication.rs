@@ -1,18 +1,17 @@
 //! Tokens on their way: asked for, answered, sent, renewed.
 
-use alloc::string::String;
-use fanfare_protocol::Command;
-
-use crate::client::Client;
-use crate::connection::Connection;
 use crate::error::ClientError;
-use crate::event::Event;
-use crate::io::{Output, Payload, TokenReply};
+use crate::io::TokenReply;
+use crate::machine::Machine;
+use crate::machine::connection::Connection;
+use crate::machine::output::{Command, Output};
+use crate::machine::token::Refreshing;
+use crate::machine::values::Values;
 use crate::time::Millis;
-use crate::token::Refreshing;
 
-impl<P: Payload> Client<P> {
-    pub(crate) fn set_token(&mut self, token: Option<String>, now: Millis) {
+impl<V: Values> Machine<V> {
+    /// The application logs in (a token) or out (none).
+    pub fn set_token(&mut self, token: Option<V::Text>, now: Millis) {
         let is_login = token.is_some();
         self.tokens.replace(token);
         match self.connection {
@@ -26,7 +25,8 @@ impl<P: Payload> Client<P> {
         }
     }
 
-    pub(crate) fn token_answered(&mut self, reply: TokenReply, now: Millis) {
+    /// The answer to [`Output::NeedToken`].
+    pub fn token_answered(&mut self, reply: TokenReply<V::Text>, now: Millis) {
         if self.tokens.asked.is_none() {
             return;
         }
@@ -58,7 +58,7 @@ impl<P: Payload> Client<P> {
         if let Connection::AwaitingToken = self.connection {
             self.token_unavailable(now);
         } else {
-            self.emit(Event::Error(ClientError::Token));
+            self.complain(ClientError::Token);
             self.refresh_later(now);
         }
     }
@@ -85,7 +85,7 @@ impl<P: Payload> Client<P> {
         } else if self.tokens.refuse() {
             self.need_token(now);
         } else {
-            self.emit(Event::Error(ClientError::Unauthorized));
+            self.complain(ClientError::Unauthorized);
         }
     }
 
@@ -97,7 +97,7 @@ impl<P: Payload> Client<P> {
     pub(crate) fn need_token(&mut self, now: Millis) {
         if let Some(reason) = self.tokens.reason_to_ask(now) {
             self.tokens.ask(now + self.options.auth_timeout);
-            self.outputs.push(Output::NeedToken { reason });
+            self.outputs.push(Output::NeedToken(reason));
         }
     }
 }

@@ -1,17 +1,16 @@
 //! Time: what is due, who is late, and when to look again.
 
-use alloc::string::String;
-use fanfare_protocol::Code;
-
-use crate::client::Client;
-use crate::connection::{Connection, NORMAL, Ping};
 use crate::error::ClientError;
-use crate::io::Payload;
-use crate::loss::Loss;
+use crate::machine::Machine;
+use crate::machine::connection::{Connection, Ping};
+use crate::machine::loss::Loss;
+use crate::machine::output::Goodbye;
+use crate::machine::values::Values;
 use crate::time::Millis;
 
-impl<P: Payload> Client<P> {
-    pub(crate) fn timed_out(&mut self, now: Millis) {
+impl<V: Values> Machine<V> {
+    /// The time of [`Machine::next_timeout`] has come.
+    pub fn timed_out(&mut self, now: Millis) {
         if self.timeout.is_none_or(|timeout| timeout > now) {
             return;
         }
@@ -96,7 +95,7 @@ impl<P: Payload> Client<P> {
         }
         first.add(self.requests.send_again_at(now));
         first.add(self.connection.next_step_at());
-        first.add(self.goodbye_deadline());
+        first.add(self.parting_deadline());
         for channel in &self.channels {
             first.add(channel.retry_at());
         }
@@ -118,7 +117,7 @@ impl Earliest {
 }
 
 /// The connection's own timers.
-impl<P: Payload> Client<P> {
+impl<V: Values> Machine<V> {
     /// Does what is due; what is overdue fails only when `may_fail`.
     fn tick_connection(&mut self, may_fail: bool, now: Millis) {
         if let Connection::Waiting { until } = self.connection
@@ -127,17 +126,17 @@ impl<P: Payload> Client<P> {
             self.begin(now);
             return;
         }
-        if self.goodbye_deadline().is_some_and(|until| until <= now) {
-            self.close(NORMAL, "");
-            self.closed(NORMAL, String::new(), now);
+        if self.parting_deadline().is_some_and(|until| until <= now) {
+            self.close(Goodbye::Normal);
+            self.part(now);
             return;
         }
         if may_fail && self.connection.deadline().is_some_and(|until| until <= now) {
-            let (error, code) = match self.connection {
-                Connection::Open { .. } => (ClientError::PingTimeout, Code::STALE),
-                _ => (ClientError::HandshakeTimeout, Code::AUTHENTICATION_TIMEOUT),
+            let (error, goodbye) = match self.connection {
+                Connection::Open { .. } => (ClientError::PingTimeout, Goodbye::Silent),
+                _ => (ClientError::HandshakeTimeout, Goodbye::NotGreeted),
             };
-            self.close(code.number(), code.text());
+            self.close(goodbye);
             self.lose(Loss::retry(error), now);
             return;
         }

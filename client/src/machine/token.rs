@@ -1,14 +1,14 @@
 //! Who the client says it is: the token, when it must be renewed, and whom to ask.
 
 use crate::io::TokenReason;
+use crate::machine::values::Values;
 use crate::time::Millis;
-use alloc::string::String;
 
 /// The token in use and the open question, if any.
 #[derive(Debug)]
-pub(crate) struct Tokens {
+pub(crate) struct Tokens<V: Values> {
     provider: bool,
-    current: Option<String>,
+    current: Option<V::Text>,
     /// The provider is asked before the next connection, and why.
     wanted: Option<TokenReason>,
     expiry: Option<Expiry>,
@@ -39,7 +39,7 @@ struct Expiry {
     margin: u64,
 }
 
-impl Tokens {
+impl<V: Values> Tokens<V> {
     pub(crate) fn new(provider: bool) -> Self {
         Self {
             provider,
@@ -53,7 +53,7 @@ impl Tokens {
         }
     }
 
-    pub(crate) fn current(&self) -> Option<&String> {
+    pub(crate) fn current(&self) -> Option<&V::Text> {
         self.current.as_ref()
     }
 
@@ -80,7 +80,7 @@ impl Tokens {
     }
 
     /// The application's own token, or the provider's answer.
-    pub(crate) fn set(&mut self, token: Option<String>) {
+    pub(crate) fn set(&mut self, token: Option<V::Text>) {
         self.asked = None;
         self.wanted = None;
         self.expiry = None;
@@ -89,7 +89,7 @@ impl Tokens {
     }
 
     /// The application logs in or out.
-    pub(crate) fn replace(&mut self, token: Option<String>) {
+    pub(crate) fn replace(&mut self, token: Option<V::Text>) {
         let is_logout = token.is_none();
         self.set(token);
         self.refused = false;
@@ -174,13 +174,31 @@ const REFRESH_MIN: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use fanfare_protocol::{Member, UserId};
+
     use super::*;
+    use crate::io::Payload;
+    use crate::wire::Wire;
+
+    /// A payload that nobody has.
+    #[derive(Debug, Clone)]
+    enum Never {}
+
+    impl Payload for Never {
+        fn member_added(&self) -> Option<Member<Self>> {
+            None
+        }
+
+        fn member_removed(&self) -> Option<(UserId, Option<String>)> {
+            None
+        }
+    }
 
     #[track_caller]
     fn check(lifetime: u64, refresh_after: u64) {
         let now = Millis(5_000);
         let clock = ServerClock::heard(1_700_000_000_000, now);
-        let mut tokens = Tokens::new(true);
+        let mut tokens = Tokens::<Wire<Never>>::new(true);
         tokens.set(Some("t".to_owned()));
         tokens.accepted(Some(1_700_000_000_000 + lifetime), now, clock);
         assert_eq!(tokens.refresh_at(), Some(now + refresh_after));
@@ -197,7 +215,7 @@ mod tests {
 
     #[test]
     fn without_a_provider_nothing_is_renewed() {
-        let mut tokens = Tokens::new(false);
+        let mut tokens = Tokens::<Wire<Never>>::new(false);
         tokens.set(Some("t".to_owned()));
         tokens.accepted(Some(100_000), Millis(0), ServerClock::heard(0, Millis(0)));
         assert_eq!(tokens.refresh_at(), None);
@@ -206,7 +224,7 @@ mod tests {
 
     #[test]
     fn only_the_first_refusal_is_worth_another_question() {
-        let mut tokens = Tokens::new(true);
+        let mut tokens = Tokens::<Wire<Never>>::new(true);
         assert!(tokens.refuse());
         assert_eq!(tokens.reason_to_ask(Millis(0)), Some(TokenReason::Rejected));
         assert!(!tokens.refuse());

@@ -1,19 +1,20 @@
 //! The steps of one subscription: asked for, confirmed, refused, retried, left.
 
-use alloc::string::String;
-use fanfare_protocol::{ChannelKind, Code, Command, Subscribe, SubscriptionSucceeded};
+use fanfare_protocol::{ChannelKind, Code};
 
-use crate::channel::{Origin, Phase, Then};
-use crate::client::Client;
 use crate::error::ClientError;
-use crate::io::{AuthReason, Output, Payload};
+use crate::io::AuthReason;
+use crate::machine::Machine;
+use crate::machine::channel::{Origin, Phase, Then};
+use crate::machine::output::{Command, Output};
+use crate::machine::values::{Confirmation, Publication, Refusal, Values};
 use crate::time::Millis;
 
-impl<P: Payload> Client<P> {
+impl<V: Values> Machine<V> {
     /// Subscribes when the connection is ready for this kind of channel.
     pub(crate) fn start(&mut self, at: usize, now: Millis) {
         let channel = &self.channels[at];
-        let kind = channel.name.kind();
+        let kind = V::kind(&channel.name);
         let is_ready = match kind {
             ChannelKind::Public if !self.needs_credentials => self.connection.session().is_some(),
             ChannelKind::Public => self.connection.is_open(),
@@ -30,7 +31,7 @@ impl<P: Payload> Client<P> {
             Some(session) if channel.needs_channel_auth(self.options.channel_auth, kind) => {
                 let need = Output::NeedChannelAuth {
                     channel: channel.name.clone(),
-                    socket_id: session.socket_id,
+                    socket: session.socket.clone(),
                     reason: channel.auth_reason,
                 };
                 let until = now + self.options.auth_timeout;
@@ -44,31 +45,37 @@ impl<P: Payload> Client<P> {
     pub(crate) fn send_subscribe(
         &mut self,
         at: usize,
-        auth: Option<String>,
-        channel_data: Option<String>,
+        auth: Option<V::Text>,
+        channel_data: Option<V::Text>,
         now: Millis,
     ) {
         let channel = &mut self.channels[at];
         channel.auth_reason = AuthReason::Resubscribe;
         let is_fresh = channel.stream.is_fresh();
-        let command = Command::Subscribe(Subscribe {
+        let command = Command::Subscribe {
+            channel: channel.name.clone(),
             auth,
             channel_data,
-            data: channel.options.data.clone(),
+            hint: channel.options.data.clone(),
             since: channel.stream.position(),
             rewind: channel.options.rewind.filter(|_| is_fresh),
-            ..Subscribe::new(channel.name.clone())
-        });
+        };
         let id = self.send(command);
         let until = now + self.options.request_timeout;
         self.enter(at, Phase::Subscribing { id, until }, None);
     }
 
     /// Takes a confirmation in.
-    pub(crate) fn settle(&mut self, at: usize, reply: SubscriptionSucceeded<P>, now: Millis) {
+    pub(crate) fn confirm(
+        &mut self,
+        at: usize,
+        reply: Confirmation<V>,
+        events: impl Iterator<Item = Publication<V>>,
+        now: Millis,
+    ) {
         if let Phase::Authorizing { .. } = self.channels[at].phase {
-            let channel = reply.channel.clone();
-            self.outputs.push(Output::CancelChannelAuth { channel });
+            let channel = self.channels[at].name.clone();
+            self.outputs.push(Output::CancelChannelAuth(channel));
         }
         let channel = &mut self.channels[at];
         let loss = channel.stream.loss(&reply);
@@ -77,28 +84,17 @@ impl<P: Payload> Client<P> {
         self.announce_channel(at, recovered, None);
         self.channels[at]
             .stream
-            .begin(reply, loss, &mut self.outputs);
+            .begin(reply, events, loss, &mut self.outputs);
         self.flush(now);
     }
 
-    pub(crate) fn refused(
-        &mut self,
-        at: usize,
-        code: u16,
-        text: String,
-        retry: bool,
-        retry_after: Option<u64>,
-        now: Millis,
-    ) {
+    pub(crate) fn refused(&mut self, at: usize, refusal: &Refusal<V>, now: Millis) {
         let channel = &mut self.channels[at];
-        let uses_auth = channel.needs_channel_auth(self.options.channel_auth, channel.name.kind());
-        let error = ClientError::Server {
-            code,
-            text,
-            retry,
-            retry_after,
-        };
-        match code {
+        let uses_auth =
+            channel.needs_channel_auth(self.options.channel_auth, V::kind(&channel.name));
+        let error = refusal.error();
+        let retry_after = refusal.retry_after;
+        match refusal.code {
             ALREADY_SUBSCRIBED => self.leave(at, Then::Subscribe, now),
             INVALID_AUTH if uses_auth => {
                 channel.auth_reason = AuthReason::Expired;
@@ -110,7 +106,7 @@ impl<P: Payload> Client<P> {
                 self.enter(at, Phase::Suspended, None);
             }
             INVALID_AUTH => self.enter(at, Phase::Failed, Some(error)),
-            _ if retry => self.retry(at, error, retry_after, now),
+            _ if refusal.retry => self.retry(at, error, retry_after, now),
             _ => self.enter(at, Phase::Failed, Some(error)),
         }
         self.flush(now);
@@ -119,7 +115,7 @@ impl<P: Payload> Client<P> {
     pub(crate) fn retry(
         &mut self,
         at: usize,
-        error: ClientError,
+        error: ClientError<V::Text>,
         retry_after: Option<u64>,
         now: Millis,
     ) {
@@ -143,7 +139,7 @@ impl<P: Payload> Client<P> {
     pub(crate) fn left(&mut self, at: usize, then: Then, now: Millis) {
         match then {
             Then::Forget => {
-                self.remove_channel(at);
+                self.channels.remove(at);
             }
             Then::Subscribe if self.channels[at].attempt <= 1 => self.start(at, now),
             Then::Subscribe => {

@@ -1,0 +1,187 @@
+//! What the server says, and whom it concerns.
+
+use fanfare_protocol::{Epoch, Position, Tag};
+
+use crate::event::GapReason;
+use crate::machine::Machine;
+use crate::machine::output::{Command, Hole, News};
+use crate::machine::presence::Snapshot;
+use crate::machine::recovery::{Follows, Liveness};
+use crate::machine::token::ServerClock;
+use crate::machine::values::{Publication, Refusal, Taken, Values};
+use crate::time::Millis;
+
+/// What the server says.
+impl<V: Values> Machine<V> {
+    /// Something was published.
+    pub fn published(&mut self, channel: V::Channel, publication: Publication<V>, now: Millis) {
+        self.is_plain = true;
+        let Some(at) = self.find_subscribed(&channel) else {
+            return;
+        };
+        let stream = &mut self.channels[at].stream;
+        match stream.follow(publication.offset, publication.tag, publication.epoch) {
+            Follows::Next(position) => {
+                stream.deliver(
+                    publication.said,
+                    position,
+                    Liveness::Live,
+                    &mut self.outputs,
+                );
+            }
+            Follows::Seen => {}
+            Follows::Broken => {
+                self.is_stale = true;
+                self.rejoin(at, now);
+            }
+        }
+    }
+
+    /// A message that others got and this connection does not.
+    pub fn skipped(
+        &mut self,
+        channel: &V::Channel,
+        offset: u64,
+        tag: Tag,
+        epoch: Option<Epoch>,
+        now: Millis,
+    ) {
+        if let Some(at) = self.find_subscribed(channel) {
+            let stream = &mut self.channels[at].stream;
+            if stream.follow(Some(offset), Some(tag), epoch) == Follows::Broken {
+                self.rejoin(at, now);
+            }
+        }
+    }
+
+    /// The server has lost messages of a channel.
+    pub fn messages_lost(
+        &mut self,
+        channel: &V::Channel,
+        from: Option<u64>,
+        to: Option<u64>,
+        reason: V::Text,
+        now: Millis,
+    ) {
+        if let Some(at) = self.find_subscribed(channel) {
+            let hole = Hole {
+                from,
+                to,
+                reason: GapReason::Server(reason),
+                position: None,
+            };
+            self.channels[at]
+                .stream
+                .announce_gap(hole, &mut self.outputs);
+            self.resync_members(at, now);
+        }
+    }
+
+    /// A channel's history no longer continues what the client has.
+    pub fn history_restarted(
+        &mut self,
+        channel: &V::Channel,
+        position: Position,
+        reason: V::Text,
+        now: Millis,
+    ) {
+        if let Some(at) = self.find_subscribed(channel) {
+            self.channels[at]
+                .stream
+                .reset(position, reason, &mut self.outputs);
+            self.resync_members(at, now);
+        }
+    }
+
+    /// A command was taken.
+    pub fn replied(&mut self, taken: Taken<V>, now: Millis) {
+        let id = taken.id;
+        if let Some(refreshing) = self.tokens.refreshing
+            && refreshing.id == id
+        {
+            self.tokens.refreshing = None;
+            self.tokens.accepted(taken.expires_at, now, self.clock);
+            self.identified(taken.user, now);
+        } else if self.connection.awaits_authentication(id) {
+            self.tokens.accepted(taken.expires_at, now, self.clock);
+            self.authenticated(taken.user, now);
+        } else if let Some(at) = self.find_resync(id) {
+            if let Some(members) = V::snapshot(taken.reply) {
+                self.members_told(at, members, taken.position, now);
+            }
+        } else {
+            self.request_done(id, taken.reply, now);
+        }
+    }
+
+    /// A command was refused, or could not be read.
+    pub fn failed(&mut self, id: Option<u64>, refusal: &Refusal<V>, now: Millis) {
+        let Some(id) = id else {
+            self.complain(refusal.error());
+            return;
+        };
+        if let Some(refreshing) = self.tokens.refreshing
+            && refreshing.id == id
+        {
+            self.refresh_failed(refreshing, refusal.retry, now);
+            return;
+        }
+        if let Some(at) = self.find_resync(id) {
+            self.channels[at].stream.members.forget_snapshot();
+            return;
+        }
+        let is_handled = self.authentication_failed(id, refusal, now)
+            || self.channel_command_failed(id, refusal, now);
+        if !is_handled {
+            self.request_failed(id, refusal, now);
+        }
+    }
+
+    /// The server's clock tells when the token really ends, also after this device has slept.
+    pub fn hear_clock(&mut self, server_time: u64, now: Millis) {
+        if self.connection.session().is_some() {
+            self.set_clock(server_time, now);
+        }
+    }
+
+    pub(crate) fn set_clock(&mut self, server_time: u64, now: Millis) {
+        self.clock = ServerClock::heard(server_time, now);
+        self.tokens.schedule(now, self.clock);
+    }
+}
+
+/// Members that must be asked for again.
+impl<V: Values> Machine<V> {
+    fn resync_members(&mut self, at: usize, now: Millis) {
+        let channel = &self.channels[at];
+        if !channel.stream.members.are_known() {
+            return;
+        }
+        let channel = channel.name.clone();
+        let id = self.send(Command::Presence { channel });
+        let until = now + self.options.request_timeout;
+        self.channels[at].stream.members.await_snapshot(id, until);
+    }
+
+    fn members_told(
+        &mut self,
+        at: usize,
+        members: V::Snapshot,
+        position: Option<Position>,
+        now: Millis,
+    ) {
+        let channel = &mut self.channels[at];
+        match channel.stream.members.take_snapshot(position) {
+            Snapshot::Since(since) => self.outputs.tell(News::Sync {
+                channel: channel.name.clone(),
+                members,
+                since,
+            }),
+            Snapshot::Overrun => self.resync_members(at, now),
+        }
+    }
+
+    fn find_resync(&self, id: u64) -> Option<usize> {
+        (self.channels.iter()).position(|channel| channel.stream.members.awaits_snapshot(id))
+    }
+}

@@ -1,0 +1,213 @@
+//! What comes out of the machine, with its names and as text.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use fanfare_protocol::json::encode_request;
+use fanfare_protocol::{ChannelName, Command, Position, Presence, Request, Subscribe};
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::event::{ChannelState, ChannelStatus, ConnectionStatus, Event, Gap, Message, Reset};
+use crate::io::{Output, Payload};
+use crate::machine::output::{self, News, Status};
+use crate::members::Members;
+use crate::wire::{Change, Wire};
+
+impl<P: Payload> Client<P> {
+    pub(crate) fn told(&mut self, output: output::Output<Wire<P>>) -> Output<P> {
+        use output::Output as Told;
+        match output {
+            Told::Open { attempt } => Output::Open { attempt },
+            Told::Close(goodbye) => Output::Close {
+                code: goodbye.code(),
+                reason: goodbye.text(),
+            },
+            Told::Send { id, command } => Output::Send(frame(id, command)),
+            Told::NeedToken(reason) => Output::NeedToken { reason },
+            Told::NeedChannelAuth {
+                channel,
+                socket: socket_id,
+                reason,
+            } => Output::NeedChannelAuth {
+                channel,
+                socket_id,
+                reason,
+            },
+            Told::CancelChannelAuth(channel) => Output::CancelChannelAuth { channel },
+            Told::Tell(news) => Output::Event(self.event(news)),
+        }
+    }
+
+    fn event(&mut self, news: News<Wire<P>>) -> Event<P> {
+        match news {
+            News::Status(status) => {
+                self.status = self.after(status);
+                Event::Connection(self.status.clone())
+            }
+            News::Channel {
+                channel,
+                state,
+                previous,
+                recovered,
+                error,
+            } => {
+                if state == ChannelState::Closed {
+                    self.members.retain(|(name, _)| *name != channel);
+                }
+                Event::Channel(ChannelStatus {
+                    channel,
+                    state,
+                    previous,
+                    recovered,
+                    error,
+                })
+            }
+            News::Message {
+                channel,
+                content,
+                position,
+                recovered,
+            } => Event::Message(Message {
+                channel,
+                event: content.event,
+                data: content.data,
+                position,
+                user_id: content.user_id,
+                event_id: content.event_id,
+                recovered,
+            }),
+            News::Sync {
+                channel,
+                members,
+                since,
+            } => self.synced(channel, members, since),
+            News::Change {
+                channel,
+                change,
+                position,
+                recovered,
+            } => self.changed(channel, change, position, recovered),
+            News::Gap { channel, hole } => Event::Gap(Gap {
+                channel,
+                from: hole.from,
+                to: hole.to,
+                reason: hole.reason,
+                position: hole.position,
+            }),
+            News::Reset {
+                channel,
+                position,
+                reason,
+            } => Event::Reset(Reset {
+                channel,
+                position,
+                reason,
+            }),
+            News::Done { request, result } => Event::RequestDone { request, result },
+            News::Error(error) => Event::Error(error),
+        }
+    }
+
+    fn after(&self, status: Status<Wire<P>>) -> ConnectionStatus {
+        let (code, reason) = match &status.error {
+            Some(ClientError::Transport { code, reason }) => (Some(*code), Some(reason.clone())),
+            _ => (None, None),
+        };
+        ConnectionStatus {
+            state: status.state,
+            previous: self.status.state,
+            attempt: status.attempt,
+            retry_at: status.retry_at,
+            socket_id: status.socket,
+            resumed: status.resumed,
+            error: status.error,
+            code,
+            reason,
+        }
+    }
+
+    fn synced(
+        &mut self,
+        channel: ChannelName,
+        presence: Presence<P>,
+        since: Vec<Change<P>>,
+    ) -> Event<P> {
+        let members = self.members_of(&channel);
+        members.replace(presence);
+        for change in since {
+            members.change(change);
+        }
+        Event::Sync {
+            count: members.count(),
+            members: members.list().to_vec(),
+            channel,
+        }
+    }
+
+    fn changed(
+        &mut self,
+        channel: ChannelName,
+        change: Change<P>,
+        position: Option<Position>,
+        recovered: bool,
+    ) -> Event<P> {
+        let info = self.members_of(&channel).change(change.clone());
+        match change {
+            Change::Added(member) => Event::Joined {
+                channel,
+                member,
+                position,
+                recovered,
+            },
+            Change::Removed(id, reason) => Event::Left {
+                channel,
+                id,
+                info,
+                reason,
+                position,
+                recovered,
+            },
+        }
+    }
+
+    fn members_of(&mut self, channel: &ChannelName) -> &mut Members<P> {
+        let found = self.members.iter().position(|(name, _)| name == channel);
+        let at = found.unwrap_or(self.members.len());
+        if found.is_none() {
+            self.members.push((channel.clone(), Members::new()));
+        }
+        &mut self.members[at].1
+    }
+}
+
+fn frame<P: Payload>(id: Option<u64>, command: output::Command<Wire<P>>) -> String {
+    use output::Command as Told;
+    let command = match command {
+        Told::Authenticate { token } => Command::Authenticate { token },
+        Told::Subscribe {
+            channel,
+            auth,
+            channel_data,
+            hint,
+            since,
+            rewind,
+        } => Command::Subscribe(Subscribe {
+            channel,
+            auth,
+            channel_data,
+            data: hint,
+            since,
+            rewind,
+        }),
+        Told::Unsubscribe { channel } => Command::Unsubscribe { channel },
+        Told::Presence { channel } => Command::Presence { channel },
+        Told::Ping => Command::Ping,
+        Told::Asked(command) => command,
+    };
+    encode(id, command)
+}
+
+pub(crate) fn encode(id: Option<u64>, command: Command) -> String {
+    encode_request(&Request { id, command })
+}

@@ -1,0 +1,64 @@
+import type { Position } from './seam.js';
+
+/** What the machine may have to hand on, by number. A number is not used again. */
+export class Values {
+  readonly #numbers = new Map<unknown, number>();
+  readonly #values = new Map<number, any>();
+  #last = 0;
+  #room = ROOM;
+
+  /** The number of a value, the same each time; 0 for none. That of a channel says of which kind it is. */
+  put(value: unknown): number {
+    if (value == null) {
+      return 0;
+    }
+    let number = this.#numbers.get(value);
+    if (number === undefined) {
+      this.#last += 4;
+      number = this.#last + (typeof value === 'string' ? KINDS.findIndex((prefix) => value.startsWith(prefix)) + 1 : 0);
+      this.#numbers.set(value, number);
+      this.#values.set(number, value);
+    }
+    return number;
+  }
+
+  at(number: number | undefined): any {
+    return this.#values.get(number as number);
+  }
+
+  /** Lets go of what is not held any more, when there are many. */
+  sweep(held: () => number[]): void {
+    if (this.#values.size > this.#room) {
+      const kept = new Set(held());
+      for (const [number, value] of this.#values) {
+        if (!kept.has(number)) {
+          this.#values.delete(number);
+          this.#numbers.delete(value);
+        }
+      }
+      this.#room = 2 * this.#values.size + ROOM;
+    }
+  }
+}
+
+/** The prefixes of channels that are not public, in the order of `ChannelKind`. */
+const KINDS = ['private-', 'presence-', 'user:'];
+
+/** 100: as many values are let go of at a time, or as many as are held. */
+const ROOM = 100;
+
+/** The upper and the lower half of the number that up to 16 hexadecimal digits write. */
+export function bits(text: string): [number, number] {
+  return [parseInt(text.slice(0, -8) || '0', 16), parseInt(text.slice(-8), 16)];
+}
+
+/** A position as numbers. */
+export function positionItems({ epoch, offset, tag }: Position): number[] {
+  return [offset, ...bits(epoch), ...bits(tag)];
+}
+
+/** A position from numbers, where there is one. */
+export function positionOf([offset = -1, ...halves]: number[]): Position | undefined {
+  const hexadecimal = (at: number) => ((BigInt(halves[at]!) << 32n) | BigInt(halves[at + 1]!)).toString(16);
+  return offset < 0 ? undefined : { epoch: hexadecimal(0), offset, tag: hexadecimal(2) };
+}
