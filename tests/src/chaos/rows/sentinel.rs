@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::super::stage::Stage;
 use super::super::store::StoreKind;
+use crate::process::eventually;
 
 /// Kills the master; it comes back as a replica.
 pub(super) async fn kills(stage: &mut Stage) -> Vec<String> {
@@ -61,6 +62,9 @@ pub(super) async fn partition(stage: &mut Stage) -> Vec<String> {
         split.mend();
     }
     stage.say_aloud("mended");
+    let took = until_left(stage, master).await;
+    stage.say_aloud(&format!("nobody listens to the old master after {took:.1?}"));
+    let objection = format!("nodes stayed on the old master for {took:.1?}");
     stage.store.sentinel().until_all_follow().await;
     stage.until_ready().await;
     stage.recorder.healed(fault);
@@ -68,7 +72,19 @@ pub(super) async fn partition(stage: &mut Stage) -> Vec<String> {
         stage.recorder.healed(both);
     }
     stage.work(Duration::from_secs(5)).await;
-    Vec::new()
+    (took > LEFT_MAX).then_some(objection).into_iter().collect()
+}
+
+/// Waits until no node listens to a server any more; how long that took.
+async fn until_left(stage: &mut Stage, server: usize) -> Duration {
+    let begun = Instant::now();
+    let server = &stage.store.sentinel().servers[server];
+    eventually("an old master that nobody listens to", async || {
+        let listened = server.try_command(&["PUBSUB", "CHANNELS", PREFIX]).await;
+        listened.is_ok_and(|channels| channels.elements().is_empty())
+    })
+    .await;
+    begun.elapsed()
 }
 
 /// Stops the master until it is replaced, and lets it go on: connections that were left on it must be left.
@@ -111,3 +127,7 @@ const NO_REPLICA_MAX: Duration = Duration::from_secs(3);
 const OUTAGE_MAX: Duration = Duration::from_secs(8);
 /// 12 s: a deaf connection is found within 10 s.
 const PROBED_MAX: Duration = Duration::from_secs(12);
+/// 9 s: nodes ask the sentinels every 5 s, give or take a fifth, and one question may have gone into the cut.
+const LEFT_MAX: Duration = Duration::from_secs(9);
+/// The names of what nodes listen to.
+const PREFIX: &str = "chaos-*";
