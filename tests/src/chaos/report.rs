@@ -130,4 +130,6 @@ const HEAD: &str = "# Chaos\n\n\
     clients are told so is checked all the same.\n\
     While two masters accept (C8, C8b), messages without history that only the losing one knew are lost for the clients of the\n\
     other without a word; `min-replicas-to-write 1` on the Redis servers ends that after `min-replicas-max-lag`.\n\
+    When all clients are cut at once (C22), nodes that follow their channels read at most 1.1 histories per channel, all nodes\n\
+    together; nodes that had never heard of the channels read at most 1.1 per channel each.\n\
     A run also plants one fault for each invariant (row P) and fails unless the checker finds it.\n\n";

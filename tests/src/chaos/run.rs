@@ -16,6 +16,7 @@ use super::rows::{ROWS, Row};
 use super::stage::{Stage, StageConfig};
 use super::store::StoreKind;
 use crate::checker::{self, History, Observation, Outcome as Became, resources};
+use crate::proxy::RedisProxy;
 
 /// Runs the rows that the options name and prints what came out. Answers whether everything is well.
 ///
@@ -137,6 +138,8 @@ async fn play(row: &Row, config: StageConfig, options: &ChaosOptions, outcome: &
     add_guests(&mut stage).await;
     stage.work(FIRST_WORDS).await;
     outcome.objections = (row.play)(&mut stage).await;
+    let on_the_way = stage.store.proxies().iter().map(RedisProxy::all_done);
+    let on_the_way: u64 = on_the_way.sum();
     let kept = match row.is_planted {
         true => Some(planted::plant(&mut stage).await),
         false => None,
@@ -151,7 +154,7 @@ async fn play(row: &Row, config: StageConfig, options: &ChaosOptions, outcome: &
     };
     let (before, after) = stage.close(patience).await;
     drop(kept);
-    outcome.tally = tally(&history);
+    outcome.tally = tally(&history, on_the_way);
     let mut violations = checker::check_all(&history);
     violations.extend(resources::check(&before, &after));
     if row.is_planted {
@@ -216,8 +219,10 @@ async fn add_guests(stage: &mut Stage) {
     }
 }
 
-/// What happened, in a few words.
-fn tally(history: &History) -> String {
+/// What happened, in a few words; `on_the_way` is how many of the faults proxies have made.
+fn tally(history: &History, on_the_way: u64) -> String {
+    let faults = u64::try_from(history.faults.len()).unwrap_or(u64::MAX);
+    let faults = faults.saturating_add(on_the_way);
     let publishes = history.publishes.len();
     let accepted = history.publishes.iter();
     let accepted = accepted
@@ -239,8 +244,7 @@ fn tally(history: &History) -> String {
         rejoined += joined.saturating_sub(1);
     }
     format!(
-        "{accepted} of {publishes} publishes accepted, {messages} messages seen, {} faults, {resumed} resumed, {rejoined} joined anew, {gaps} gaps, {resets} resets",
-        history.faults.len()
+        "{accepted} of {publishes} publishes accepted, {messages} messages seen, {faults} faults, {resumed} resumed, {rejoined} joined anew, {gaps} gaps, {resets} resets"
     )
 }
 

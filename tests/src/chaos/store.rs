@@ -148,6 +148,19 @@ impl Store {
         }
     }
 
+    /// How often histories were read at most, on all servers since they began: every read of messages calls `XRANGE` at least
+    /// once, and nothing else does.
+    pub async fn history_reads(&self) -> u64 {
+        let mut reads = 0;
+        for redis in self.servers() {
+            // `cmdstat_xrange:calls=12,usec=…`
+            let text = redis.info("cmdstat_xrange").await;
+            let calls = text.split(',').find_map(|one| one.strip_prefix("calls="));
+            reads += calls.and_then(|calls| calls.parse().ok()).unwrap_or(0);
+        }
+        reads
+    }
+
     /// How many clients and channels it counts, and how many keys never expire.
     pub async fn held(&self) -> (u64, u64, u64) {
         let (mut clients, mut channels, mut eternal) = (0, 0, 0);

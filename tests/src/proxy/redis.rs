@@ -27,6 +27,8 @@ pub struct RedisProxy {
 pub enum RedisFault {
     /// A pub/sub message is left out.
     DropMessage,
+    /// A new connection is refused. It has no words yet: the mark does not matter.
+    Refuse,
     /// The connection is cut before a script reaches Redis: it does not run.
     CutBefore,
     /// The connection is cut before a script's reply comes back: it has run.
@@ -39,7 +41,6 @@ struct Shared {
     orders: Mutex<HashMap<RedisFault, Order>>,
     conditions: watch::Sender<Conditions>,
     is_frozen: watch::Sender<bool>,
-    refuses: Mutex<bool>,
     links: Mutex<Vec<CancellationToken>>,
     random: Mutex<fastrand::Rng>,
     tasks: TaskTracker,
@@ -77,7 +78,6 @@ impl RedisProxy {
             orders: Mutex::default(),
             conditions: watch::Sender::new(Conditions::default()),
             is_frozen: watch::Sender::new(false),
-            refuses: Mutex::new(false),
             links: Mutex::default(),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             tasks: TaskTracker::new(),
@@ -118,9 +118,20 @@ impl RedisProxy {
         self.shared.is_frozen.send_replace(is_frozen);
     }
 
-    /// Refuses every new connection, or no longer.
-    pub fn refuse(&self, refuses: bool) {
-        *lock(&self.shared.refuses) = refuses;
+    /// How many faults have happened.
+    #[must_use]
+    pub fn all_done(&self) -> u64 {
+        lock(&self.shared.orders)
+            .values()
+            .map(|order| order.done)
+            .sum()
+    }
+
+    /// How many connections run through it.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        let links = lock(&self.shared.links);
+        links.iter().filter(|link| !link.is_cancelled()).count()
     }
 
     /// Resets every connection; how many there were.
@@ -145,7 +156,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             accepted = listener.accept() => accepted,
         };
         if let Ok((near, _)) = accepted {
-            if *lock(&shared.refuses) {
+            if shared.takes_any_turn(RedisFault::Refuse) {
                 let _ = near.set_zero_linger();
                 continue;
             }
@@ -430,13 +441,16 @@ mod tests {
         assert!(silence.is_err());
         proxy.freeze(false);
         assert!(within("an answer", connection.receive()).await.is_ok());
-        proxy.refuse(true);
+        proxy.plant(RedisFault::Refuse, 1, "");
         let refused = async {
             let mut other = Connection::open(proxy.address()).await?;
             other.command(&["PING"]).await
         };
         assert!(refused.await.is_err());
+        assert_eq!((proxy.all_done(), proxy.open()), (1, 1));
         assert_eq!(proxy.cut_all(), 1);
         assert!(connection.command(&["PING"]).await.is_err());
+        let mut after = Connection::open(proxy.address()).await.unwrap();
+        assert!(after.command(&["PING"]).await.is_ok());
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::stage::{MARK, Stage};
+use crate::eventually;
 use crate::proxy::{Conditions, RedisFault};
 
 /// Loses one pub/sub message at a time.
@@ -41,30 +42,45 @@ pub(super) async fn lost_replies(stage: &mut Stage) -> Vec<String> {
     (lost == 0).then_some(objection).into_iter().collect()
 }
 
-/// Cuts everything between nodes and Redis and refuses what comes next.
+/// Cuts everything between nodes and Redis and refuses the first dials that follow, until that has happened often enough.
 pub(super) async fn refusals(stage: &mut Stage) -> Vec<String> {
+    let mut objections = Vec::new();
     let begun = Instant::now();
-    while begun.elapsed() < stage.config.trouble {
-        let fault = stage.trouble("cut all connections to Redis and refuse new ones");
-        let away = Duration::from_millis(stage.random.u64(20..1_500));
+    let mut refused = 0;
+    while refused < REFUSALS && begun.elapsed() < stage.config.trouble * 3 {
+        let fault = stage
+            .recorder
+            .fault("cut all connections to Redis and refuse the next");
+        let mut expected = Vec::new();
         for proxy in stage.store.proxies() {
-            proxy.refuse(true);
+            let times = stage.random.u64(1..=3);
+            expected.push(proxy.done(RedisFault::Refuse) + times);
+            proxy.plant(RedisFault::Refuse, times, "");
             proxy.cut_all();
         }
-        stage.work(away).await;
-        for proxy in stage.store.proxies() {
-            proxy.refuse(false);
-        }
+        eventually("all to be refused and let in again", async || {
+            let proxies = stage.store.proxies().iter().zip(&expected);
+            proxies
+                .into_iter()
+                .all(|(proxy, times)| proxy.done(RedisFault::Refuse) == *times && proxy.open() > 0)
+        })
+        .await;
         stage.recorder.healed(fault);
-        let well = Duration::from_millis(stage.random.u64(20..1_500));
+        let well = Duration::from_millis(stage.random.u64(0..200));
         stage.work(well).await;
+        refused = expected.iter().sum();
+    }
+    stage.say_aloud(&format!("{refused} dials were refused"));
+    if refused < REFUSALS {
+        objections.push(format!("only {refused} dials were refused"));
     }
     let took = stage.until_ready().await;
-    let objection = format!("nodes were ready only {took:.1?} after the last refusal");
-    (took > Duration::from_secs(10))
-        .then_some(objection)
-        .into_iter()
-        .collect()
+    if took > Duration::from_secs(10) {
+        objections.push(format!(
+            "nodes were ready only {took:.1?} after the last refusal"
+        ));
+    }
+    objections
 }
 
 /// Makes the lines of clients bad in every way.
@@ -113,3 +129,6 @@ pub(super) async fn bad_lines(stage: &mut Stage) -> Vec<String> {
     stage.recorder.healed(fault);
     Vec::new()
 }
+
+/// 200: whoever gives up for good at some failure has had its chance.
+const REFUSALS: u64 = 200;

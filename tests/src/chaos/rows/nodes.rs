@@ -88,9 +88,23 @@ pub(super) async fn pauses(stage: &mut Stage) -> Vec<String> {
 /// Cuts all clients at once.
 pub(super) async fn storms(stage: &mut Stage) -> Vec<String> {
     let mut objections = Vec::new();
+    let load = &stage.config.load;
+    // Rooms have a history, too.
+    let channels = load.kept_channels().len() + load.presence_channels().len();
+    let channels = u64::try_from(channels).unwrap_or(u64::MAX);
+    // Until now every node has heard of every channel for the first time, and read it once for all who wanted it.
+    let nodes = u64::try_from(stage.nodes.len()).unwrap_or(u64::MAX);
+    let first = stage.store.history_reads().await;
+    if first > 0 {
+        stage.say_aloud(&format!(
+            "{first} reads of histories for the first subscriptions to {channels} channels on each of {nodes} nodes"
+        ));
+    }
+    objections.extend(too_many_reads(first, channels * nodes));
     let begun = Instant::now();
     let mut storms = 0;
     while storms < 3 || begun.elapsed() < stage.config.trouble {
+        let before = stage.store.history_reads().await;
         let fault = stage.trouble("cut all clients");
         stage.balancer.cut_all();
         stage.recorder.healed(fault);
@@ -99,9 +113,21 @@ pub(super) async fn storms(stage: &mut Stage) -> Vec<String> {
         if back.is_none_or(|took| took > Duration::from_secs(15)) {
             objections.push("not all clients were back within 15 s".to_owned());
         }
+        // The nodes that clients come back to follow their channels already, for others.
+        let reads = stage.store.history_reads().await - before;
+        if reads > 0 {
+            stage.say_aloud(&format!("{reads} reads of histories"));
+        }
+        objections.extend(too_many_reads(reads, channels));
         storms += 1;
     }
     objections
+}
+
+/// The objection to more reads than one for each of so many, and a tenth.
+fn too_many_reads(reads: u64, due: u64) -> Option<String> {
+    let objection = || format!("histories were read {reads} times where {due} would do");
+    (reads * 10 > due * 11).then(objection)
 }
 
 /// Clients that subscribe to a channel that says much and then do not read.
