@@ -6,6 +6,7 @@ mod flow_topologies;
 mod node;
 mod presence;
 mod presence_model;
+mod sentinels;
 mod support;
 mod tls;
 mod topologies;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::OnceCell;
 
 pub use self::cluster::Cluster;
-pub use self::sentinel::{Place, Sentinel};
+pub use self::sentinel::{MASTER, Place, Sentinel, Watcher};
 pub use self::server::{Persistence, Redis, RedisConfig, Snapshot};
 
 /// One server without persistence for the whole test process. Use a [`prefix`], and break nothing.

@@ -22,9 +22,9 @@ pub struct Sentinel {
     sentinels: Vec<Watcher>,
 }
 
-/// One sentinel.
+/// One sentinel; ends when it is dropped.
 #[derive(Debug)]
-struct Watcher {
+pub struct Watcher {
     address: SocketAddr,
     wrapper: Vec<String>,
     process: Option<Process>,
@@ -68,7 +68,7 @@ impl Sentinel {
         let master = started[0].address();
         let mut watchers = Vec::new();
         for place in sentinels {
-            watchers.push(Watcher::start(place, master).await);
+            watchers.push(Watcher::start_in(place, master, 0).await);
         }
         let sentinel = Self {
             servers: started,
@@ -148,11 +148,8 @@ impl Sentinel {
 
     /// Stops, or lets go on, the sentinels with these indices.
     pub fn pause_sentinels(&self, is_paused: bool) {
-        for process in self.sentinels.iter().filter_map(|one| one.process.as_ref()) {
-            match is_paused {
-                true => process.pause(),
-                false => process.resume(),
-            }
+        for sentinel in &self.sentinels {
+            sentinel.pause(is_paused);
         }
     }
 
@@ -183,7 +180,40 @@ impl Sentinel {
 }
 
 impl Watcher {
-    async fn start(place: &Place, master: SocketAddr) -> Self {
+    /// A sentinel that knows no other, of a master that the failover with this number (`config-epoch`) has made. It replaces
+    /// nobody: alone it is no majority.
+    pub async fn start(master: SocketAddr, epoch: u64) -> Self {
+        Self::start_in(&Place::default(), master, epoch).await
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops it where it is, or lets it go on.
+    pub fn pause(&self, is_paused: bool) {
+        if let Some(process) = &self.process {
+            match is_paused {
+                true => process.pause(),
+                false => process.resume(),
+            }
+        }
+    }
+
+    /// How many connections it has accepted, this question's included.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn connections(&self) -> u64 {
+        let info = ask(self.address, &["INFO", "stats"]).await.unwrap().text();
+        let mut lines = info.lines();
+        let count = lines.find_map(|line| line.strip_prefix("total_connections_received:"));
+        count.unwrap().trim().parse().unwrap()
+    }
+
+    async fn start_in(place: &Place, master: SocketAddr, epoch: u64) -> Self {
         let folder = Folder::new("sentinel").unwrap();
         let (wrapper, host) = match &place.namespace {
             Some((name, host)) => (
@@ -203,7 +233,8 @@ impl Watcher {
              sentinel monitor {MASTER} {} {} 2\n\
              sentinel down-after-milliseconds {MASTER} 1000\n\
              sentinel failover-timeout {MASTER} 6000\n\
-             sentinel parallel-syncs {MASTER} 1\n",
+             sentinel parallel-syncs {MASTER} 1\n\
+             sentinel config-epoch {MASTER} {epoch}\n",
             master.ip(),
             master.port()
         );
@@ -245,8 +276,8 @@ async fn ask(address: SocketAddr, words: &[&str]) -> Option<Value> {
     (!answer.is_error()).then_some(answer)
 }
 
-/// What the sentinels call the master.
-const MASTER: &str = "fanfare";
+/// What sentinels call the master.
+pub const MASTER: &str = "fanfare";
 /// 3: a majority outlives one.
 const SENTINELS: usize = 3;
 /// The sentinels rewrite it.

@@ -25,7 +25,7 @@ use super::questions::{self, Look, Questions, Role};
 use super::reads::{self, Reads};
 use super::recent::Bounds;
 use super::tracks::{Times, Tracks};
-use super::{catch_up, interest, probe, reader, sync};
+use super::{catch_up, interest, probe, reader, sync, watch};
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
 use crate::engine::{Deliver, EngineError, Health};
@@ -127,6 +127,9 @@ impl Flow {
         tasks.spawn(sync::tell(Arc::clone(shared), stop.clone()));
         tasks.spawn(probe::run(Arc::clone(shared), stop.clone()));
         tasks.spawn(questions::keep_lease(Arc::clone(shared), stop.clone()));
+        if shared.commands.topology().has_sentinels() {
+            tasks.spawn(watch::run(Arc::clone(shared), stop.clone()));
+        }
     }
 
     /// States whether a channel is wanted.

@@ -17,6 +17,8 @@ pub struct FlowOptions {
     pub probe_after: Duration,
     /// How long no message may come from a master before messages count as not flowing; 10 s.
     pub stalled_after: Duration,
+    /// How often all sentinels are asked whether the master is still the same, give or take a fifth; 5 s.
+    pub sentinel_interval: Duration,
     /// How many channels a second catch up with their histories at most; 200.
     pub catch_ups_per_second: u32,
     /// The most bytes of messages that wait between connections and the hub; 16 MiB. Beyond, messages are dropped and made good
@@ -40,6 +42,7 @@ impl Default for FlowOptions {
             sync_grace: Duration::from_secs(1),
             probe_after: Duration::from_secs(5),
             stalled_after: Duration::from_secs(10),
+            sentinel_interval: Duration::from_secs(5),
             catch_ups_per_second: 200,
             waiting_bytes_max: 16 << 20,
             recent_bytes_max: 64 << 20,

@@ -42,6 +42,7 @@ mod tests;
 mod topology;
 mod track;
 mod tracks;
+mod watch;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

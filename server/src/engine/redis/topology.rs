@@ -39,7 +39,22 @@ struct Known {
     layout: Option<Layout>,
     /// Whether somebody found the layout wrong.
     is_distrusted: bool,
+    /// The highest `config-epoch` that sentinels have named a master with.
+    epoch: u64,
     looking: Option<Looking>,
+}
+
+impl Known {
+    fn before(&self) -> sentinel::Before {
+        let used = match &self.layout {
+            Some(Layout::Single(server)) => Some(server.clone()),
+            _ => None,
+        };
+        sentinel::Before {
+            epoch: self.epoch,
+            used,
+        }
+    }
 }
 
 type Looking = Shared<BoxFuture<'static, Result<Layout, CommandError>>>;
@@ -76,6 +91,11 @@ impl Topology {
     /// Whether channels are spread over servers, and pub/sub is sharded.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.options.target, Target::Cluster(_))
+    }
+
+    /// Whether sentinels say who the master is.
+    pub(super) fn has_sentinels(&self) -> bool {
+        matches!(self.options.target, Target::Sentinel { .. })
     }
 
     /// The open connections.
@@ -155,18 +175,47 @@ impl Topology {
         self.changes.send_modify(|version| *version += 1);
     }
 
+    /// Asks the sentinels whether the master in use is still the one they name. If not, it is distrusted; answers whether it is.
+    pub(super) async fn ask_sentinels(&self) -> bool {
+        let Target::Sentinel { sentinels, master } = &self.options.target else {
+            return false;
+        };
+        let before = self.lock().before();
+        let epoch = before.epoch;
+        let named = sentinel::named(&self.options, sentinels, master, before).await;
+        // Sentinels that do not answer, or name nobody, are no reason to leave a master that takes commands.
+        let Ok(named) = named else {
+            return false;
+        };
+        let mut known = self.lock();
+        // Or else a look-up has overtaken this.
+        if known.epoch != epoch {
+            return false;
+        }
+        known.epoch = named.epoch;
+        let named = Layout::Single(named.server);
+        let is_another = known.layout.as_ref().is_some_and(|used| *used != named);
+        known.is_distrusted |= is_another;
+        is_another
+    }
+
     async fn look_up(self: Arc<Self>) -> Result<Layout, CommandError> {
-        let before = {
+        let (before, named_before) = {
             let mut known = self.lock();
             // Whoever finds it wrong from now on means what is looked up now.
             known.is_distrusted = false;
-            known.layout.clone()
+            (known.layout.clone(), known.before())
         };
         let found = match &self.options.target {
             Target::Single(address) => Ok(Layout::Single(Server::new(address))),
             Target::Sentinel { sentinels, master } => {
-                let master = sentinel::master(&self.options, sentinels, master).await;
-                master.map(Layout::Single)
+                let (connections, options) = (&self.connections, &self.options);
+                sentinel::master(connections, options, sentinels, master, named_before)
+                    .await
+                    .map(|named| {
+                        self.lock().epoch = named.epoch;
+                        Layout::Single(named.server)
+                    })
             }
             Target::Cluster(seeds) => {
                 let known = before.as_ref().map(Layout::masters).unwrap_or_default();

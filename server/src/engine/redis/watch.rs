@@ -1,0 +1,37 @@
+//! Asks the sentinels now and then whether the master is still the same.
+//!
+//! A master that was cut off and replaced goes on accepting what is lost later, and nothing that is sent to it fails. After
+//! the network has healed, Sentinel takes some ten seconds until it demotes such a master.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::flow::Shared;
+
+/// Asks until it is told to stop.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let topology = shared.commands.topology();
+    loop {
+        // Nodes that started together do not ask together.
+        let pause = shared
+            .flow
+            .sentinel_interval
+            .mul_f64(0.8 + 0.4 * fastrand::f64());
+        let asking = async {
+            tokio::time::sleep(pause).await;
+            topology.ask_sentinels().await
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            is_another = asking => {
+                if is_another {
+                    info!("the sentinels name another Redis master than the one in use");
+                    shared.distrust();
+                }
+            }
+        }
+    }
+}
