@@ -5,6 +5,7 @@
 //! networks do to connections. [`chaos`]: all of it together, under load and in trouble. [`suite`]: the server of the browser
 //! suites.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub mod chaos;
@@ -67,6 +68,11 @@ pub fn eventually_every(
         }
     };
     within(what, until_it_holds)
+}
+
+/// What a mutex holds, also after a test that held it has failed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// 2 ms: often enough that a test does not wait for its own looking.

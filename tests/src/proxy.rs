@@ -3,15 +3,16 @@
 
 mod conditions;
 mod fault;
+mod link;
 mod redis;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncReadExt as _;
-use tokio::net::tcp::ReadHalf;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use self::conditions::Line;
 pub use self::fault::Fault;
 use self::fault::Saboteur;
 pub use self::redis::{RedisFault, RedisProxy};
+use crate::lock;
 
 /// A TCP proxy in front of a server. Ends when it is dropped, and cuts everything then.
 #[derive(Debug)]
@@ -90,7 +92,12 @@ impl Proxy {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
+        let of = Arc::clone(&shared);
+        shared
+            .tasks
+            .spawn(link::accept(listener, shared.stop.clone(), move |near| {
+                of.tasks.spawn(run(near, Arc::clone(&of)));
+            }));
         Ok(Self { address, shared })
     }
 
@@ -158,53 +165,22 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let stop = shared.stop.clone();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        if let Ok((near, _)) = accepted {
-            shared.tasks.spawn(run(near, Arc::clone(&shared)));
-        }
-    }
-}
-
-async fn run(mut near: TcpStream, shared: Arc<Shared>) {
-    let Some(mut far) = shared.dial().await else {
-        let _ = near.set_zero_linger();
+async fn run(near: TcpStream, shared: Arc<Shared>) {
+    let Some(far) = shared.dial().await else {
+        link::reset(&near);
         return;
     };
-    // Failing to switch delays off only makes a test slower.
-    let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let cut = shared.stop.child_token();
     let id = shared.open(cut.clone());
-    let ended = {
-        let (near_read, near_write) = near.split();
-        let (far_read, far_write) = far.split();
-        let conditions = || shared.conditions.subscribe();
-        let (up_line, up_pieces) = conditions::line(conditions(), id);
-        let (down_line, down_pieces) = conditions::line(conditions(), !id);
-        let up = copy(near_read, up_line, &shared, None);
-        let down = copy(far_read, down_line, &shared, Some(id));
-        let up_out = conditions::write(up_pieces, conditions(), far_write);
-        let down_out = conditions::write(down_pieces, conditions(), near_write);
-        tokio::select! {
-            () = cut.cancelled() => None,
-            ended = async { tokio::try_join!(up, down, up_out, down_out) } => ended.ok(),
-        }
-    };
-    if ended.is_none() {
-        // A reset in both directions: neither side learns more than that the other one is gone.
-        let _ = (near.set_zero_linger(), far.set_zero_linger());
-    }
+    let up = |from, line| copy(from, line, &shared, None);
+    let down = |from, line| copy(from, line, &shared, Some(id));
+    link::run([near, far], &cut, &shared.conditions, [id, !id], up, down).await;
     lock(&shared.links).open.remove(&id);
 }
 
 /// Copies one direction to its end and passes the end on; `link` has the server's side read for the connection's id.
 async fn copy(
-    mut from: ReadHalf<'_>,
+    mut from: OwnedReadHalf,
     mut to: Line,
     shared: &Shared,
     mut link: Option<u64>,
@@ -280,10 +256,6 @@ fn socket_id_in(head: &[u8]) -> Option<String> {
     let begin = head.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
     let id = head.get(begin..begin + ID_BYTES)?;
     String::from_utf8(id.to_vec()).ok()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How the id begins in a `connected` message.

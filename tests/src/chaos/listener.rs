@@ -6,7 +6,7 @@
 )]
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fanfare_client::native::{NativeClient, NativeOptions, Subscription};
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::access;
 use super::planted::Plant;
 use crate::checker::{Observation, Recorder, Sighting, StayId};
+use crate::lock;
 
 /// What a client is.
 #[derive(Debug, Clone)]
@@ -324,10 +325,6 @@ impl Follower {
     fn sighted(&self, what: Sighting) {
         self.recorder.sighted(&self.name, &self.channel, what);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// 37 s: longer than a message may take.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::OwnedReadHalf;
@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::conditions::{self, Conditions, Line};
+use super::conditions::{Conditions, Line};
+use super::link;
+use crate::lock;
 use crate::resp::{self, Value};
 
 /// A proxy in front of a Redis. Ends when it is dropped, and cuts everything then.
@@ -37,7 +39,7 @@ pub enum RedisFault {
 
 #[derive(Debug)]
 struct Shared {
-    target: Mutex<SocketAddr>,
+    target: SocketAddr,
     orders: Mutex<HashMap<RedisFault, Order>>,
     conditions: watch::Sender<Conditions>,
     is_frozen: watch::Sender<bool>,
@@ -74,7 +76,7 @@ impl RedisProxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            target: Mutex::new(target),
+            target,
             orders: Mutex::default(),
             conditions: watch::Sender::new(Conditions::default()),
             is_frozen: watch::Sender::new(false),
@@ -83,7 +85,15 @@ impl RedisProxy {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
+        let of = Arc::clone(&shared);
+        shared.tasks.spawn(link::accept(
+            listener,
+            shared.stop.clone(),
+            move |near| match of.takes_any_turn(RedisFault::Refuse) {
+                true => link::reset(&near),
+                false => drop(of.tasks.spawn(run(near, Arc::clone(&of)))),
+            },
+        ));
         Ok(Self { address, shared })
     }
 
@@ -148,62 +158,25 @@ impl Drop for RedisProxy {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let stop = shared.stop.clone();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        if let Ok((near, _)) = accepted {
-            if shared.takes_any_turn(RedisFault::Refuse) {
-                let _ = near.set_zero_linger();
-                continue;
-            }
-            shared.tasks.spawn(run(near, Arc::clone(&shared)));
-        }
-    }
-}
-
 async fn run(near: TcpStream, shared: Arc<Shared>) {
-    let target = *lock(&shared.target);
-    let Ok(far) = TcpStream::connect(target).await else {
-        let _ = near.set_zero_linger();
+    let Ok(far) = TcpStream::connect(shared.target).await else {
+        link::reset(&near);
         return;
     };
-    // Failing to switch delays off only makes a test slower.
-    let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let cut = shared.stop.child_token();
     {
         let mut links = lock(&shared.links);
         links.retain(|link| !link.is_cancelled());
         links.push(cut.clone());
     }
-    let (up_seed, down_seed) = {
+    let seeds = {
         let mut random = lock(&shared.random);
-        (random.u64(..), random.u64(..))
+        [random.u64(..), random.u64(..)]
     };
-    let (near_read, near_write) = near.into_split();
-    let (far_read, far_write) = far.into_split();
     let owed = Owed::default();
-    let conditions = || shared.conditions.subscribe();
-    let (up_line, up_pieces) = conditions::line(conditions(), up_seed);
-    let (down_line, down_pieces) = conditions::line(conditions(), down_seed);
-    let (mut near_write, mut far_write) = (near_write, far_write);
-    let ended = {
-        let up = requests(near_read, up_line, &shared, &owed);
-        let down = replies(far_read, down_line, &shared, &owed);
-        let up_out = conditions::write(up_pieces, conditions(), &mut far_write);
-        let down_out = conditions::write(down_pieces, conditions(), &mut near_write);
-        tokio::select! {
-            () = cut.cancelled() => None,
-            ended = async { tokio::try_join!(up, down, up_out, down_out) } => ended.ok(),
-        }
-    };
-    if ended.is_none() {
-        let (near, far): (&TcpStream, &TcpStream) = (near_write.as_ref(), far_write.as_ref());
-        let _ = (near.set_zero_linger(), far.set_zero_linger());
-    }
+    let up = |from, line| requests(from, line, &shared, &owed);
+    let down = |from, line| replies(from, line, &shared, &owed);
+    link::run([near, far], &cut, &shared.conditions, seeds, up, down).await;
     cut.cancel();
 }
 
@@ -347,10 +320,6 @@ fn has(word: &Value, mark: &[u8]) -> bool {
         }
         _ => false,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
