@@ -10,25 +10,48 @@ use crate::process::eventually;
 
 /// Kills the master; it comes back as a replica.
 pub(super) async fn kills(stage: &mut Stage) -> Vec<String> {
-    let mut objections = Vec::new();
-    stage.recorder.store_may_lose();
-    let begun = Instant::now();
-    while begun.elapsed() < stage.config.trouble {
-        let Some(master) = stage.store.sentinel().master().await else {
-            return vec!["the sentinels name no master".to_owned()];
-        };
-        let fault = stage.trouble(format!("kill the master, server {master}"));
-        // When it comes back it takes itself for the master until it is told.
-        stage.recorder.splits(fault);
+    every_master(stage, "kill", async |stage: &mut Stage, master| {
         let cut = Instant::now();
         stage.store.sentinel().servers[master].kill();
         stage.store.sentinel().until_failed_over(master).await;
         until_accepted(stage).await;
         let outage = cut.elapsed();
-        if outage > OUTAGE_MAX {
-            objections.push(format!("nothing was accepted for {outage:.1?}"));
-        }
         stage.store.sentinel().servers[master].restart().await;
+        (outage > OUTAGE_MAX).then(|| format!("nothing was accepted for {outage:.1?}"))
+    })
+    .await
+}
+
+/// Stops the master until it is replaced, and lets it go on: connections that were left on it must be left.
+pub(super) async fn comes_back(stage: &mut Stage) -> Vec<String> {
+    every_master(stage, "stop", async |stage: &mut Stage, master| {
+        stage.store.sentinel().servers[master].pause();
+        stage.store.sentinel().until_failed_over(master).await;
+        stage.work(Duration::from_secs(1)).await;
+        stage.store.sentinel().servers[master].resume();
+        let took = stage.until_ready().await;
+        (took > PROBED_MAX).then(|| format!("nodes stayed on the old master for {took:.1?}"))
+    })
+    .await
+}
+
+/// Troubles whoever is the master, one after the other, and answers what is wrong about it.
+async fn every_master(
+    stage: &mut Stage,
+    what: &str,
+    mut replace: impl AsyncFnMut(&mut Stage, usize) -> Option<String>,
+) -> Vec<String> {
+    let mut objections = Vec::new();
+    stage.recorder.store_may_lose();
+    let begun = Instant::now();
+    while begun.elapsed() < stage.config.trouble {
+        let Some(master) = stage.store.sentinel().master().await else {
+            return vec![NO_MASTER.to_owned()];
+        };
+        let fault = stage.trouble(format!("{what} the master, server {master}"));
+        // When it comes back it takes itself for the master until it is told.
+        stage.recorder.splits(fault);
+        objections.extend(replace(stage, master).await);
         stage.store.sentinel().until_all_follow().await;
         stage.until_ready().await;
         stage.recorder.healed(fault);
@@ -41,7 +64,7 @@ pub(super) async fn kills(stage: &mut Stage) -> Vec<String> {
 pub(super) async fn partition(stage: &mut Stage) -> Vec<String> {
     stage.recorder.store_may_lose();
     let Some(master) = stage.store.sentinel().master().await else {
-        return vec!["the sentinels name no master".to_owned()];
+        return vec![NO_MASTER.to_owned()];
     };
     let fault = stage.trouble("cut the master off with half of the nodes");
     // A master that needs a replica stops accepting some time after it was cut off, perhaps after the other has begun.
@@ -63,7 +86,9 @@ pub(super) async fn partition(stage: &mut Stage) -> Vec<String> {
     }
     stage.say_aloud("mended");
     let took = until_left(stage, master).await;
-    stage.say_aloud(&format!("nobody listens to the old master after {took:.1?}"));
+    stage.say_aloud(&format!(
+        "nobody listens to the old master after {took:.1?}"
+    ));
     let objection = format!("nodes stayed on the old master for {took:.1?}");
     stage.store.sentinel().until_all_follow().await;
     stage.until_ready().await;
@@ -87,32 +112,6 @@ async fn until_left(stage: &mut Stage, server: usize) -> Duration {
     begun.elapsed()
 }
 
-/// Stops the master until it is replaced, and lets it go on: connections that were left on it must be left.
-pub(super) async fn comes_back(stage: &mut Stage) -> Vec<String> {
-    let mut objections = Vec::new();
-    stage.recorder.store_may_lose();
-    let begun = Instant::now();
-    while begun.elapsed() < stage.config.trouble {
-        let Some(master) = stage.store.sentinel().master().await else {
-            return vec!["the sentinels name no master".to_owned()];
-        };
-        let fault = stage.trouble(format!("stop the master, server {master}"));
-        stage.recorder.splits(fault);
-        stage.store.sentinel().servers[master].pause();
-        stage.store.sentinel().until_failed_over(master).await;
-        stage.work(Duration::from_secs(1)).await;
-        stage.store.sentinel().servers[master].resume();
-        let took = stage.until_ready().await;
-        if took > PROBED_MAX {
-            objections.push(format!("nodes stayed on the old master for {took:.1?}"));
-        }
-        stage.store.sentinel().until_all_follow().await;
-        stage.recorder.healed(fault);
-        stage.work(Duration::from_secs(3)).await;
-    }
-    objections
-}
-
 /// Waits until a message is accepted.
 async fn until_accepted(stage: &Stage) {
     let channels = stage.config.load.kept_channels();
@@ -131,3 +130,5 @@ const PROBED_MAX: Duration = Duration::from_secs(12);
 const LEFT_MAX: Duration = Duration::from_secs(9);
 /// The names of what nodes listen to.
 const PREFIX: &str = "chaos-*";
+/// What the rows cannot begin with.
+const NO_MASTER: &str = "the sentinels name no master";
