@@ -6,16 +6,18 @@
     reason = "what does not start fails the test"
 )]
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
+use std::time::Duration;
+use std::{fs, io};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::process::{Folder, Process, free_port};
-use crate::{eventually, http};
+use crate::http;
+use crate::process::{Folder, Process, eventually, free_port};
 
 /// Where the standalone server is; the first call builds it, in the same profile as the tests.
 #[must_use]
@@ -48,35 +50,57 @@ fn own_target_folder() -> PathBuf {
     }
 }
 
-/// A running standalone server. Killed when it is dropped.
+/// What a standalone server is started with.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments, besides where it listens.
+    pub arguments: Vec<String>,
+    /// Environment variables.
+    pub variables: Vec<(String, String)>,
+    /// A network namespace and its address there; the machine's own and `127.0.0.1` when absent.
+    pub namespace: Option<(String, IpAddr)>,
+}
+
+/// A standalone server. It keeps its port over restarts, and is killed when it is dropped.
 #[derive(Debug)]
 pub struct Node {
+    config: NodeConfig,
     address: SocketAddr,
-    arguments: Vec<String>,
-    variables: Vec<(String, String)>,
-    process: Process,
+    // Before the folder: first it ends, then its files go.
+    process: Option<Process>,
     folder: Folder,
 }
 
 impl Node {
     /// Starts one on a free port, with more arguments and environment variables. Answers once it is ready.
     pub async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let folder = Folder::new("node").unwrap();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-        let variables: Vec<(String, String)> = variables
-            .iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let process = launch(address, &arguments, &variables, folder.path());
-        let mut node = Self {
-            address,
-            arguments,
-            variables,
-            process,
-            folder,
+        let arguments = arguments.iter().map(|&text| text.to_owned());
+        let variables = variables.iter();
+        let variables = variables.map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let config = NodeConfig {
+            program: program().to_owned(),
+            arguments: arguments.collect(),
+            variables: variables.collect(),
+            namespace: None,
         };
-        node.ready().await;
+        Self::start_with(config).await
+    }
+
+    /// Starts one with a configuration. Answers once it is ready.
+    pub async fn start_with(config: NodeConfig) -> Self {
+        let host = match config.namespace {
+            Some((_, host)) => host,
+            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        let mut node = Self {
+            config,
+            address: (host, free_port()).into(),
+            process: None,
+            folder: Folder::new("node").unwrap(),
+        };
+        node.restart().await;
         node
     }
 
@@ -86,93 +110,126 @@ impl Node {
         self.address
     }
 
-    /// Its process id.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
     /// What it has written so far.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(log_of(self.folder.path())).unwrap_or_default()
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Keeps what it has written where it outlives the test.
+    pub fn keep_log(&self, path: &Path) {
+        // A log that cannot be kept is no reason to fail.
+        let _ = fs::copy(self.log_path(), path);
     }
 
     /// Ends it at once, as a crash does.
     pub fn kill(&mut self) {
-        self.process.kill();
+        self.process = None;
     }
 
     /// Asks it to stop, as a deploy does.
     pub fn terminate(&self) {
-        self.process.terminate();
+        if let Some(process) = &self.process {
+            process.terminate();
+        }
     }
 
     /// Stops it where it is.
     pub fn pause(&self) {
-        self.process.pause();
+        if let Some(process) = &self.process {
+            process.pause();
+        }
     }
 
     /// Lets it go on.
     pub fn resume(&self) {
-        self.process.resume();
+        if let Some(process) = &self.process {
+            process.resume();
+        }
     }
 
     /// How it ended, once it has.
     pub fn outcome(&mut self) -> Option<ExitStatus> {
-        self.process.outcome()
+        self.process.as_mut()?.outcome()
     }
 
     /// Starts it anew on the port it had. Answers once it is ready.
     pub async fn restart(&mut self) {
-        self.process.kill();
-        self.process = launch(
-            self.address,
-            &self.arguments,
-            &self.variables,
-            self.folder.path(),
-        );
-        self.ready().await;
-    }
-
-    /// Waits until it says that it is ready.
-    pub async fn ready(&mut self) {
-        let address = self.address;
+        self.kill();
+        self.process = Some(self.launch());
         eventually("a node to be ready", async || {
-            if let Some(outcome) = self.process.outcome() {
+            if let Some(outcome) = self.outcome() {
                 panic!("a node ended with {outcome}:\n{}", self.log());
             }
-            // Nobody may listen yet.
-            if TcpStream::connect(address).await.is_err() {
-                return false;
-            }
-            let ready = http::request(address, "GET", "/health/ready", &[], "").await;
-            ready.status == 200
+            self.is_ready().await
         })
         .await;
     }
+
+    /// Whether it says that it is ready.
+    pub async fn is_ready(&self) -> bool {
+        let asking = status(self.address, "/health/ready");
+        let answer = tokio::time::timeout(ANSWER_MAX, asking).await;
+        matches!(answer, Ok(Ok(200)))
+    }
+
+    /// How many files it has open, and how many bytes of memory it holds.
+    #[must_use]
+    pub fn open_files_and_bytes(&self) -> Option<(u64, u64)> {
+        let place = PathBuf::from(format!("/proc/{}", self.process.as_ref()?.id()));
+        let files = fs::read_dir(place.join("fd")).ok()?.count();
+        let status = fs::read_to_string(place.join("status")).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some((u64::try_from(files).ok()?, kilobytes * 1024))
+    }
+
+    fn launch(&self) -> Process {
+        let mut words = match &self.config.namespace {
+            Some((name, _)) => ["ip", "netns", "exec", name].map(str::to_owned).to_vec(),
+            None => Vec::new(),
+        };
+        words.push(self.config.program.display().to_string());
+        let listen = match self.config.namespace {
+            Some(_) => format!("0.0.0.0:{}", self.address.port()),
+            None => self.address.to_string(),
+        };
+        words.extend(["--listen".to_owned(), listen]);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(&self.config.arguments);
+        command.env_remove("REDIS_URL");
+        let variables = self.config.variables.iter();
+        command.envs(variables.map(|(name, value)| (name, value)));
+        Process::start(command, &self.log_path()).unwrap()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
 }
 
-fn launch(
-    address: SocketAddr,
-    arguments: &[String],
-    variables: &[(String, String)],
-    folder: &Path,
-) -> Process {
-    let mut command = Command::new(program());
-    command.args(["--listen", &address.to_string()]);
-    command.args(arguments);
-    command.env_remove("REDIS_URL");
-    command.envs(variables.iter().map(|(name, value)| (name, value)));
-    Process::start(command, &log_of(folder)).unwrap()
+/// The status of an answer; nobody may listen yet.
+async fn status(address: SocketAddr, path: &str) -> io::Result<u16> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = vec![0; 12];
+    stream.read_exact(&mut head).await?;
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let number = text
+        .rsplit(' ')
+        .next()
+        .and_then(|number| number.parse().ok());
+    number.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
+
+/// 2 s: a node that does not answer for longer is not ready.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// The column of a server's status in haproxy's table (its management guide, 9.1).
 const STATUS: usize = 17;
-
-fn log_of(folder: &Path) -> PathBuf {
-    folder.join("log")
-}
 
 /// A haproxy with the configuration of `deploy/`, in front of nodes of the test. Killed when it is dropped.
 #[derive(Debug)]

@@ -22,12 +22,13 @@ use super::access;
 use super::listener::{Listener, ListenerConfig};
 use super::load::Load;
 use super::namespace::Split;
-use super::node::{Node, NodeConfig};
+use super::node;
 use super::planted::Plant;
 use super::publisher::{Desk, Publishers, Voice};
 use super::store::{Store, StoreKind};
 use crate::checker::resources::{Amount, Sample};
 use crate::checker::{FaultId, Recorder};
+use crate::node::Node;
 use crate::process::eventually;
 use crate::proxy::Proxy;
 use crate::redis;
@@ -103,13 +104,9 @@ impl Stage {
         let prefix = redis::prefix("chaos");
         let mut nodes = Vec::new();
         for number in 0..count {
-            let node = NodeConfig {
-                program: config.server.clone(),
-                redis_url: store.url(number),
-                prefix: prefix.clone(),
-                namespace: split.as_ref().map(|split| split.place(number)),
-            };
-            nodes.push(Node::start(node).await);
+            let place = split.as_ref().map(|split| split.place(number));
+            let node = node::config(&config.server, store.url(number), &prefix, place);
+            nodes.push(Node::start_with(node).await);
         }
         let balancer = Proxy::start(nodes[0].address()).await.unwrap();
         balancer.balance(nodes.iter().map(Node::address).collect());

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::super::access;
+use super::super::node::stop;
 use super::super::stage::Stage;
 use crate::socket::{Door, Socket};
 
@@ -42,7 +43,7 @@ pub(super) async fn deploy(stage: &mut Stage) -> Vec<String> {
             .map(|(_, address)| address);
         stage.balancer.balance(others.collect());
         let begun = Instant::now();
-        let is_well = stage.nodes[node].stop().await;
+        let is_well = stop(&mut stage.nodes[node]).await;
         let took = begun.elapsed();
         if !is_well || took > Duration::from_secs(30) {
             objections.push(format!(
