@@ -4,6 +4,14 @@ import type { AuthEndpoint, AuthRequest, AuthResult, ClientOptions } from './typ
 
 type Tell = (input: Input, ...numbers: number[]) => void;
 
+/** A channel token; or the HTTP status that came in its place, or none and when to ask again. */
+interface Answer {
+  readonly auth?: unknown;
+  readonly channel_data?: unknown;
+  readonly status?: number;
+  readonly wait?: number;
+}
+
 /** What only the application, or its backend, can answer. The machine keeps the deadlines. */
 export class Questions {
   readonly #options: ClientOptions;
@@ -45,19 +53,20 @@ export class Questions {
     const controller = new AbortController();
     const { signal } = controller;
     this.#open.set(channel, controller);
-    let answer: number[];
+    let answer: Answer;
     try {
       if (typeof auth === 'function') {
-        answer = this.#granted(await auth({ channel, socketId, reason, signal }));
+        answer = granted(await auth({ channel, socketId, reason, signal }));
       } else {
         answer = await this.#fetch(auth ?? {}, { channel, socket_id: socketId }, signal);
       }
     } catch (error) {
-      answer = refused(isUnauthorized(error) ? ((error as { status?: number }).status ?? FORBIDDEN) : 0);
+      answer = { status: isUnauthorized(error) ? ((error as { status?: number }).status ?? FORBIDDEN) : 0 };
     }
     if (!signal.aborted) {
       this.#open.delete(channel);
-      this.#tell(Input.ChannelAuth, this.#values.put(channel), ...answer);
+      const { auth: text, channel_data, status = 0, wait = -1 } = answer;
+      this.#tell(Input.ChannelAuth, this.#values.put(channel), this.#text(text), this.#text(channel_data), status, wait);
     }
   }
 
@@ -75,7 +84,7 @@ export class Questions {
     }
   }
 
-  async #fetch({ endpoint, headers, credentials = 'include' }: AuthEndpoint, body: object, signal: AbortSignal): Promise<number[]> {
+  async #fetch({ endpoint, headers, credentials = 'include' }: AuthEndpoint, body: object, signal: AbortSignal): Promise<Answer> {
     const all = new Headers(typeof headers === 'function' ? await headers() : headers);
     all.set('content-type', 'application/json');
     // The socket's own address, over HTTP: what the endpoint is relative to where there is no page, and what it is beside of.
@@ -85,20 +94,16 @@ export class Questions {
     const response = await fetch(url, { method: 'POST', headers: all, credentials, signal, body: JSON.stringify(body) });
     const { status, ok } = response;
     if (ok) {
-      return this.#granted(await response.json());
+      return granted(await response.json());
     }
     // Requests that came too early, too often or too slowly, and a server in trouble.
     if (status === 408 || status === 425 || status === 429 || status >= 500) {
       // Seconds or a date: RFC 9110, section 10.2.3.
       const after = response.headers.get('retry-after') ?? '';
       const wait = /^\d+$/.test(after) ? +after * 1000 : Date.parse(after) - Date.now();
-      return refused(0, wait);
+      return { wait };
     }
-    return refused(status);
-  }
-
-  #granted({ auth, channel_data }: AuthResult): number[] {
-    return [this.#text(auth), this.#text(channel_data), 0];
+    return { status };
   }
 
   /** The number of what is text. */
@@ -107,9 +112,8 @@ export class Questions {
   }
 }
 
-/** With an HTTP status; or 0, and when to ask again. */
-function refused(status: number, wait = -1): number[] {
-  return [0, 0, status, wait];
+function granted({ auth, channel_data }: AuthResult): Answer {
+  return { auth, channel_data };
 }
 
 function isUnauthorized(error: unknown): boolean {

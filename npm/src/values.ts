@@ -1,6 +1,10 @@
 import type { Position } from './seam.js';
 
-/** What the machine may have to hand on, by number. A number is not used again. */
+/**
+ * What the machine may have to hand on, by number. A number is not used again before all others were.
+ *
+ * What was numbered is told to the machine in the same turn: between turns what it does not hold may be let go of.
+ */
 export class Values {
   readonly #numbers = new Map<unknown, number>();
   readonly #values = new Map<number, any>();
@@ -14,8 +18,11 @@ export class Values {
     }
     let number = this.#numbers.get(value);
     if (number === undefined) {
-      this.#last += 4;
-      number = this.#last + (typeof value === 'string' ? KINDS.findIndex((prefix) => value.startsWith(prefix)) + 1 : 0);
+      const kind = typeof value === 'string' ? KINDS.findIndex((prefix) => value.startsWith(prefix)) + 1 : 0;
+      do {
+        this.#last = (this.#last + 4) % LAST;
+        number = this.#last + kind;
+      } while (number < 4 || this.#values.has(number));
       this.#numbers.set(value, number);
       this.#values.set(number, value);
     }
@@ -43,6 +50,9 @@ export class Values {
 
 /** The prefixes of channels that are not public, in the order of `ChannelKind`. */
 const KINDS = ['private-', 'presence-', 'user:'];
+
+/** What the module can count to. */
+const LAST = 2 ** 32;
 
 /** 100: as many values are let go of at a time, or as many as are held. */
 const ROOM = 100;

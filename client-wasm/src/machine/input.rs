@@ -74,9 +74,9 @@ pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
         }
         13 => machine.unsubscribe(&value(), now),
         14 => {
-            let request = take_number();
+            let request = RequestId(take_count());
             let question = Question {
-                request: RequestId(request.into()),
+                request,
                 channel: take_value(),
                 command: request,
                 bytes: take_count(),

@@ -5,6 +5,7 @@
 
 use core::num::NonZeroU32;
 
+use fanfare_client::RequestId;
 use fanfare_client::machine::values::Values;
 use fanfare_protocol::{ChannelKind, Epoch, Position, Tag};
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -36,7 +37,7 @@ impl Values for Numbers {
     type Text = Number;
     type Hint = Number;
     /// The request's.
-    type Command = u32;
+    type Command = RequestId;
     /// Which of the events of the message that is being taken in.
     type Content = u32;
     type Change = Number;

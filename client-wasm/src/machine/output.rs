@@ -100,7 +100,10 @@ fn put_news(machine: &Machine<Numbers>, news: &News<Numbers>) {
 
 fn put_command(command: &Command<Numbers>) {
     match command {
-        Command::Asked(request) => put_all(&[0, *request]),
+        Command::Asked(request) => {
+            put_number(0);
+            put_count(request.0);
+        }
         Command::Authenticate { token } => put_about(1, *token),
         Command::Subscribe {
             channel,
