@@ -156,8 +156,6 @@ fn wasm(workspace: &Workspace) -> Result<Prepared> {
         ])
         .arg(browser.driver)
         .arg(workspace.path("client-wasm"))
-        // For cargo: what fails in one file of tests is no reason to leave out the others.
-        .arg("--no-fail-fast")
         .env("PATH", workspace.search_path())
         // Read by the suite when it is compiled: a page has no environment.
         .env("FANFARE_TEST_URL", format!("ws://{address}/ws"))
