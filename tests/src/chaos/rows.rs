@@ -151,7 +151,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "C11",
-        fault: "cut all connections to Redis and refuse the first dials after it, until 200 were refused",
+        fault: "cut all connections to Redis and refuse the first dials that follow, until 200 were refused",
         store: StoreKind::Proxied,
         is_short: false,
         is_planted: false,
