@@ -10,7 +10,7 @@ use fanfare_server::delivery::{HistoryRange, PublishLevel, Retention};
 use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::engine::{Engine, EngineError};
 use fanfare_tests::eventually;
-use fanfare_tests::redis::{Cluster, Sentinel, prefix};
+use fanfare_tests::redis::{Cluster, Redis, Sentinel, prefix};
 
 const KEPT: Retention = Retention::new(1_000, Duration::from_mins(5));
 
@@ -164,6 +164,64 @@ async fn nothing_is_lost_or_doubled_while_a_slot_moves() {
     let (published, ()) = tokio::join!(publishing, moving);
     let expected: Vec<usize> = (published.saturating_sub(1_000)..published).collect();
     assert_eq!(kept(&engine, &channel).await, expected);
+}
+
+/// The connections that a server has, but for the one that asks.
+async fn clients(redis: &Redis) -> Vec<String> {
+    let list = redis.command(&["CLIENT", "LIST"]).await.text();
+    let others = list
+        .lines()
+        .filter(|line| !line.contains("cmd=client|list"));
+    let ids = others.filter_map(|line| line.split(' ').next());
+    ids.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_silent_server_that_a_slot_moves_to_costs_no_connection_to_the_other_one() {
+    let cluster = Cluster::start(0).await;
+    let soon = Duration::from_millis(500);
+    let options = options(&cluster_url(&cluster)).with_deadlines(soon, soon);
+    let engine = started(options.with_budget(Duration::from_secs(2))).await;
+    let publish = async |name: &str| {
+        let sent = message(&channel(name), 1);
+        engine.broker.publish(sent, Retention::NONE).await
+    };
+    let slot = cluster.slot("moving").await;
+    let from = cluster.until_owned(slot).await;
+    let to = (from + 1) % 3;
+    let mut staying = String::new();
+    for number in 0.. {
+        staying = format!("staying.{number}");
+        let slot = cluster.slot(&staying).await;
+        if cluster.owner(slot).await == Some(from) {
+            break;
+        }
+    }
+    publish(&staying).await.unwrap();
+    let (source, target) = (&cluster.servers[from], &cluster.servers[to]);
+    let (slot, source_id, target_id) = (
+        slot.to_string(),
+        cluster.id(from).await,
+        cluster.id(to).await,
+    );
+    let words = ["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id];
+    target.command(&words).await;
+    let words = ["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id];
+    source.command(&words).await;
+    let before = clients(source).await;
+    target.pause();
+    let unanswered = publish("moving").await;
+    assert!(
+        matches!(unanswered, Err(EngineError::Unknown { .. })),
+        "{unanswered:?}"
+    );
+    publish(&staying).await.unwrap();
+    assert_eq!(clients(source).await, before);
+    target.resume();
+    eventually("the slot's new owner to answer", async || {
+        publish("moving").await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]

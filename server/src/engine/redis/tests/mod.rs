@@ -1,6 +1,7 @@
 //! The engine against real Redis servers.
 
 mod faults;
+mod layout;
 mod model;
 mod mutants;
 mod process;
