@@ -8,7 +8,7 @@ use fanfare_protocol::{ChannelName, EventName, Link, Member, Position, RawJson, 
 use fanfare_server::delivery::{Delivery, Departure, HistoryRange, Members, Retention};
 use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::engine::{Engine, EngineError};
-use fanfare_tests::proxy::RedisProxy;
+use fanfare_tests::proxy::{RedisFault, RedisProxy};
 use fanfare_tests::redis::{self, Cluster, Redis};
 use fanfare_tests::{eventually, within};
 use tokio::task::JoinSet;
@@ -431,7 +431,7 @@ async fn who_comes_first_after_an_outage_takes_nobody_out() {
     node.join(&room, connection(), "ann").await;
     let publisher = Node::publisher(&direct).await;
     assert_eq!(publisher.users(&room).await, set(&["ann"]));
-    proxy.refuse(true);
+    proxy.plant(RedisFault::Refuse, u64::MAX, "");
     proxy.cut_all();
     all_leases_end(&redis, SHORT).await;
     // It gives everybody the time to speak that a slow call of theirs might take.
@@ -443,7 +443,7 @@ async fn who_comes_first_after_an_outage_takes_nobody_out() {
     newcomer.join(&room, phone, "ben").await;
     newcomer.leave(&room, phone, Departure::Goodbye).await;
     assert_eq!(newcomer.users(&room).await, set(&["ann"]));
-    proxy.refuse(false);
+    proxy.plant(RedisFault::Refuse, 0, "");
     all_leases_end(&redis, SHORT).await;
     let told = news(&publisher.told(&room).await);
     assert_eq!(told, ["+ann", "+ben", "-ben left"]);
