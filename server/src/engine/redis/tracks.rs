@@ -18,15 +18,17 @@ use super::backoff::Backoff;
 use super::envelope::{Count, Message};
 use super::history::{Aged, Ages};
 use super::recent::{Bounds, Recent};
-use super::track::{Output, Reading, Stamp, Track, Verdict};
+use super::track::{Output, Stamp, Track};
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
 use crate::engine::{Arrival, Deliver};
 
 mod links;
+mod turns;
 
 pub(super) use self::links::LanePlan;
 use self::links::Link;
+pub(super) use self::turns::{Due, SyncDue};
 
 /// The tracks of all wanted channels.
 pub(super) struct Tracks {
@@ -85,24 +87,6 @@ struct Entry {
     floor: Option<Position>,
     ready: Vec<oneshot::Sender<()>>,
     reached: Vec<(Position, oneshot::Sender<()>)>,
-}
-
-/// A read that has its turn.
-#[derive(Debug)]
-pub(super) struct Due {
-    pub(super) channel: ChannelName,
-    pub(super) retention: Retention,
-    pub(super) reading: Reading,
-    id: u64,
-}
-
-/// A comparison with the store that has its turn.
-#[derive(Debug, Clone)]
-pub(super) struct SyncDue {
-    pub(super) channel: ChannelName,
-    pub(super) retention: Retention,
-    asked_at: Position,
-    id: u64,
 }
 
 impl Tracks {
@@ -269,124 +253,11 @@ impl Tracks {
         self.with(channel, None, |entry, out| entry.track.dropped(now, out));
     }
 
-    /// The next channel that has to be read for the first time.
-    pub(super) fn next_first_read(&self) -> Option<Due> {
-        self.next_read(|table| &mut table.first_reads)
-    }
-
-    /// The next channel that may have missed something.
-    pub(super) fn next_catch_up(&self) -> Option<Due> {
-        self.next_read(|table| &mut table.catch_ups)
-    }
-
-    /// Whether some channel may have missed something.
-    pub(super) fn has_catch_ups(&self) -> bool {
-        !self.lock().catch_ups.is_empty()
-    }
-
-    /// A read came back.
-    pub(super) fn finish_read(&self, due: Due, read: Aged) {
-        let Aged { history, ages } = read;
-        self.with_ages(&due.channel, None, &ages, |entry, out| {
-            if entry.id == due.id {
-                entry.track.read(due.reading, history, out);
-            }
-        });
-    }
-
-    /// A read failed and has to be made again.
-    pub(super) fn repeat_read(&self, due: Due) {
-        let mut table = self.lock();
-        let Some(entry) = table.entries.get(&due.channel) else {
-            return;
-        };
-        if entry.id == due.id {
-            let is_first = entry.track.position().is_none();
-            table.queue_read(due.channel, due.id, is_first);
-            drop(table);
-            self.unread.notify_one();
-        }
-    }
-
-    /// The channels whose turn it is to be compared with the store, at most so many.
-    pub(super) fn next_syncs(&self, now: Instant, count_max: usize) -> Vec<SyncDue> {
-        let mut table = self.lock();
-        let table = &mut *table;
-        let mut due = Vec::new();
-        while due.len() < count_max
-            && let Some(Reverse((at, _, _))) = table.syncs.peek()
-            && *at <= now
-            && let Some(Reverse((_, channel, id))) = table.syncs.pop()
-        {
-            let Some(entry) = table.entries.get(&channel).filter(|entry| entry.id == id) else {
-                continue;
-            };
-            let next = now + jittered(self.options.sync_interval);
-            table.syncs.push(Reverse((next, channel.clone(), id)));
-            if let Some(asked_at) = entry.track.live_position() {
-                due.push(SyncDue {
-                    channel,
-                    retention: entry.retention,
-                    asked_at,
-                    id,
-                });
-            }
-        }
-        due
-    }
-
-    /// Compares a channel with the store; answers whether it has to be looked at again a moment later.
-    pub(super) fn compare(&self, due: &SyncDue, found: Position) -> bool {
-        let mut is_ahead = false;
-        self.with(&due.channel, None, |entry, out| {
-            if entry.id == due.id {
-                let verdict = entry.track.compare(due.asked_at, found, out);
-                is_ahead = verdict == Verdict::Ahead;
-            }
-        });
-        is_ahead
-    }
-
-    /// What the store had a moment ago must be here by now.
-    pub(super) fn overdue(&self, due: &SyncDue, found: Position) {
-        self.with(&due.channel, None, |entry, out| {
-            if entry.id == due.id {
-                entry.track.overdue(found, out);
-            }
-        });
-    }
-
     /// Tells losses that have waited long enough.
     pub(super) fn tick(&self, now: Instant) {
         let restless: Vec<ChannelName> = self.lock().restless.iter().cloned().collect();
         for channel in restless {
             self.with(&channel, None, |entry, out| entry.track.tick(now, out));
-        }
-    }
-
-    fn next_read(
-        &self,
-        queue: impl Fn(&mut Table) -> &mut VecDeque<(ChannelName, u64)>,
-    ) -> Option<Due> {
-        let mut table = self.lock();
-        loop {
-            let (channel, id) = queue(&mut table).pop_front()?;
-            let Some(entry) = table
-                .entries
-                .get_mut(&channel)
-                .filter(|entry| entry.id == id)
-            else {
-                continue;
-            };
-            if let Some(reading) = entry.track.begin_reading() {
-                let retention = entry.retention;
-                return Some(Due {
-                    channel,
-                    retention,
-                    reading,
-                    id,
-                });
-            }
         }
     }
 
@@ -470,17 +341,6 @@ impl Tracks {
         let mut table = lock(&self.table);
         self.take_wishes(&mut table);
         table
-    }
-}
-
-impl Table {
-    fn queue_read(&mut self, channel: ChannelName, id: u64, is_first: bool) {
-        let queue = if is_first {
-            &mut self.first_reads
-        } else {
-            &mut self.catch_ups
-        };
-        queue.push_back((channel, id));
     }
 }
 
