@@ -376,6 +376,31 @@ async fn in_a_cluster_members_move_with_their_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_is_away_costs_no_members_at_the_others() {
+    const LEASE: Duration = Duration::from_secs(6);
+    let mut cluster = Cluster::start(0).await;
+    let soon = Duration::from_millis(300);
+    let options = options_at(&cluster_url(&cluster), LEASE);
+    let options = options.with_deadlines(soon, soon).with_budget(soon * 3);
+    let (one, two) = (Node::start(&options).await, Node::start(&options).await);
+    let mut rooms = Vec::new();
+    for number in 0..60 {
+        let room = ChannelName::new(&format!("presence-room.{number}")).unwrap();
+        let slot = cluster.slot(room.as_str()).await;
+        one.join(&room, connection(), "ann").await;
+        rooms.push((room, cluster.until_owned(slot).await));
+    }
+    cluster.servers[0].kill();
+    all_leases_end(&cluster.servers[1], LEASE).await;
+    rooms.retain(|(_, owner)| *owner != 0);
+    assert!((20..60).contains(&rooms.len()), "{rooms:?}");
+    for (room, _) in &rooms {
+        assert_eq!(two.users(room).await, set(&["ann"]), "{room}");
+        assert_eq!(news(&two.told(room).await), ["+ann"], "{room}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_was_away_for_longer_than_a_lease_shows_nobody_as_gone() {
     const LEASE: Duration = Duration::from_secs(6);
     let redis = Redis::start().await;
