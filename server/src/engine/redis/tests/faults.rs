@@ -358,6 +358,27 @@ async fn who_stops_waiting_for_replicas_leaves_no_connection_that_still_waits() 
 }
 
 #[tokio::test]
+async fn listening_that_redis_refuses_is_asked_for_a_few_times() {
+    let redis = RedisProcess::start(&[]).await;
+    let options = redis.options().with_budget(Duration::from_secs(1));
+    let probes = format!("&{}~{{probe:*", options.prefix);
+    let only_probes = ["ACL", "SETUSER", "default", "resetchannels", &probes];
+    redis.run(&only_probes).await.unwrap();
+    let refused = RedisEngine::new(options).start(Arc::new(|_| {})).await;
+    assert!(
+        matches!(refused, Err(EngineError::Unavailable { .. })),
+        "{refused:?}"
+    );
+    let stats = redis.run(&["INFO", "commandstats"]).await.unwrap();
+    let stats: String = redis::from_redis_value(stats).unwrap();
+    let mut lines = stats.lines();
+    let line = lines.find(|line| line.starts_with("cmdstat_subscribe:"));
+    let count = line.and_then(|line| line.split("rejected_calls=").nth(1)?.split(',').next());
+    let count: u32 = count.unwrap().parse().unwrap();
+    assert!((1..=10).contains(&count), "{stats}");
+}
+
+#[tokio::test]
 async fn a_closed_engine_refuses_everything() {
     let redis = RedisProcess::start(&[]).await;
     let early = RedisEngine::new(redis.options());
