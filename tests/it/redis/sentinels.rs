@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use fanfare_server::delivery::Retention;
 use fanfare_server::engine::redis::RedisOptions;
 use fanfare_tests::eventually;
 use fanfare_tests::redis::{MASTER, Redis, Watcher};
 
-use super::node::{KEPT, Node, channel, options};
+use super::node::{KEPT, Node, channel, gaps, numbers, options};
 
 /// A master that was replaced, the one that replaced it, and a sentinel of each that knows of no other.
 struct Sides {
@@ -100,4 +101,27 @@ async fn nobody_goes_back_to_the_old_master_while_the_sentinels_of_the_new_one_a
     let after = node.publish(&channel, 0, KEPT).await.unwrap();
     assert_eq!(after.epoch, before.epoch);
     assert_eq!(writes(&sides.old).await, 0);
+}
+
+#[tokio::test]
+async fn who_spoke_to_a_master_that_was_replaced_says_where_something_is_missing() {
+    let sides = Sides::start().await;
+    let (spoken, silent, kept) = (channel("spoken"), channel("silent"), channel("kept"));
+    sides.knows_new.pause(true);
+    let own = sides.options();
+    let mut there = options(&sides.new.url());
+    there.prefix.clone_from(&own.prefix);
+    let cut_off = Node::start(own, None).await;
+    let there = Node::start(there, None).await;
+    for channel in [&spoken, &silent] {
+        there.follow(channel, Retention::NONE).await;
+    }
+    there.follow(&kept, KEPT).await;
+    cut_off.publish(&spoken, 1, Retention::NONE).await;
+    sides.knows_new.pause(false);
+    there.gap(&spoken).await;
+    let seen = there.seen(&spoken);
+    assert_eq!((numbers(&seen).len(), gaps(&seen)), (0, 1));
+    assert_eq!(gaps(&there.seen(&silent)), 0);
+    assert_eq!(gaps(&there.seen(&kept)), 0);
 }

@@ -25,6 +25,7 @@ use super::questions::{self, Look, Questions, Role};
 use super::reads::{self, Reads};
 use super::recent::Bounds;
 use super::tracks::{Times, Tracks};
+use super::unheard::Unheard;
 use super::{catch_up, interest, probe, reader, sync, watch};
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub(super) handoff: Arc<Handoff>,
     pub(super) questions: Arc<Questions>,
     pub(super) reads: Reads,
+    pub(super) unheard: Unheard,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     /// Somebody found out that servers are not what they were.
@@ -96,6 +98,7 @@ impl Flow {
             handoff: Arc::new(Handoff::new(flow.waiting_bytes_max)),
             questions: Arc::new(questions),
             reads: Reads::default(),
+            unheard: Unheard::default(),
             stop: CancellationToken::new(),
             is_distrusted: AtomicBool::new(false),
             leased: Notify::new(),
@@ -169,6 +172,14 @@ impl Flow {
         self.shared
             .tracks
             .note_published(channel, position, retention);
+    }
+
+    /// Takes note that this node has said something on a channel without positions.
+    pub(super) fn note_said(&self, channel: &ChannelName) {
+        let topology = self.shared.commands.topology();
+        if topology.has_sentinels() || topology.is_cluster() {
+            self.shared.unheard.said(channel, Instant::now());
+        }
     }
 
     /// Takes note that a history was dropped.

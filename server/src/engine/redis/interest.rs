@@ -135,8 +135,12 @@ impl Interest {
                     lane.give_up(&shared.handoff);
                 }
                 self.failures.clear();
-                self.layout = Some(layout);
+                let before = self.layout.replace(layout);
+                let before = before.map(|layout| layout.masters());
                 shared.tracks.look_at_all();
+                if before.is_some_and(|before| before.iter().any(|one| !masters.contains(one))) {
+                    self.own_up();
+                }
             }
             Done::Looked(Err(error)) => {
                 self.is_looking = false;
@@ -167,6 +171,26 @@ impl Interest {
                 *at = now + pause.mul_f64(0.5 + 0.5 * fastrand::f64());
             }
         }
+    }
+
+    /// A master was replaced. What this node said to it on channels without positions may be lost, and nobody else knows.
+    fn own_up(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let age = match shared.commands.topology().is_cluster() {
+            true => CUT_OFF_MASTER_MAX,
+            false => Duration::MAX,
+        };
+        let said = shared.unheard.take(Instant::now(), age);
+        self.jobs.spawn(async move {
+            // By then every call that was on its way to the old master is over.
+            tokio::time::sleep(shared.commands.options().command_deadline).await;
+            let said = said.and(shared.unheard.take(Instant::now(), age));
+            while let Err(error) = shared.questions.tell_lost(&said).await {
+                debug!(%error, "other nodes are not told yet what they may miss");
+                tokio::time::sleep(OPEN_PAUSE_MAX).await;
+            }
+            Done::Asked
+        });
     }
 
     fn open(&mut self, server: Server) {
@@ -279,6 +303,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// 50 ms, doubled with every failure.
 const OPEN_PAUSE_FIRST: Duration = Duration::from_millis(50);
+
+/// 60 s: a master of a cluster that is cut off refuses commands after `cluster-node-timeout`, 15 s by default.
+const CUT_OFF_MASTER_MAX: Duration = Duration::from_mins(1);
 
 /// 1 s: a failover takes some, and nobody gains by trying more often.
 const OPEN_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -42,6 +42,7 @@ mod tests;
 mod topology;
 mod track;
 mod tracks;
+mod unheard;
 mod watch;
 
 use std::sync::{Arc, OnceLock};
@@ -160,7 +161,12 @@ impl Broker for RedisEngine {
         retention: Retention,
     ) -> Result<Published, EngineError> {
         let flow = self.flow("publishing")?;
-        let published = publish::publish(&self.commands, &publication, retention).await?;
+        let published = publish::publish(&self.commands, &publication, retention).await;
+        let may_have_run = matches!(published, Ok(_) | Err(EngineError::Unknown { .. }));
+        if !retention.is_positioned && may_have_run {
+            flow.note_said(&publication.channel);
+        }
+        let published = published?;
         flow.note_published(&publication.channel, published.position, retention);
         Ok(published)
     }

@@ -21,6 +21,7 @@ use super::error::CommandError;
 use super::flow::Shared;
 use super::keys;
 use super::lanes::Lane;
+use super::unheard::Channels;
 use crate::clock::Instant;
 use crate::engine::{Answer, Arrival, Deliver, EngineError};
 
@@ -167,11 +168,17 @@ impl Questions {
         }
     }
 
-    /// A message came in that is not one of a channel.
-    pub(super) fn take(self: &Arc<Self>, deliver: &Deliver, name: &[u8], payload: &[u8]) {
+    /// A message came in that is not one of a channel. Answers where messages may be lost, if another node says that.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        deliver: &Deliver,
+        name: &[u8],
+        payload: &[u8],
+    ) -> Option<Channels> {
         if name == self.asked_name.as_bytes() {
-            self.take_question(deliver, payload);
-        } else if name == self.answers_name.as_bytes()
+            return self.take_question(deliver, payload);
+        }
+        if name == self.answers_name.as_bytes()
             && let Some((id, rest)) = take_number(payload)
             && let Some((from, body)) = take_number(rest)
             && let Some(asker) = lock(&self.waiting).get(&id)
@@ -179,25 +186,32 @@ impl Questions {
             // A full queue means that nobody waits any more, or that somebody answers without end.
             let _ = asker.try_send((from, Bytes::copy_from_slice(body)));
         }
+        None
     }
 
-    fn take_question(self: &Arc<Self>, deliver: &Deliver, payload: &[u8]) {
-        let Some((id, rest)) = take_number(payload) else {
-            return;
-        };
-        let Some((from, body)) = take_number(rest) else {
-            return;
-        };
+    fn take_question(self: &Arc<Self>, deliver: &Deliver, payload: &[u8]) -> Option<Channels> {
+        let (id, rest) = take_number(payload)?;
+        let (from, body) = take_number(rest)?;
         if from == self.incarnation {
-            return;
+            return None;
         }
-        if id == LOOK {
-            let channel = std::str::from_utf8(body).map(ChannelName::new);
-            if let Ok(Ok(channel)) = channel {
-                (self.look)(&channel);
+        match id {
+            LOOK => {
+                let channel = std::str::from_utf8(body).map(ChannelName::new);
+                if let Ok(Ok(channel)) = channel {
+                    (self.look)(&channel);
+                }
+                None
             }
-            return;
+            LOST => std::str::from_utf8(body).ok().map(Channels::read),
+            _ => {
+                self.answer(deliver, id, from, body);
+                None
+            }
         }
+    }
+
+    fn answer(self: &Arc<Self>, deliver: &Deliver, id: u64, from: u64, body: &[u8]) {
         let Ok(permit) = Arc::clone(&self.answering).try_acquire_owned() else {
             warn!("too many questions of other nodes at a time, one is not answered");
             return;
@@ -222,7 +236,7 @@ impl Questions {
 
     /// Asks every other live node.
     pub(super) async fn ask(&self, body: &[u8]) -> Result<Vec<Bytes>, EngineError> {
-        let id = fastrand::u64(LOOK + 1..);
+        let id = fastrand::u64(LOST + 1..);
         let (answer, mut answers) = mpsc::channel(ANSWERS_MAX);
         lock(&self.waiting).insert(id, answer);
         let _waiting = Waiting {
@@ -261,6 +275,15 @@ impl Questions {
                 debug!(%error, "no node was asked to look for members that are gone");
             }
         });
+    }
+
+    /// Tells every other live node where messages may be lost. None of them answers.
+    pub(super) async fn tell_lost(&self, channels: &Channels) -> Result<(), EngineError> {
+        for word in channels.to_words() {
+            let message = message(LOST, self.incarnation, word.as_bytes());
+            self.say(&self.asked_name, &message).await?;
+        }
+        Ok(())
     }
 
     /// Says something to nodes; answers which nodes live.
@@ -380,6 +403,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// 0: stands where a question has its number, and asks for no answer.
 const LOOK: u64 = 0;
+
+/// 1: likewise.
+const LOST: u64 = 1;
 
 /// 256: questions of other nodes that are being answered at a time.
 const ANSWERING_MAX: usize = 256;

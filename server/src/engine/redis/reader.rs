@@ -92,7 +92,10 @@ impl Reader {
     fn take_message(&self, lane: &Lane, name: &[u8], payload: &[u8], now: Instant) {
         let shared = &self.shared;
         let Some(channel) = shared.commands.keys().parse_channel(name) else {
-            shared.questions.take(&shared.deliver, name, payload);
+            let lost = shared.questions.take(&shared.deliver, name, payload);
+            if let Some(channels) = lost {
+                shared.tracks.doubted(&channels, now);
+            }
             return;
         };
         match envelope::decode_message(&channel, payload) {

@@ -54,15 +54,18 @@ pub(super) async fn master(
     Ok(named)
 }
 
-/// The same as far as the sentinels know it. Every sentinel that answers is heard.
+/// The same as far as the sentinels know it, and whether most of them agree. Every sentinel that answers is heard.
 pub(super) async fn named(
     options: &RedisOptions,
     sentinels: &[ConnectionAddr],
     name: &str,
     before: Before,
-) -> Result<Named, CommandError> {
+) -> Result<(Named, bool), CommandError> {
     let poll = poll(options, sentinels, name, before, |_| false).await;
-    poll.master()
+    let is_agreed = poll
+        .newest()
+        .is_some_and(|newest| poll.has_majority(newest));
+    Ok((poll.master()?, is_agreed))
 }
 
 /// Asks all sentinels at once, until what was answered is enough.

@@ -34,6 +34,17 @@ pub(super) enum Layout {
     Cluster(Arc<SlotMap>),
 }
 
+/// What the sentinels say of the master in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opinion {
+    /// A majority names it.
+    TheSame,
+    /// They name another.
+    Another,
+    /// Too few answer.
+    None,
+}
+
 #[derive(Default)]
 struct Known {
     layout: Option<Layout>,
@@ -175,28 +186,32 @@ impl Topology {
         self.changes.send_modify(|version| *version += 1);
     }
 
-    /// Asks the sentinels whether the master in use is still the one they name. If not, it is distrusted; answers whether it is.
-    pub(super) async fn ask_sentinels(&self) -> bool {
+    /// Asks the sentinels whether the master in use is still the one they name. If not, it is distrusted.
+    pub(super) async fn ask_sentinels(&self) -> Opinion {
         let Target::Sentinel { sentinels, master } = &self.options.target else {
-            return false;
+            return Opinion::None;
         };
         let before = self.lock().before();
         let epoch = before.epoch;
         let named = sentinel::named(&self.options, sentinels, master, before).await;
         // Sentinels that do not answer, or name nobody, are no reason to leave a master that takes commands.
-        let Ok(named) = named else {
-            return false;
+        let Ok((named, is_agreed)) = named else {
+            return Opinion::None;
         };
         let mut known = self.lock();
         // Or else a look-up has overtaken this.
         if known.epoch != epoch {
-            return false;
+            return Opinion::None;
         }
         known.epoch = named.epoch;
         let named = Layout::Single(named.server);
         let is_another = known.layout.as_ref().is_some_and(|used| *used != named);
         known.is_distrusted |= is_another;
-        is_another
+        match (is_another, is_agreed) {
+            (true, _) => Opinion::Another,
+            (false, true) => Opinion::TheSame,
+            (false, false) => Opinion::None,
+        }
     }
 
     async fn look_up(self: Arc<Self>) -> Result<Layout, CommandError> {

@@ -191,6 +191,13 @@ impl Track {
         }
     }
 
+    /// Messages may be lost that no number tells of. What is kept is compared anyway.
+    pub(super) fn doubted(&mut self, now: Instant) {
+        if !self.is_positioned && self.is_subscribed {
+            self.numbers.doubt(now);
+        }
+    }
+
     /// A message arrived.
     pub(super) fn arrived(
         &mut self,

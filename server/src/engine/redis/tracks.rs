@@ -19,6 +19,7 @@ use super::envelope::{Count, Message};
 use super::history::{Aged, Ages};
 use super::recent::{Bounds, Recent};
 use super::track::{Output, Stamp, Track};
+use super::unheard::Channels;
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
 use crate::engine::{Arrival, Deliver};
@@ -251,6 +252,21 @@ impl Tracks {
     /// A message was dropped on its way here.
     pub(super) fn dropped(&self, channel: &ChannelName, now: Instant) {
         self.with(channel, None, |entry, out| entry.track.dropped(now, out));
+    }
+
+    /// Another node has spoken to a master that was replaced: where nothing else would show it, messages may be lost.
+    pub(super) fn doubted(&self, channels: &Channels, now: Instant) {
+        let every: Vec<ChannelName>;
+        let channels = match channels {
+            Channels::Some(channels) => channels,
+            Channels::All => {
+                every = self.lock().entries.keys().cloned().collect();
+                &every
+            }
+        };
+        for channel in channels {
+            self.with(channel, None, |entry, _| entry.track.doubted(now));
+        }
     }
 
     /// Tells losses that have waited long enough.

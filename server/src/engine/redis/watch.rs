@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::flow::Shared;
+use super::topology::Opinion;
+use crate::clock::Instant;
 
 /// Asks until it is told to stop.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
@@ -21,16 +23,20 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             .mul_f64(0.8 + 0.4 * fastrand::f64());
         let asking = async {
             tokio::time::sleep(pause).await;
-            topology.ask_sentinels().await
+            let asked_at = Instant::now();
+            (asked_at, topology.ask_sentinels().await)
         };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            is_another = asking => {
-                if is_another {
+            (asked_at, opinion) = asking => match opinion {
+                // Another master would need a majority, and have a higher epoch than these know.
+                Opinion::TheSame => shared.unheard.reached_all(asked_at),
+                Opinion::Another => {
                     info!("the sentinels name another Redis master than the one in use");
                     shared.distrust();
                 }
+                Opinion::None => {}
             }
         }
     }

@@ -28,6 +28,11 @@ impl Numbers {
         self.losing_since.get_or_insert(now);
     }
 
+    /// Something may have been lost that has no number here.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.losing_since.get_or_insert(now);
+    }
+
     /// Starts counting anew: what was missed meanwhile is told otherwise.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
