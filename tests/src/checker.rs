@@ -72,12 +72,6 @@ pub fn check(history: &History) -> Vec<Violation> {
             forgotten_in.insert(channel, forgotten(published, &seen));
         }
     }
-    for publish in &history.publishes {
-        if history.is_lost_in_a_split(publish) {
-            let forgotten = forgotten_in.entry(&publish.channel).or_default();
-            forgotten.insert(publish.payload.as_str());
-        }
-    }
     let mut violations = Vec::new();
     let mut agreement = Agreement::default();
     for publish in &history.publishes {
@@ -125,12 +119,6 @@ fn forgotten<'a>(published: &Published<'a>, seen: &Seen) -> HashSet<&'a str> {
 }
 
 impl History {
-    /// Whether a message has no position and was published while two servers both accepted messages.
-    fn is_lost_in_a_split(&self, publish: &Publish) -> bool {
-        let is_live = matches!(publish.outcome, Outcome::Accepted { position: None, .. });
-        is_live && self.is_in_a_split(publish)
-    }
-
     /// Whether a message was published while two servers both accepted messages.
     fn is_in_a_split(&self, publish: &Publish) -> bool {
         let called = self.time(publish.called);

@@ -31,8 +31,7 @@ pub struct History {
     pub ended: BTreeSet<String>,
     /// Whether the store was made to lose what it had accepted: then nobody is owed what it no longer knows.
     pub store_may_lose: bool,
-    /// When two servers both took themselves for the one that accepts messages: what only one of them knew is nobody's due, on
-    /// channels without history. Losses there are counted, not promised away.
+    /// When two servers both took themselves for the one that accepts messages: each had an order of its own.
     pub splits: Vec<Fault>,
     /// When every moment was, since the recording began.
     times: Vec<Duration>,

@@ -338,16 +338,17 @@ fn what_the_store_lost_is_owed_to_nobody_and_only_then() {
 }
 
 #[test]
-fn what_only_one_of_two_masters_knew_is_owed_to_nobody() {
-    let lost = |is_split: bool| {
+fn what_only_one_of_two_masters_knew_is_lost_and_told() {
+    let lost = |is_told: bool| {
         let story = Story::new();
         story.at(1).saw(JOINED);
         let fault = story.at(2).recorder.fault("two masters");
-        if is_split {
-            story.recorder.splits(fault);
-        }
+        story.recorder.splits(fault);
         story.publish("lost");
         story.at(5).recorder.healed(fault);
+        if is_told {
+            story.saw(GAP);
+        }
         story.at(6).publish("after").got("after");
         story
     };
