@@ -17,6 +17,7 @@ use crate::delivery::{HistoryRange, Publication, Published, Retention};
 use crate::engine::EngineError;
 use crate::engine::redis::commands::{Call, Commands};
 use crate::engine::redis::envelope::{self, Count, Message};
+use crate::engine::redis::error::CommandError;
 use crate::engine::redis::scripts::Scripts;
 use crate::engine::redis::{history, position, publish};
 
@@ -224,6 +225,7 @@ impl<'a> World<'a> {
         let deadline = Instant::now() + Duration::from_secs(20);
         let connection = self.commands.connection(deadline, &channel()).await;
         let connection = connection.map_err(|error| error.to_string())?;
+        let is_new = |key| !self.model.keys.contains_key(key);
         match publish::publish(&self.commands, sent, retention).await {
             // Nothing but a lost answer is a reason not to know.
             Err(EngineError::Unknown { .. }) if connection.is_lost() => {
@@ -236,6 +238,10 @@ impl<'a> World<'a> {
                 };
                 self.take_late(&[sent]).await?;
                 Ok(None)
+            }
+            // Nobody can tell an attempt of one's own whose answer was lost from an earlier publication with the key.
+            Ok(repeated) if connection.is_lost() && key.is_some_and(is_new) => {
+                Ok(Some(Published::new(repeated.position)))
             }
             published => published.map(Some).map_err(told),
         }
@@ -288,7 +294,16 @@ impl<'a> World<'a> {
         let tag = format!("{:x}", fastrand::u64(1..));
         let mut first = None;
         for repetition in ["", "1", "1"] {
-            let answer = run_publish(&self.commands, data, &tag, repetition, retention).await?;
+            let answer = publish_once(&self.commands, data, &tag, repetition, retention).await;
+            if let Err(CommandError::Unknown(_)) = answer {
+                let sent = Sent {
+                    data: data.to_string(),
+                    key: None,
+                    retention,
+                };
+                return self.take_late(&[sent]).await;
+            }
+            let answer = answer.map_err(|error| error.to_string())?;
             let Value::Array(parts) = &answer else {
                 return Err(format!("answered {answer:?}"));
             };
@@ -514,6 +529,17 @@ pub(super) async fn run_publish(
     repetition: &str,
     retention: Retention,
 ) -> Result<Value, Broken> {
+    let published = publish_once(commands, data, tag, repetition, retention).await;
+    published.map_err(|error| error.to_string())
+}
+
+async fn publish_once(
+    commands: &Commands,
+    data: usize,
+    tag: &str,
+    repetition: &str,
+    retention: Retention,
+) -> Result<Value, CommandError> {
     let (keys, channel) = (commands.keys(), channel());
     let names = [keys.position(&channel), keys.stream(&channel)];
     let (redis_channel, size) = (keys.channel(&channel), retention.size.to_string());
@@ -539,7 +565,7 @@ pub(super) async fn run_publish(
             b"1",
         ],
     };
-    commands.run(call).await.map_err(|error| error.to_string())
+    commands.run(call).await
 }
 
 fn check_message(message: &Message, expected: &Expected, number: &mut u64) -> Result<(), Broken> {
