@@ -157,7 +157,10 @@ export class Connection {
   activate(channel: ChannelHandle): void {
     this.#active.set(channel.name, channel);
     channel.become(this.#status.state === 'connected' ? 'subscribing' : 'suspended', null);
-    this.#subscribe(channel);
+    // A handler that was told of it may have left it again.
+    if (this.#active.get(channel.name) === channel) {
+      this.#subscribe(channel);
+    }
   }
 
   /** Nobody wants the channel any more. */

@@ -137,3 +137,19 @@ test('the order of messages and state changes is the order of the wire', async (
   assert.deepEqual(heard, ['suspended', 'subscribing', 'subscribed', 'missed recovered', 'live']);
   assert.equal(realtime.status.resumed, true);
 });
+
+test('a handler may leave its channel while it is being subscribed', async (t) => {
+  const { server, realtime } = await connected(t);
+  const channel = realtime.channel('c');
+  const states = [];
+  channel.onState((state) => {
+    states.push(state);
+    channel.unsubscribe();
+  });
+  const other = realtime.channel('d');
+  other.on('e', () => {});
+  await other.ready();
+  assert.deepEqual(states, ['subscribing', 'idle']);
+  assert.deepEqual(server.commands.map(({ type, channel }) => [type, channel]), [['subscribe', 'd']]);
+  assert.equal(channel.state, 'idle');
+});
