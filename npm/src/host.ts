@@ -39,7 +39,7 @@ export class Host {
       return undefined;
     }
     const { type, offset, tag, epoch, user_id, event_id } = frame;
-    const hasOffset = typeof offset === 'number' && offset >= 0;
+    const hasOffset = Number.isSafeInteger(offset) && (offset as number) >= 0;
     const hasTag = typeof tag === 'string' && tag !== '';
     if (epoch !== undefined && epoch !== channel.tracker.epoch) {
       return undefined;

@@ -170,7 +170,7 @@ const ODDITIES = {
   ),
   'the longest mark': [event('counted', 13, 1, { tag: 'fedcba9876543210' })],
   ...Object.fromEntries(
-    [-1, 1.5, '13', 2 ** 53, -0, true].map((offset) => [`the offset ${JSON.stringify(offset)}`, [event('counted', 13, 1, { offset })]]),
+    [-1, 1.5, 13.5, '13', 2 ** 53, -0, true].map((offset) => [`the offset ${JSON.stringify(offset)}`, [event('counted', 13, 1, { offset })]]),
   ),
 };
 
