@@ -102,7 +102,9 @@ export class Members implements Presence<unknown> {
     if (event === COMING) {
       const member = { id, info };
       this.#count += +(known === undefined);
-      this.#known.set(id, member);
+      if (known !== undefined || this.#known.size < MEMBERS_MAX) {
+        this.#known.set(id, member);
+      }
       return member;
     }
     this.#known.delete(id);

@@ -101,3 +101,23 @@ test('fetch() asks without a subscription', async (t) => {
   assert.deepEqual(await realtime.channel(ROOM).presence.fetch(), { members: [ANN], count: 5 });
   assert.deepEqual(server.commands.map(({ type }) => type), ['presence']);
 });
+
+test('beyond the longest list only the count is kept', async (t) => {
+  const members = Array.from({ length: 10_000 }, (_, at) => ({ id: `u${at}`, info: at }));
+  const { server, channel } = await room(t, { presence: { count: 10_000, members } });
+  const { presence } = channel;
+  const told = [];
+  presence.on('join', (member) => told.push(member));
+  presence.on('leave', (member) => told.push(member));
+  const size = () => [presence.count, presence.members.size];
+  added(server.socket, BOB);
+  assert.deepEqual([...size(), presence.members.has('bob')], [10_001, 10_000, false]);
+  added(server.socket, { id: 'u7', info: 'new' });
+  assert.deepEqual([...size(), presence.members.get('u7').info], [10_001, 10_000, 'new']);
+  removed(server.socket, 'bob');
+  assert.deepEqual(size(), [10_000, 10_000]);
+  removed(server.socket, 'u7');
+  added(server.socket, BOB);
+  assert.deepEqual([...size(), presence.members.has('bob')], [10_000, 10_000, true]);
+  assert.deepEqual(told, [BOB, { id: 'u7', info: 'new' }, { id: 'bob', info: null }, { id: 'u7', info: 'new' }, BOB]);
+});
