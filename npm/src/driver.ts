@@ -42,7 +42,7 @@ export class Driver {
   #message: Message = {};
   /** The id of the connection, once it is greeted. */
   #socketId: string | undefined;
-  /** Messages of a socket that speaks while it is spoken to. */
+  /** Messages of a socket that speaks while handlers run; they go when it goes. */
   readonly #later: unknown[] = [];
 
   constructor(connection: Connection, url: string, token: string | null, instantiate: (seam: Seam) => MachineClass) {
@@ -122,7 +122,7 @@ export class Driver {
       this.#values.sweep(() => this.#held());
       this.#host.settled();
       this.#arm();
-      if (this.#later.length > 0) {
+      while (this.#later.length > 0) {
         this.#hear(this.#later.shift());
       }
     }
@@ -217,6 +217,7 @@ export class Driver {
   #forget(): WebSocket | null {
     const socket = this.#socket;
     this.#socket = null;
+    this.#later.length = 0;
     if (socket !== null) {
       socket.onopen = socket.onmessage = socket.onclose = null;
     }

@@ -153,3 +153,36 @@ test('a handler may leave its channel while it is being subscribed', async (t) =
   assert.deepEqual(server.commands.map(({ type, channel }) => [type, channel]), [['subscribe', 'd']]);
   assert.equal(channel.state, 'idle');
 });
+
+test('whatever a server says while a handler runs is heard after it, in order', async (t) => {
+  const { server, channel } = await subscribed(t, 'c');
+  server.socket.event('c', 'e', 'the name is known from here on');
+  const heard = [];
+  channel.on('e', (data) => {
+    heard.push(data);
+    if (data === 1) {
+      server.socket.event('c', 'e', 2);
+      server.socket.say({ type: 'weather' }, { type: 'event', channel: 'c', event: 'e', data: 3 });
+      server.socket.event('c', 'e', 4);
+    }
+    if (data === 3) {
+      server.socket.event('c', 'e', 5);
+    }
+  });
+  server.socket.event('c', 'e', 1);
+  assert.deepEqual(heard, [1, 2, 3, 4, 5]);
+});
+
+test('what a socket said while a handler ran is not taken for the word of the next one', async (t) => {
+  const { server, realtime, channel } = await subscribed(t, 'c');
+  const complaints = [];
+  realtime.on('error', ({ message }) => complaints.push(message));
+  channel.on('e', () => {
+    server.socket.say({ type: 'disconnect', code: 4001, reason: 'for ever', reconnect: false });
+    realtime.disconnect();
+    realtime.connect();
+  });
+  server.socket.event('c', 'e', 1);
+  await server.until(() => channel.state === 'subscribed' || realtime.state === 'failed');
+  assert.deepEqual([realtime.state, server.sockets.length, complaints], ['connected', 2, []]);
+});
