@@ -86,8 +86,11 @@ export class Requests {
     this.#driver = driver;
     this.#sent.clear();
     for (const request of [...this.#pending]) {
-      request.number = null;
-      this.#send(request);
+      // What comes of one may end another.
+      if (this.#pending.has(request)) {
+        request.number = null;
+        this.#send(request);
+      }
     }
   }
 

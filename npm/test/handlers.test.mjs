@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connected, pair, reported, subscribed } from './support/client.mjs';
-import { position } from './support/fake-server.mjs';
+import { FakeServer, position } from './support/fake-server.mjs';
 
 test('a handler that throws is reported and disturbs nobody', async (t) => {
   const errors = reported(t);
@@ -185,4 +185,24 @@ test('what a socket said while a handler ran is not taken for the word of the ne
   server.socket.event('c', 'e', 1);
   await server.until(() => channel.state === 'subscribed' || realtime.state === 'failed');
   assert.deepEqual([realtime.state, server.sockets.length, complaints], ['connected', 2, []]);
+});
+
+test('a request that is taken back while an earlier one is sent is not sent', async (t) => {
+  const abort = new AbortController();
+  const server = new FakeServer();
+  server.onSocket = () => {};
+  class Prompt extends server.WebSocket {
+    constructor(...values) {
+      super(...values);
+      // Set last of all handlers: what was asked before the load is sent in the turn in which there is a machine.
+      Object.defineProperty(this, 'onerror', { set: () => this.accept() });
+    }
+  }
+  const debug = ({ kind }) => kind === 'frame-out' && abort.abort();
+  const { realtime } = pair(t, { server, WebSocket: Prompt, debug });
+  const first = realtime.channel('a').publish('e', 1);
+  const second = realtime.channel('b').publish('e', 2, { signal: abort.signal });
+  await assert.rejects(second, { code: 'aborted' });
+  await first;
+  assert.deepEqual(server.commands.map(({ channel }) => channel), ['a']);
 });
