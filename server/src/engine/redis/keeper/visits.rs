@@ -33,10 +33,9 @@ impl Visits {
 
     /// The same, up to `grid` later: however often that is asked for, it is one visit.
     pub(super) fn add_within(&self, channel: &ChannelName, wait: Duration, grid: Duration) {
-        let grid = grid.max(GRID);
-        let since = (Instant::now() + wait).duration_since(self.created);
-        let steps = since.as_millis() / grid.as_millis() + 1;
-        let due = self.created + grid * u32::try_from(steps).unwrap_or(u32::MAX);
+        let grid = milliseconds(grid.max(GRID));
+        let since = milliseconds((Instant::now() + wait).duration_since(self.created));
+        let due = self.created + Duration::from_millis((since / grid + 1) * grid);
         if self.lock().insert((due, channel.clone())) {
             self.added.notify_one();
         }
@@ -76,6 +75,11 @@ impl Visits {
     }
 }
 
+/// Enough for any uptime.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
+}
+
 /// 20 ms: nobody sees a member go so much later.
 const GRID: Duration = Duration::from_millis(20);
 
@@ -101,6 +105,19 @@ mod tests {
         visits.until_due().await;
         assert_eq!(visits.take_due(), [b]);
         assert_eq!(visits.take_due(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn visits_wait_for_their_time_in_a_process_of_many_years() {
+        let visits = Visits::new();
+        let a = channel("presence-a");
+        tokio::time::advance(Duration::from_hours(24 * 365 * 30)).await;
+        visits.add(&a, Duration::from_millis(41));
+        assert_eq!(visits.take_due(), []);
+        let began = Instant::now();
+        visits.until_due().await;
+        assert_eq!(visits.take_due(), [a]);
+        assert_eq!(began.elapsed(), Duration::from_millis(60));
     }
 
     #[tokio::test(start_paused = true)]
