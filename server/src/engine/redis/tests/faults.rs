@@ -66,8 +66,8 @@ async fn a_publish_without_an_answer_is_unknown_and_its_key_yields_the_first_res
     let deadline = Duration::from_millis(100);
     let options = redis.options().with_deadlines(deadline, deadline);
     let engine = start(options.with_budget(Duration::from_millis(300))).await;
-    engine.publish(message(0), KEPT).await.unwrap();
-    engine.publish(message(0), Retention::NONE).await.unwrap();
+    until(|| engine.publish(keyed(0, "first"), KEPT)).await;
+    until(|| engine.publish(keyed(0, "live"), Retention::NONE)).await;
     for retention in [KEPT, Retention::NONE] {
         let key = if retention.is_positioned { "a" } else { "b" };
         let unanswered = stand_still(&redis, engine.publish(keyed(1, key), retention)).await;
