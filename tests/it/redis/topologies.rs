@@ -11,6 +11,7 @@ use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::engine::{Engine, EngineError};
 use fanfare_tests::eventually;
 use fanfare_tests::redis::{Cluster, Redis, Sentinel, prefix};
+use fanfare_tests::resp::Value;
 
 const KEPT: Retention = Retention::new(1_000, Duration::from_mins(5));
 
@@ -166,22 +167,36 @@ async fn nothing_is_lost_or_doubled_while_a_slot_moves() {
     assert_eq!(kept(&engine, &channel).await, expected);
 }
 
-/// The connections that a server has, but for the one that asks.
-async fn clients(redis: &Redis) -> Vec<String> {
-    let list = redis.command(&["CLIENT", "LIST"]).await.text();
-    let others = list
-        .lines()
-        .filter(|line| !line.contains("cmd=client|list"));
-    let ids = others.filter_map(|line| line.split(' ').next());
-    ids.map(str::to_owned).collect()
+/// A channel that a server owns.
+async fn channel_at(cluster: &Cluster, server: usize, name: &str) -> String {
+    for number in 0..1_000 {
+        let name = format!("{name}.{number}");
+        if cluster.owner(cluster.slot(&name).await).await == Some(server) {
+            return name;
+        }
+    }
+    panic!("server {server} owns none of so many channels");
+}
+
+/// The other end of the connection that the last script about a channel came over. The server logs every command.
+async fn last_caller(redis: &Redis, channel: &str) -> Option<String> {
+    let log = redis.command(&["SLOWLOG", "GET", "-1"]).await;
+    // The newest comes first: its number, when, for how long, what, and who called.
+    log.elements().iter().find_map(|entry| {
+        let entry = entry.elements();
+        let words: Vec<String> = entry[3].elements().iter().map(Value::text).collect();
+        let mut arguments = words.iter();
+        let is_about_it =
+            words[0].starts_with("EVAL") && arguments.any(|word| word.contains(channel));
+        is_about_it.then(|| entry[4].text())
+    })
 }
 
 #[tokio::test]
 async fn a_silent_server_that_a_slot_moves_to_costs_no_connection_to_the_other_one() {
     let cluster = Cluster::start(0).await;
-    let soon = Duration::from_millis(500);
-    let options = options(&cluster_url(&cluster)).with_deadlines(soon, soon);
-    let engine = started(options.with_budget(Duration::from_secs(2))).await;
+    let options = options(&cluster_url(&cluster));
+    let engine = started(options.with_budget(Duration::from_secs(20))).await;
     let publish = async |name: &str| {
         let sent = message(&channel(name), 1);
         engine.broker.publish(sent, Retention::NONE).await
@@ -189,16 +204,11 @@ async fn a_silent_server_that_a_slot_moves_to_costs_no_connection_to_the_other_o
     let slot = cluster.slot("moving").await;
     let from = cluster.until_owned(slot).await;
     let to = (from + 1) % 3;
-    let mut staying = String::new();
-    for number in 0.. {
-        staying = format!("staying.{number}");
-        let slot = cluster.slot(&staying).await;
-        if cluster.owner(slot).await == Some(from) {
-            break;
-        }
-    }
-    publish(&staying).await.unwrap();
+    let staying = channel_at(&cluster, from, "staying").await;
+    let there = channel_at(&cluster, to, "there").await;
     let (source, target) = (&cluster.servers[from], &cluster.servers[to]);
+    let words = ["CONFIG", "SET", "slowlog-log-slower-than", "0"];
+    source.command(&words).await;
     let (slot, source_id, target_id) = (
         slot.to_string(),
         cluster.id(from).await,
@@ -208,7 +218,11 @@ async fn a_silent_server_that_a_slot_moves_to_costs_no_connection_to_the_other_o
     target.command(&words).await;
     let words = ["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id];
     source.command(&words).await;
-    let before = clients(source).await;
+    publish(&staying).await.unwrap();
+    let before = last_caller(source, &staying).await.unwrap();
+    source.command(&["SLOWLOG", "RESET"]).await;
+    // Over this connection it is asked, and does not answer.
+    publish(&there).await.unwrap();
     target.pause();
     let unanswered = publish("moving").await;
     assert!(
@@ -216,7 +230,7 @@ async fn a_silent_server_that_a_slot_moves_to_costs_no_connection_to_the_other_o
         "{unanswered:?}"
     );
     publish(&staying).await.unwrap();
-    assert_eq!(clients(source).await, before);
+    assert_eq!(last_caller(source, &staying).await, Some(before));
     target.resume();
     eventually("the slot's new owner to answer", async || {
         publish("moving").await.is_ok()
