@@ -4,13 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fanfare_tests::node::{Node, program};
-use fanfare_tests::process::{Folder, free_port};
+use fanfare_tests::process::Folder;
 use fanfare_tests::redis::{Redis, RedisConfig};
 use fanfare_tests::socket::Socket;
 use fanfare_tests::within;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use tokio::process::Command;
+
+/// The setting of the port where Redis speaks TLS.
+const TLS_PORT: &str = "tls-port";
 
 /// A Redis that speaks TLS beside what the test itself speaks with it.
 struct Encrypted {
@@ -25,9 +28,8 @@ impl Encrypted {
         let folder = Folder::new("tls").unwrap();
         let file = |name: &str| folder.path().join(name);
         write_certificates(folder.path());
-        let port = free_port();
         let config = RedisConfig::default()
-            .line(format!("tls-port {port}"))
+            .other_port(TLS_PORT)
             .line(format!("tls-cert-file {}", file("server.pem").display()))
             .line(format!("tls-key-file {}", file("server.key").display()))
             .line(format!(
@@ -35,8 +37,10 @@ impl Encrypted {
                 file("authority.pem").display()
             ))
             .line("tls-auth-clients no");
+        let redis = Redis::start_with(config).await;
+        let port = redis.other_port(TLS_PORT).unwrap();
         Self {
-            redis: Redis::start_with(config).await,
+            redis,
             url: format!("rediss://127.0.0.1:{port}/"),
             authority: file("authority.pem"),
             _folder: folder,

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::server::{Redis, RedisConfig};
-use crate::process::{eventually, free_port};
+use crate::process::eventually;
 use crate::resp::Value;
 use crate::within;
 
@@ -28,7 +28,7 @@ impl Cluster {
         for _ in 0..MASTERS * (replicas + 1) {
             let config = RedisConfig::default()
                 .line("cluster-enabled yes")
-                .line(format!("cluster-port {}", free_port()))
+                .other_port("cluster-port")
                 .line(format!("cluster-node-timeout {NODE_TIMEOUT_MS}"))
                 .line("cluster-replica-validity-factor 0")
                 .line("cluster-require-full-coverage no");

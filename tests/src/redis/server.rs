@@ -41,6 +41,8 @@ pub struct RedisConfig {
     pub host: Option<IpAddr>,
     /// Its port; a free one when absent.
     pub port: Option<u16>,
+    /// Settings that take a free port of their own, such as `tls-port`.
+    pub other_ports: Vec<&'static str>,
 }
 
 impl RedisConfig {
@@ -60,6 +62,13 @@ impl RedisConfig {
         self
     }
 
+    /// Has it listen at a free port more, by a setting such as `tls-port`; [`Redis::other_port`] says which it is.
+    #[must_use]
+    pub fn other_port(mut self, setting: &'static str) -> Self {
+        self.other_ports.push(setting);
+        self
+    }
+
     /// Runs it in a network namespace, where it is reached at `host`.
     #[must_use]
     pub fn in_namespace(mut self, name: &str, host: IpAddr) -> Self {
@@ -68,7 +77,7 @@ impl RedisConfig {
         self
     }
 
-    fn text(&self, port: u16) -> String {
+    fn text(&self, port: u16, other_ports: &[(&str, u16)]) -> String {
         let bind = match self.host {
             Some(_) => "0.0.0.0",
             None => "127.0.0.1",
@@ -82,8 +91,11 @@ impl RedisConfig {
             "bind {bind}\nport {port}\nprotected-mode no\ndaemonize no\nsave \"\"\n{appends}\n\
              enable-debug-command yes\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n"
         );
-        for line in &self.lines {
-            text.push_str(line);
+        let ports = other_ports
+            .iter()
+            .map(|(setting, port)| format!("{setting} {port}"));
+        for line in self.lines.iter().cloned().chain(ports) {
+            text.push_str(&line);
             text.push('\n');
         }
         text
@@ -99,6 +111,7 @@ pub struct Snapshot(Vec<u8>);
 pub struct Redis {
     config: RedisConfig,
     address: SocketAddr,
+    other_ports: Vec<(&'static str, u16)>,
     // Before the folder: first it ends, then its files go.
     process: Option<Process>,
     folder: Folder,
@@ -125,7 +138,10 @@ impl Redis {
     pub(super) fn placed(config: RedisConfig) -> Self {
         let host = config.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let port = config.port.unwrap_or_else(free_port);
+        // Chosen here: when somebody else is quicker, the next attempt has others.
+        let other_ports = config.other_ports.iter();
         Self {
+            other_ports: other_ports.map(|setting| (*setting, free_port())).collect(),
             config,
             address: (host, port).into(),
             process: None,
@@ -137,6 +153,13 @@ impl Redis {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The port of a setting that [`RedisConfig::other_port`] named.
+    #[must_use]
+    pub fn other_port(&self, setting: &str) -> Option<u16> {
+        let mut ports = self.other_ports.iter();
+        ports.find_map(|(other, port)| (*other == setting).then_some(*port))
     }
 
     /// `redis://host:port/`.
@@ -259,7 +282,8 @@ impl Redis {
     /// Starts it; answers whether it takes commands.
     pub(super) async fn try_start(&mut self) -> bool {
         let file = self.folder.path().join("redis.conf");
-        fs::write(&file, self.config.text(self.address.port())).unwrap();
+        let text = self.config.text(self.address.port(), &self.other_ports);
+        fs::write(&file, text).unwrap();
         let mut words = self.config.wrapper.clone();
         words.extend([SERVER.to_owned(), file.display().to_string()]);
         let mut command = Command::new(&words[0]);
