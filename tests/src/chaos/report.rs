@@ -128,8 +128,8 @@ const HEAD: &str = "# Chaos\n\n\
     While a fault lasts, the times of I5 and I6 do not run.\n\
     Where a row makes the store lose what it had accepted (C5–C10, C20), nobody is owed what the store no longer knows; that\n\
     clients are told so is checked all the same.\n\
-    While two masters accept (C8, C8b), messages without history that only the losing one knew are lost for the clients of the\n\
-    other without a word; `min-replicas-to-write 1` on the Redis servers ends that after `min-replicas-max-lag`.\n\
+    While two masters accept (C8, C8b), each has an order of its own, and what only the losing one took is lost. That is told;\n\
+    `min-replicas-to-write 1` on the Redis servers ends it after `min-replicas-max-lag`.\n\
     When all clients are cut at once (C22), nodes that follow their channels read at most 1.1 histories per channel, all nodes\n\
     together; nodes that had never heard of the channels read at most 1.1 per channel each.\n\
     A run also plants one fault for each invariant (row P) and fails unless the checker finds it.\n\n";

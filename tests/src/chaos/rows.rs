@@ -159,6 +159,15 @@ pub const ROWS: &[Row] = &[
         look: no_new_start_with_history,
     },
     Row {
+        name: "C11b",
+        fault: "Sentinel: kill the master while one of the sentinels is silent for 30 s",
+        store: StoreKind::Sentinel,
+        is_short: false,
+        is_planted: false,
+        play: |stage| Box::pin(sentinel::kills_beside_a_silent_sentinel(stage)),
+        look: nothing_more,
+    },
+    Row {
         name: "C12",
         fault: "CLIENT KILL TYPE pubsub, every 2 s",
         store: StoreKind::Bare,

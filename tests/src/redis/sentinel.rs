@@ -146,11 +146,9 @@ impl Sentinel {
         .await;
     }
 
-    /// Stops, or lets go on, the sentinels with these indices.
-    pub fn pause_sentinels(&self, is_paused: bool) {
-        for sentinel in &self.sentinels {
-            sentinel.pause(is_paused);
-        }
+    /// Stops one of the sentinels where it is, or lets it go on. The last one is the one that this is told by.
+    pub fn pause_sentinel(&self, index: usize, is_paused: bool) {
+        self.sentinels[index].pause(is_paused);
     }
 
     async fn until_they_know_each_other(&self) {

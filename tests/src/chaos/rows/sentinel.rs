@@ -60,6 +60,19 @@ async fn every_master(
     objections
 }
 
+/// The same while one sentinel, the first that nodes know, takes connections and says nothing.
+pub(super) async fn kills_beside_a_silent_sentinel(stage: &mut Stage) -> Vec<String> {
+    let begun = Instant::now();
+    stage.store.sentinel().pause_sentinel(0, true);
+    let objections = kills(stage).await;
+    stage
+        .work(SENTINEL_SILENT.saturating_sub(begun.elapsed()))
+        .await;
+    stage.store.sentinel().pause_sentinel(0, false);
+    stage.store.sentinel().until_all_follow().await;
+    objections
+}
+
 /// Cuts the master and half of the nodes off from the others, which get a master of their own, and mends it.
 pub(super) async fn partition(stage: &mut Stage) -> Vec<String> {
     stage.recorder.store_may_lose();
@@ -122,6 +135,8 @@ async fn until_accepted(stage: &Stage) {
 
 /// 3 s: `min-replicas-max-lag` is 2 s, and Redis looks once a second.
 const NO_REPLICA_MAX: Duration = Duration::from_secs(3);
+/// 30 s: many times what one question may take.
+const SENTINEL_SILENT: Duration = Duration::from_secs(30);
 /// 8 s: 5 s are asked for; detection and election took 2.3 s when they were measured alone on the machine.
 const OUTAGE_MAX: Duration = Duration::from_secs(8);
 /// 12 s: a deaf connection is found within 10 s.
