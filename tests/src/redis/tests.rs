@@ -60,6 +60,11 @@ async fn a_cluster_moves_a_slot_and_replaces_a_master() {
     assert_eq!(cluster.owner(slot).await, Some(other));
     assert_eq!(get(&cluster.servers[other]).await, "1");
     cluster.until_agreed(slot).await;
+    // Written once more where it is waited for: WAIT counts the writes of its own connection.
+    let mut connection = cluster.servers[other].connect().await.unwrap();
+    connection.command(&["SET", "key", "1"]).await.unwrap();
+    let waited = connection.command(&["WAIT", "1", "10000"]).await.unwrap();
+    assert_eq!(waited.number(), Some(1));
     cluster.servers[other].kill();
     let replica = cluster.until_owned(slot).await;
     assert_eq!(replica, other + 3);

@@ -9,6 +9,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Position};
@@ -24,6 +25,7 @@ use super::lanes::Lanes;
 use super::questions::{self, Look, Questions, Role};
 use super::reads::{self, Reads};
 use super::recent::Bounds;
+use super::speaking::Speaking;
 use super::tracks::{Times, Tracks};
 use super::unheard::Unheard;
 use super::{catch_up, interest, probe, reader, sync, watch};
@@ -53,6 +55,8 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     /// Somebody found out that servers are not what they were.
     is_distrusted: AtomicBool,
+    /// A call that went to a master ended after that was replaced.
+    is_word_late: AtomicBool,
     /// The lease of this node was renewed.
     pub(super) leased: Notify,
     /// What went wrong last while connecting.
@@ -92,15 +96,20 @@ impl Flow {
             look,
         );
         let budget = commands.options().budget;
+        let said_age_max = match commands.topology().is_cluster() {
+            true => CUT_OFF_MASTER_MAX,
+            false => Duration::MAX,
+        };
         let shared = Arc::new(Shared {
             tracks: Tracks::new(Arc::clone(&deliver), times, bounds),
             lanes: Lanes::default(),
             handoff: Arc::new(Handoff::new(flow.waiting_bytes_max)),
             questions: Arc::new(questions),
             reads: Reads::default(),
-            unheard: Unheard::default(),
+            unheard: Unheard::new(said_age_max),
             stop: CancellationToken::new(),
             is_distrusted: AtomicBool::new(false),
+            is_word_late: AtomicBool::new(false),
             leased: Notify::new(),
             trouble: Mutex::default(),
             commands,
@@ -174,12 +183,11 @@ impl Flow {
             .note_published(channel, position, retention);
     }
 
-    /// Takes note that this node has said something on a channel without positions.
-    pub(super) fn note_said(&self, channel: &ChannelName) {
+    /// This node says something on a channel without positions, for as long as the answer is kept.
+    pub(super) fn speak<'a>(&'a self, channel: &'a ChannelName) -> Option<Speaking<'a>> {
         let topology = self.shared.commands.topology();
-        if topology.has_sentinels() || topology.is_cluster() {
-            self.shared.unheard.said(channel, Instant::now());
-        }
+        let is_replaceable = topology.has_sentinels() || topology.is_cluster();
+        is_replaceable.then(|| Speaking::new(&self.shared, channel))
     }
 
     /// Takes note that a history was dropped.
@@ -239,6 +247,17 @@ impl Shared {
         self.is_distrusted.swap(false, Ordering::Relaxed)
     }
 
+    /// Says that a message may have gone to a master that was replaced meanwhile.
+    pub(super) fn note_late_word(&self) {
+        self.is_word_late.store(true, Ordering::Relaxed);
+        self.tracks.unsettled.notify_one();
+    }
+
+    /// Whether somebody said so since.
+    pub(super) fn take_late_word(&self) -> bool {
+        self.is_word_late.swap(false, Ordering::Relaxed)
+    }
+
     /// Notes what went wrong while connecting.
     pub(super) fn note_trouble(&self, trouble: String) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
@@ -257,3 +276,6 @@ fn unavailable(detail: &str) -> EngineError {
 
 /// What stands for the nodes themselves where others have a channel's name.
 const NODES: &str = "nodes";
+
+/// 60 s: a master of a cluster that is cut off refuses commands after `cluster-node-timeout`, 15 s by default.
+const CUT_OFF_MASTER_MAX: Duration = Duration::from_mins(1);

@@ -53,9 +53,21 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         }
     }
     interest.jobs.shutdown().await;
+    let _ = tokio::time::timeout(OPEN_PAUSE_MAX, tell_owed(&shared)).await;
     for lane in shared.lanes.open() {
         lane.note_lost();
     }
+}
+
+/// Tells other nodes what they may miss; answers whether that worked.
+async fn tell_owed(shared: &Shared) -> bool {
+    let owed = shared.unheard.take_owed();
+    let told = shared.questions.tell_lost(&owed).await;
+    if let Err(error) = &told {
+        debug!(%error, "other nodes are not told yet what they may miss");
+        shared.unheard.owe(owed);
+    }
+    told.is_ok()
 }
 
 struct Interest {
@@ -85,6 +97,9 @@ impl Interest {
         let now = Instant::now();
         if self.shared.take_distrust() {
             self.look_at = now;
+        }
+        if self.shared.take_late_word() {
+            self.own_up();
         }
         if now >= self.look_at && !self.is_looking {
             self.is_looking = true;
@@ -136,9 +151,8 @@ impl Interest {
                 }
                 self.failures.clear();
                 let before = self.layout.replace(layout);
-                let before = before.map(|layout| layout.masters());
                 shared.tracks.look_at_all();
-                if before.is_some_and(|before| before.iter().any(|one| !masters.contains(one))) {
+                if before.is_some_and(|before| before.has_other_masters_than(&masters)) {
                     self.own_up();
                 }
             }
@@ -176,17 +190,12 @@ impl Interest {
     /// A master was replaced. What this node said to it on channels without positions may be lost, and nobody else knows.
     fn own_up(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let age = match shared.commands.topology().is_cluster() {
-            true => CUT_OFF_MASTER_MAX,
-            false => Duration::MAX,
-        };
-        let said = shared.unheard.take(Instant::now(), age);
+        shared.unheard.replaced(Instant::now());
         self.jobs.spawn(async move {
-            // By then every call that was on its way to the old master is over.
+            // By then most calls that were on their way to the old master are over, and other nodes listen to the new one.
             tokio::time::sleep(shared.commands.options().command_deadline).await;
-            let said = said.and(shared.unheard.take(Instant::now(), age));
-            while let Err(error) = shared.questions.tell_lost(&said).await {
-                debug!(%error, "other nodes are not told yet what they may miss");
+            shared.unheard.replaced(Instant::now());
+            while !tell_owed(&shared).await {
                 tokio::time::sleep(OPEN_PAUSE_MAX).await;
             }
             Done::Asked
@@ -303,9 +312,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// 50 ms, doubled with every failure.
 const OPEN_PAUSE_FIRST: Duration = Duration::from_millis(50);
-
-/// 60 s: a master of a cluster that is cut off refuses commands after `cluster-node-timeout`, 15 s by default.
-const CUT_OFF_MASTER_MAX: Duration = Duration::from_mins(1);
 
 /// 1 s: a failover takes some, and nobody gains by trying more often.
 const OPEN_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -34,6 +34,7 @@ mod retry;
 pub mod scripted;
 mod scripts;
 mod sentinel;
+mod speaking;
 mod startup;
 mod sync;
 mod terms;
@@ -161,12 +162,8 @@ impl Broker for RedisEngine {
         retention: Retention,
     ) -> Result<Published, EngineError> {
         let flow = self.flow("publishing")?;
-        let published = publish::publish(&self.commands, &publication, retention).await;
-        let may_have_run = matches!(published, Ok(_) | Err(EngineError::Unknown { .. }));
-        if !retention.is_positioned && may_have_run {
-            flow.note_said(&publication.channel);
-        }
-        let published = published?;
+        let _speaking = (!retention.is_positioned).then(|| flow.speak(&publication.channel));
+        let published = publish::publish(&self.commands, &publication, retention).await?;
         flow.note_published(&publication.channel, published.position, retention);
         Ok(published)
     }

@@ -2,6 +2,7 @@
 //!
 //! The answer is remembered until somebody finds it wrong ([`Topology::distrust`]); then it is looked up once for all who ask.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fanfare_protocol::ChannelName;
@@ -23,6 +24,7 @@ pub(super) struct Topology {
     connections: Arc<Connections>,
     known: Mutex<Known>,
     changes: watch::Sender<u64>,
+    replacements: AtomicU64,
 }
 
 /// Who owns which slot.
@@ -79,6 +81,11 @@ impl Layout {
         }
     }
 
+    /// Whether one of the masters is not among these.
+    pub(super) fn has_other_masters_than(&self, masters: &[Server]) -> bool {
+        self.masters().iter().any(|one| !masters.contains(one))
+    }
+
     /// Every master, each once.
     pub(super) fn masters(&self) -> Vec<Server> {
         match self {
@@ -96,6 +103,7 @@ impl Topology {
             options,
             known: Mutex::new(Known::default()),
             changes: watch::channel(0).0,
+            replacements: AtomicU64::new(0),
         }
     }
 
@@ -112,6 +120,11 @@ impl Topology {
     /// The open connections.
     pub(super) fn connections(&self) -> &Arc<Connections> {
         &self.connections
+    }
+
+    /// How often a master is none any more.
+    pub(super) fn replacements(&self) -> u64 {
+        self.replacements.load(Ordering::Relaxed)
     }
 
     /// Goes up whenever the owners may have changed.
@@ -246,7 +259,7 @@ impl Topology {
                 known.layout = Some(layout.clone());
                 drop(known);
                 if before.as_ref() != Some(&layout) {
-                    self.adopt(&layout);
+                    self.adopt(before.as_ref(), &layout);
                 }
                 Ok(layout)
             }
@@ -257,8 +270,11 @@ impl Topology {
         }
     }
 
-    fn adopt(&self, layout: &Layout) {
+    fn adopt(&self, before: Option<&Layout>, layout: &Layout) {
         let masters = layout.masters();
+        if before.is_some_and(|before| before.has_other_masters_than(&masters)) {
+            self.replacements.fetch_add(1, Ordering::Relaxed);
+        }
         self.connections.retain(&masters);
         info!(?masters, "Redis masters");
         self.changes.send_modify(|version| *version += 1);

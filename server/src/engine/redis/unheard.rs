@@ -14,16 +14,22 @@ use fanfare_protocol::ChannelName;
 
 use crate::clock::Instant;
 
-/// The channels spoken on since it was last certain that everybody hears.
-#[derive(Debug, Default)]
-pub(super) struct Unheard(Mutex<Said>);
+/// The channels spoken on since it was last certain that everybody hears, and those that others have to be told of.
+#[derive(Debug)]
+pub(super) struct Unheard {
+    state: Mutex<State>,
+    /// What was said longer ago than this was heard by all.
+    age_max: Duration,
+}
 
-#[derive(Debug, Default)]
-struct Said {
+#[derive(Debug)]
+struct State {
     /// When this node last spoke on a channel.
-    channels: HashMap<ChannelName, Instant>,
-    /// There were too many to remember; when this node last spoke on any.
+    said: HashMap<ChannelName, Instant>,
+    /// There were too many to remember: on any channel, something was said until then.
     overflowed: Option<Instant>,
+    /// A master was replaced since these were spoken on, and nobody was told yet.
+    owed: Channels,
 }
 
 /// Channels on which messages may have been lost.
@@ -36,47 +42,91 @@ pub(super) enum Channels {
 }
 
 impl Unheard {
-    /// A message was given to a master, or may have been.
-    pub(super) fn said(&self, channel: &ChannelName, now: Instant) {
-        let mut said = self.lock();
-        if let Some(last) = &mut said.overflowed {
-            *last = now;
-        } else if let Some(last) = said.channels.get_mut(channel) {
-            *last = now;
-        } else if said.channels.len() < CHANNELS_MAX {
-            said.channels.insert(channel.clone(), now);
-        } else {
-            said.channels = HashMap::new();
-            said.overflowed = Some(now);
+    /// Nothing was said yet.
+    pub(super) fn new(age_max: Duration) -> Self {
+        let state = State {
+            said: HashMap::new(),
+            overflowed: None,
+            owed: Channels::NONE,
+        };
+        Self {
+            state: Mutex::new(state),
+            age_max,
         }
+    }
+
+    /// A message is given to a master, or was.
+    pub(super) fn said(&self, channel: &ChannelName, now: Instant) {
+        let mut state = self.lock();
+        if let Some(last) = state.said.get_mut(channel) {
+            *last = now;
+            return;
+        }
+        if state.said.len() >= CHANNELS_MAX {
+            self.age(&mut state, now);
+        }
+        if state.said.len() >= CHANNELS_MAX {
+            state.said = HashMap::new();
+            state.overflowed = Some(now);
+        }
+        state.said.insert(channel.clone(), now);
     }
 
     /// What was said before `until` was said to the master that everybody listens to.
     pub(super) fn reached_all(&self, until: Instant) {
-        let mut said = self.lock();
-        said.channels.retain(|_, last| *last >= until);
-        said.overflowed = said.overflowed.filter(|last| *last >= until);
+        self.lock().forget(until);
     }
 
-    /// A master was replaced: what may be lost, of what was said within `age`. It is answered once.
-    pub(super) fn take(&self, now: Instant, age: Duration) -> Channels {
-        if let Some(oldest) = now.checked_sub(age) {
-            self.reached_all(oldest);
-        }
-        let said = std::mem::take(&mut *self.lock());
-        match said.overflowed {
+    /// A master was replaced, and what was said so far may be lost.
+    pub(super) fn replaced(&self, now: Instant) {
+        let mut state = self.lock();
+        self.age(&mut state, now);
+        let said = std::mem::take(&mut state.said);
+        let said = match state.overflowed.take() {
             Some(_) => Channels::All,
-            None => Channels::Some(said.channels.into_keys().collect()),
+            None => Channels::Some(said.into_keys().collect()),
+        };
+        state.owe(said);
+    }
+
+    /// What others have to be told of; whoever fails to tell them gives it [back](Self::owe).
+    pub(super) fn take_owed(&self) -> Channels {
+        std::mem::replace(&mut self.lock().owed, Channels::NONE)
+    }
+
+    /// Others have to be told of these.
+    pub(super) fn owe(&self, channels: Channels) {
+        self.lock().owe(channels);
+    }
+
+    fn age(&self, state: &mut State, now: Instant) {
+        if let Some(oldest) = now.checked_sub(self.age_max) {
+            state.forget(oldest);
         }
     }
 
     /// A panic under the lock is a bug elsewhere, and the state was complete when it happened.
-    fn lock(&self) -> MutexGuard<'_, Said> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn forget(&mut self, until: Instant) {
+        self.said.retain(|_, last| *last >= until);
+        self.overflowed = self.overflowed.filter(|last| *last >= until);
+    }
+
+    fn owe(&mut self, channels: Channels) {
+        let owed = std::mem::replace(&mut self.owed, Channels::NONE);
+        self.owed = owed.and(channels);
     }
 }
 
 impl Channels {
+    /// None.
+    pub(super) const NONE: Self = Self::Some(Vec::new());
+
     /// Adds those of another time.
     pub(super) fn and(self, more: Self) -> Self {
         match (self, more) {
@@ -139,7 +189,9 @@ const ALL: &str = "";
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    fn unheard() -> (Unheard, Instant) {
+        (Unheard::new(Duration::MAX), Instant::now())
+    }
 
     fn channel(number: usize) -> ChannelName {
         ChannelName::new(&format!("c{number}")).unwrap()
@@ -149,38 +201,59 @@ mod tests {
         Channels::Some(numbers.iter().copied().map(channel).collect())
     }
 
+    #[track_caller]
+    fn owed(unheard: &Unheard, now: Instant, expected: &Channels) {
+        unheard.replaced(now);
+        assert_eq!(unheard.take_owed(), *expected);
+        assert_eq!(unheard.take_owed(), Channels::NONE, "it is owed once");
+    }
+
     #[test]
     fn what_was_said_since_it_was_last_certain_is_in_doubt_once() {
-        let (unheard, start) = (Unheard::default(), Instant::now());
+        let (unheard, start) = unheard();
         let second = |number| start + Duration::from_secs(number);
         unheard.said(&channel(1), second(1));
         unheard.said(&channel(2), second(1));
         unheard.said(&channel(2), second(3));
         unheard.reached_all(second(2));
-        assert_eq!(unheard.take(second(4), LONG), some(&[2]));
-        assert_eq!(unheard.take(second(4), LONG), some(&[]));
+        owed(&unheard, second(4), &some(&[2]));
+        // What could not be told is still owed, whatever is certain of later words.
         unheard.said(&channel(1), second(5));
-        unheard.said(&channel(2), second(9));
-        assert_eq!(
-            unheard.take(second(10), Duration::from_secs(3)),
-            some(&[2]),
-            "the other is too old"
-        );
+        unheard.replaced(second(6));
+        unheard.reached_all(second(7));
+        unheard.said(&channel(2), second(8));
+        let untold = unheard.take_owed();
+        assert_eq!(untold, some(&[1]));
+        unheard.owe(untold);
+        owed(&unheard, second(9), &some(&[1, 2]));
     }
 
     #[test]
-    fn too_many_to_remember_are_all() {
-        let (unheard, start) = (Unheard::default(), Instant::now());
-        for number in 0..=CHANNELS_MAX {
+    fn what_is_old_was_heard() {
+        let (unheard, start) = (Unheard::new(Duration::from_secs(60)), Instant::now());
+        let later = start + Duration::from_secs(100);
+        for number in 0..CHANNELS_MAX {
             unheard.said(&channel(number), start);
         }
-        assert_eq!(unheard.take(start, LONG), Channels::All);
-        assert_eq!(unheard.take(start, LONG), some(&[]));
-        for number in 0..=CHANNELS_MAX {
-            unheard.said(&channel(number), start);
-        }
-        unheard.reached_all(start + Duration::from_secs(1));
-        assert_eq!(unheard.take(start, LONG), some(&[]));
+        unheard.said(&channel(CHANNELS_MAX), later);
+        owed(&unheard, later, &some(&[CHANNELS_MAX]));
+    }
+
+    #[test]
+    fn too_many_to_remember_are_all_until_it_is_certain_again() {
+        let (unheard, start) = unheard();
+        let overflow = || {
+            for number in 0..=CHANNELS_MAX {
+                unheard.said(&channel(number), start);
+            }
+        };
+        overflow();
+        owed(&unheard, start, &Channels::All);
+        overflow();
+        let later = start + Duration::from_secs(1);
+        unheard.said(&channel(7), later);
+        unheard.reached_all(later);
+        owed(&unheard, later, &some(&[7]));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the network has healed, Sentinel takes some ten seconds until it demotes such a master.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -30,8 +31,12 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             biased;
             () = stop.cancelled() => return,
             (asked_at, opinion) = asking => match opinion {
-                // Another master would need a majority, and have a higher epoch than these know.
-                Opinion::TheSame => shared.unheard.reached_all(asked_at),
+                // Another master would need a majority, and have a higher epoch than these know, or will know in a moment.
+                Opinion::TheSame => {
+                    if let Some(until) = asked_at.checked_sub(SPREADING_MAX) {
+                        shared.unheard.reached_all(until);
+                    }
+                }
                 Opinion::Another => {
                     info!("the sentinels name another Redis master than the one in use");
                     shared.distrust();
@@ -41,3 +46,6 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         }
     }
 }
+
+/// 5 s: a sentinel that has made a master tells the others of it every 2 s.
+const SPREADING_MAX: Duration = Duration::from_secs(5);
