@@ -51,6 +51,17 @@ async fn until_asked_again(sentinel: &Watcher, node: &Node) {
     .await;
 }
 
+/// Waits until a sentinel was asked some times more.
+async fn until_asked(sentinel: &Watcher) {
+    let before = sentinel.connections().await;
+    let mut own = 0;
+    eventually("more questions to a sentinel", async || {
+        own += 1;
+        sentinel.connections().await >= before + own + 6
+    })
+    .await;
+}
+
 /// How many writes a server has accepted.
 async fn writes(redis: &Redis) -> u64 {
     let writes = redis.info("rdb_changes_since_last_save").await;
@@ -96,11 +107,37 @@ async fn nobody_goes_back_to_the_old_master_while_the_sentinels_of_the_new_one_a
     for kind in ["normal", "pubsub"] {
         sides.new.command(&["CLIENT", "KILL", "TYPE", kind]).await;
     }
-    until_asked_again(&sides.knows_old, &node).await;
-    sides.knows_new.pause(false);
-    let after = node.publish(&channel, 0, KEPT).await.unwrap();
-    assert_eq!(after.epoch, before.epoch);
+    let silence = async {
+        until_asked(&sides.knows_old).await;
+        sides.knows_new.pause(false);
+    };
+    let (after, ()) = tokio::join!(node.publish(&channel, 1, KEPT), silence);
+    assert_eq!(after.unwrap().epoch, before.epoch);
     assert_eq!(writes(&sides.old).await, 0);
+}
+
+#[tokio::test]
+async fn nothing_is_said_to_the_old_master_while_the_new_one_cannot_be_reached() {
+    let sides = Sides::start().await;
+    let channel = channel("c");
+    sides.knows_new.pause(true);
+    let mut options = sides.options();
+    // The look-up, which fails, takes longer.
+    options.flow.sentinel_interval = Duration::from_millis(700);
+    let node = Node::start(options, None).await;
+    let before = node.publish(&channel, 0, KEPT).await.unwrap();
+    sides.new.pause();
+    sides.knows_new.pause(false);
+    until_asked(&sides.knows_new).await;
+    let accepted = writes(&sides.old).await;
+    let unreachable = async {
+        until_asked(&sides.knows_new).await;
+        assert_eq!(writes(&sides.old).await, accepted);
+        sides.new.resume();
+    };
+    let (after, ()) = tokio::join!(node.publish(&channel, 1, KEPT), unreachable);
+    assert_ne!(after.unwrap().epoch, before.epoch);
+    assert_eq!(writes(&sides.old).await, accepted);
 }
 
 #[tokio::test]

@@ -52,6 +52,9 @@ struct Known {
     layout: Option<Layout>,
     /// Whether somebody found the layout wrong.
     is_distrusted: bool,
+    /// Whether the sentinels name another master than that of the layout. Then nobody goes on with it while it is looked up: what
+    /// it takes is lost.
+    is_replaced: bool,
     /// The highest `config-epoch` that sentinels have named a master with.
     epoch: u64,
     looking: Option<Looking>,
@@ -155,7 +158,8 @@ impl Topology {
     pub(super) async fn layout(self: &Arc<Self>) -> Result<Layout, CommandError> {
         let looking = {
             let mut known = self.lock();
-            if let (Some(layout), false) = (&known.layout, known.is_distrusted) {
+            let must_wait = known.is_replaced && known.looking.is_some();
+            if let (Some(layout), false) = (&known.layout, known.is_distrusted || must_wait) {
                 return Ok(layout.clone());
             }
             // An attempt that is over, but that nobody has cleared away: all who waited for it have given up.
@@ -220,6 +224,7 @@ impl Topology {
         let named = Layout::Single(named.server);
         let is_another = known.layout.as_ref().is_some_and(|used| *used != named);
         known.is_distrusted |= is_another;
+        known.is_replaced = is_another;
         match (is_another, is_agreed) {
             (true, _) => Opinion::Another,
             (false, true) => Opinion::TheSame,
@@ -257,6 +262,7 @@ impl Topology {
         match found {
             Ok(layout) => {
                 known.layout = Some(layout.clone());
+                known.is_replaced = false;
                 drop(known);
                 if before.as_ref() != Some(&layout) {
                     self.adopt(before.as_ref(), &layout);
