@@ -118,10 +118,14 @@ function pageSocket(make) {
 const realSetTimeout = globalThis.setTimeout.bind(globalThis);
 const realClearTimeout = globalThis.clearTimeout.bind(globalThis);
 
-/** Counts what WebAssembly takes from the page and does not give back; whoever drives the browser sets timers in it, too. */
+/**
+ * Counts what a machine takes from the page and does not give back. It is the first that sets a timer from now on; others may,
+ * too: machines that earlier tests have left behind, and whoever drives the browser.
+ */
 export class Holdings {
   timers = new Set();
   listeners = 0;
+  #callback;
   #restore = [];
 
   constructor() {
@@ -130,7 +134,8 @@ export class Holdings {
         this.timers.delete(timer);
         callback();
       }, ms);
-      if (new Error().stack.includes('wasm-function')) {
+      this.#callback ??= callback;
+      if (callback === this.#callback) {
         this.timers.add(timer);
       }
       return timer;
