@@ -208,9 +208,9 @@ async fn nobody_at_home_is_said_when_the_budget_is_used_up() {
         "{error:?}"
     );
     let silent = RedisProcess::start(&[]).await;
-    let deadline = Duration::from_millis(50);
+    let deadline = Duration::from_millis(300);
     let options = silent.options().with_deadlines(deadline, deadline);
-    let engine = start(options.with_budget(Duration::from_millis(300))).await;
+    let engine = start(options.with_budget(Duration::from_millis(1_500))).await;
     silent.signal("STOP");
     let first = engine.publish(message(1), Retention::NONE).await;
     assert!(
