@@ -10,6 +10,8 @@ use crate::payload::PAYLOAD_BYTES;
 pub enum Dialect {
     /// The channel stands in the URL, a text frame is a payload.
     Bare,
+    /// The channel stands in the URL, a text frame is what `fanfare.v1` would send.
+    BareInEnvelope,
     /// `fanfare.v1`: a JSON object per frame.
     Fanfare,
     /// `fanfare.v1.batch`: a JSON object or an array of them per frame.
@@ -32,7 +34,7 @@ impl Dialect {
     #[must_use]
     pub fn request(self, host: &str, channel: &str) -> String {
         let (query, extra) = match self {
-            Self::Bare => (format!("?channel={channel}"), String::new()),
+            Self::Bare | Self::BareInEnvelope => (format!("?channel={channel}"), String::new()),
             Self::Fanfare => (String::new(), protocol("fanfare.v1")),
             Self::FanfareBatch => (String::new(), protocol("fanfare.v1.batch")),
         };
@@ -42,11 +44,17 @@ impl Dialect {
         )
     }
 
+    /// Whether the handshake subscribes already.
+    #[must_use]
+    pub fn subscribes_by_url(self) -> bool {
+        matches!(self, Self::Bare | Self::BareInEnvelope)
+    }
+
     /// The frame that subscribes; `None` where the handshake did it already.
     #[must_use]
     pub fn subscribe(self, channel: &str) -> Option<Vec<u8>> {
         let command = format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#);
-        (self != Self::Bare).then(|| frame::masked(TEXT, command.as_bytes()))
+        (!self.subscribes_by_url()).then(|| frame::masked(TEXT, command.as_bytes()))
     }
 
     /// What a frame says about a subscription.
@@ -87,6 +95,19 @@ impl Dialect {
     }
 }
 
+/// Appends the text in which `fanfare.v1` carries a payload of a live-only channel.
+pub fn push_event(out: &mut Vec<u8>, channel: &[u8], payload: &[u8]) {
+    for part in [
+        br#"{"type":"event","channel":""#,
+        channel,
+        br#"","event":"tick","data":""#,
+        payload,
+        br#""}"#,
+    ] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// The name of the channel with a number.
 #[must_use]
 pub fn channel_name(number: u64) -> String {
@@ -117,7 +138,9 @@ mod tests {
     }
 
     fn event(data: &str) -> String {
-        format!(r#"{{"type":"event","channel":"bench-0","event":"tick","data":"{data}"}}"#)
+        let mut out = Vec::new();
+        push_event(&mut out, b"bench-0", data.as_bytes());
+        String::from_utf8(out).unwrap()
     }
 
     #[track_caller]
@@ -133,6 +156,7 @@ mod tests {
         let (one, two) = (numbered(1), numbered(2));
         check(Dialect::Bare, &one, &[&one]);
         check(Dialect::Fanfare, &event(&one), &[&one]);
+        check(Dialect::BareInEnvelope, &event(&one), &[&one]);
         check(Dialect::FanfareBatch, &event(&one), &[&one]);
         let batch = format!("[{},{}]", event(&one), event(&two));
         check(Dialect::FanfareBatch, &batch, &[&one, &two]);

@@ -127,7 +127,7 @@ mod tests {
         Sample {
             server,
             scenario,
-            round: 0,
+            turn: 0,
             measured,
         }
     }

@@ -1,6 +1,6 @@
 //! A run: every scenario, every round, one server after the other.
 
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -45,38 +45,45 @@ impl Plan {
         let mut progress = io::stderr().lock();
         for round in 0..self.rounds {
             for scenario in &self.scenarios {
-                for &server in &self.servers {
-                    write!(
-                        progress,
-                        "round {} {:<13} {:<14} ",
-                        round + 1,
-                        scenario.name,
-                        server.to_string()
-                    )?;
-                    match self.measure(server, scenario) {
-                        Ok(measured) => {
-                            writeln!(progress, "{}", summary(&measured))?;
-                            outcome.samples.0.push(Sample {
-                                server,
-                                scenario: scenario.name,
-                                round,
-                                measured,
-                            });
-                        }
-                        Err(error) => {
-                            writeln!(progress, "failed: {error}")?;
-                            let failure = format!(
-                                "{server}, {}, round {}: {error}",
-                                scenario.name,
-                                round + 1
-                            );
-                            outcome.failures.push(failure);
-                        }
-                    }
+                for turn in 0..scenario.times {
+                    let turn = round * scenario.times + turn;
+                    self.take_turns(turn, scenario, &mut outcome, &mut progress)?;
                 }
             }
         }
         Ok(outcome)
+    }
+
+    /// Measures each server once.
+    fn take_turns(
+        &self,
+        turn: u32,
+        scenario: &Scenario,
+        outcome: &mut Outcome,
+        progress: &mut impl Write,
+    ) -> io::Result<()> {
+        let name = scenario.name;
+        for &server in &self.servers {
+            let called = server.to_string();
+            write!(progress, "turn {:<3} {name:<13} {called:<14} ", turn + 1)?;
+            match self.measure(server, scenario) {
+                Ok(measured) => {
+                    writeln!(progress, "{}", summary(&measured))?;
+                    outcome.samples.0.push(Sample {
+                        server,
+                        scenario: name,
+                        turn,
+                        measured,
+                    });
+                }
+                Err(error) => {
+                    writeln!(progress, "failed: {error}")?;
+                    let failure = format!("{server}, {name}, turn {}: {error}", turn + 1);
+                    outcome.failures.push(failure);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Measures a server in a fresh process.

@@ -7,15 +7,15 @@ use crate::sequence::Faults;
 use crate::servers::ServerKind;
 use crate::statistics::{median, median_ratio};
 
-/// One server in one scenario in one round.
+/// One server in one scenario in one turn.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// Who.
     pub server: ServerKind,
     /// In what.
     pub scenario: &'static str,
-    /// When: samples of one round were taken next to each other.
-    pub round: u32,
+    /// When: samples of one turn were taken next to each other.
+    pub turn: u32,
     /// What came out.
     pub measured: Measured,
 }
@@ -108,7 +108,7 @@ pub type Metric = fn(&Measured) -> Option<f64>;
 pub struct Samples(pub Vec<Sample>);
 
 impl Samples {
-    /// The median over the rounds.
+    /// The median over the turns.
     #[must_use]
     pub fn median(&self, server: ServerKind, scenario: &str, metric: Metric) -> Option<f64> {
         median(
@@ -117,7 +117,7 @@ impl Samples {
         )
     }
 
-    /// The median of the ratios to another server in the same round.
+    /// The median of the ratios to another server in the same turn.
     #[must_use]
     pub fn ratio(
         &self,
@@ -129,7 +129,7 @@ impl Samples {
         let pairs = self.of(server, scenario).filter_map(|sample| {
             let beside = self
                 .of(base, scenario)
-                .find(|other| other.round == sample.round)?;
+                .find(|other| other.turn == sample.turn)?;
             Some((metric(&sample.measured)?, metric(&beside.measured)?))
         });
         median_ratio(pairs)
@@ -170,7 +170,7 @@ impl Samples {
 mod tests {
     use super::*;
 
-    fn sample(server: ServerKind, round: u32, user: u64, operations: u64) -> Sample {
+    fn sample(server: ServerKind, turn: u32, user: u64, operations: u64) -> Sample {
         let cpu = CpuTime {
             user: Duration::from_micros(user),
             system: Duration::from_micros(3 * user),
@@ -184,7 +184,7 @@ mod tests {
         Sample {
             server,
             scenario: "w1-1k",
-            round,
+            turn,
             measured,
         }
     }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_pair_samples_of_one_round() {
+    fn ratios_pair_samples_of_one_turn() {
         let samples = Samples(vec![
             sample(ServerKind::Limit, 0, 100, 100),
             sample(ServerKind::Axum, 0, 300, 100),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_add_up_over_scenarios_and_rounds() {
+    fn faults_add_up_over_scenarios_and_turns() {
         let mut lossy = sample(ServerKind::Axum, 0, 1, 10);
         lossy.measured.faults.lost = 2;
         let samples = Samples(vec![

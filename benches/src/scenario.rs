@@ -17,6 +17,8 @@ pub struct Scenario {
     pub warm_up: Duration,
     /// How long it is measured.
     pub duration: Duration,
+    /// How often in every round. What is short and moves with the mood of the machine needs more than one look.
+    pub times: u32,
 }
 
 /// What happens to the subscribers.
@@ -38,8 +40,12 @@ impl Scenario {
     pub fn all() -> Vec<Self> {
         let millis = Duration::from_millis;
         vec![
-            Self::new("w1-1k", 1_000, Load::Window(1)).lasting(millis(1_500)),
-            Self::new("w16-1k", 1_000, Load::Window(16)).lasting(millis(1_500)),
+            Self::new("w1-1k", 1_000, Load::Window(1))
+                .lasting(millis(1_500))
+                .repeated(3),
+            Self::new("w16-1k", 1_000, Load::Window(16))
+                .lasting(millis(1_500))
+                .repeated(3),
             Self::new("rate-1k", 1_000, Load::PerSecond(50)).lasting(millis(3_000)),
             Self::new("w1-10k", 10_000, Load::Window(1)).lasting(millis(2_500)),
             Self::new("w16-10k", 10_000, Load::Window(16)).lasting(millis(2_500)),
@@ -72,11 +78,16 @@ impl Scenario {
             load,
             warm_up: Duration::from_millis(300),
             duration: Duration::from_secs(1),
+            times: 1,
         }
     }
 
     fn lasting(self, duration: Duration) -> Self {
         Self { duration, ..self }
+    }
+
+    fn repeated(self, times: u32) -> Self {
+        Self { times, ..self }
     }
 
     fn over(self, channels: u64) -> Self {

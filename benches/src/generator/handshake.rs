@@ -38,7 +38,7 @@ pub fn subscribe_all(target: &Target, channels: &[u64]) -> io::Result<Vec<Subscr
             connection.stream.write_all(&command)?;
         }
     }
-    if target.dialect != Dialect::Bare {
+    if !target.dialect.subscribes_by_url() {
         for connection in &mut connections {
             connection.await_confirmation(target.dialect)?;
         }

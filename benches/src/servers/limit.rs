@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use super::{Listeners, lines};
-use crate::dialect::ACCEPT;
+use crate::dialect::{self, ACCEPT};
 use crate::frame::{self, CLOSE};
 
 /// How messages that were read together are written.
@@ -23,6 +23,8 @@ pub enum Sends {
     Single,
     /// Those of one channel in one piece.
     Joined,
+    /// As [`Joined`](Self::Joined), each in the envelope of `fanfare.v1`.
+    JoinedInEnvelope,
 }
 
 /// Serves until the process is killed.
@@ -279,15 +281,20 @@ fn batches(input: &[u8], sends: Sends) -> Vec<(&[u8], Vec<u8>)> {
     let messages = input.split(|&byte| byte == b'\n').filter_map(lines::split);
     for (channel, payload) in messages {
         let joined = batches
-            .iter_mut()
-            .find(|(other, _)| sends == Sends::Joined && *other == channel);
-        if let Some((_, frames)) = joined {
+            .iter()
+            .position(|(other, _)| sends != Sends::Single && *other == channel);
+        let place = joined.unwrap_or_else(|| {
+            batches.push((channel, Vec::new()));
+            batches.len() - 1
+        });
+        let frames = &mut batches[place].1;
+        if sends == Sends::JoinedInEnvelope {
+            let mut event = Vec::new();
+            dialect::push_event(&mut event, channel, payload);
+            frame::push_text(frames, &event);
+        } else {
             frame::push_text(frames, payload);
-            continue;
         }
-        let mut frames = Vec::with_capacity(payload.len() + 4);
-        frame::push_text(&mut frames, payload);
-        batches.push((channel, frames));
     }
     batches
 }
@@ -336,6 +343,12 @@ mod tests {
         let joined = batches(input, Sends::Joined);
         assert_eq!(joined.len(), 2);
         assert_eq!(joined[0], (&b"a"[..], b"\x81\x03one\x81\x05three".to_vec()));
+        let [(_, one), (_, two)] = &batches(input, Sends::JoinedInEnvelope)[..] else {
+            panic!("two channels");
+        };
+        let event = br#"{"type":"event","channel":"b","event":"tick","data":"two"}"#;
+        assert_eq!(two[2..], event[..]);
+        assert_eq!(one.len(), 2 * two.len() + 2);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum ServerKind {
     Limit,
     /// The physical limit with coalescing: the frames of one read in one `send`.
     LimitJoined,
+    /// The same with our server's frames: as many bytes as it sends.
+    LimitEnvelope,
     /// Our server.
     Fanfare,
     /// Our server, to subscribers that take several messages in one frame.
@@ -30,9 +32,10 @@ pub enum ServerKind {
 
 impl ServerKind {
     /// Every row, in the order of the table and of a round.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Limit,
         Self::LimitJoined,
+        Self::LimitEnvelope,
         Self::Fanfare,
         Self::FanfareBatch,
         Self::Axum,
@@ -43,6 +46,7 @@ impl ServerKind {
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Limit | Self::LimitJoined | Self::Axum => Dialect::Bare,
+            Self::LimitEnvelope => Dialect::BareInEnvelope,
             Self::Fanfare => Dialect::Fanfare,
             Self::FanfareBatch => Dialect::FanfareBatch,
         }
@@ -54,6 +58,7 @@ impl ServerKind {
         match self {
             Self::Limit => "limit 0a: bare epoll, one `send` per delivery",
             Self::LimitJoined => "limit 0b: bare epoll, frames of one read joined",
+            Self::LimitEnvelope => "limit 0c: as 0b, with the frames of `fanfare.v1`",
             Self::Fanfare => "Fanfare, `fanfare.v1`",
             Self::FanfareBatch => "Fanfare, `fanfare.v1.batch`",
             Self::Axum => "axum `ws` + tokio broadcast, defaults",
@@ -69,6 +74,7 @@ impl ServerKind {
         match self {
             Self::Limit => limit::serve(listeners, limit::Sends::Single),
             Self::LimitJoined => limit::serve(listeners, limit::Sends::Joined),
+            Self::LimitEnvelope => limit::serve(listeners, limit::Sends::JoinedInEnvelope),
             Self::Fanfare | Self::FanfareBatch => fanfare::serve(listeners),
             Self::Axum => axum::serve(listeners),
         }
