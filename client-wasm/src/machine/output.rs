@@ -9,7 +9,7 @@ use crate::machine::numbers::{
 };
 
 /// Puts an output out.
-pub(super) fn put_out(machine: &Machine<Numbers>, output: &Output<Numbers>) {
+pub(super) fn put_out(output: &Output<Numbers>) {
     match output {
         Output::Open { .. } => put_number(0),
         Output::Close(goodbye) => put_all(&[1, *goodbye as u32]),
@@ -26,17 +26,17 @@ pub(super) fn put_out(machine: &Machine<Numbers>, output: &Output<Numbers>) {
             put_number(*reason as u32);
         }
         Output::CancelChannelAuth(channel) => put_about(5, *channel),
-        Output::Tell(news) => put_news(machine, news),
+        Output::Tell(news) => put_news(news),
     }
 }
 
-fn put_news(machine: &Machine<Numbers>, news: &News<Numbers>) {
+fn put_news(news: &News<Numbers>) {
     match news {
         News::Status(status) => {
             let state = status.state as u32;
             put_all(&[6, state, status.attempt, u32::from(status.resumed)]);
             put_optional(status.retry_at.map(|at| at.0));
-            put_value(machine.user().copied());
+            put_value(status.user);
             put_error(status.error.as_ref());
         }
         News::Channel {

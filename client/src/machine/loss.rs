@@ -199,6 +199,7 @@ impl<V: Values> Machine<V> {
             resumed: session.is_some() && self.is_resumed,
             retry_at,
             socket: session.map(|session| session.socket.clone()),
+            user: session.and_then(|session| session.user.clone()),
             error,
         }));
     }

@@ -133,6 +133,8 @@ pub struct Status<V: Values> {
     pub retry_at: Option<Millis>,
     /// The id of the connection.
     pub socket: Option<V::Socket>,
+    /// Who it belongs to.
+    pub user: Option<V::User>,
     /// Why, when something went wrong.
     pub error: Option<ClientError<V::Text>>,
 }

@@ -1,5 +1,7 @@
 //! Presence over several nodes that share a Redis.
 
+mod cluster;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +11,9 @@ use fanfare_server::delivery::{Delivery, Departure, HistoryRange, Members, Reten
 use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::engine::{Engine, EngineError};
 use fanfare_tests::proxy::{RedisFault, RedisProxy};
-use fanfare_tests::redis::{self, Cluster, Redis};
+use fanfare_tests::redis::{self, Redis};
 use fanfare_tests::{eventually, within};
 use tokio::task::JoinSet;
-
-use super::topologies::cluster_url;
 
 const KEPT: Retention = Retention::new(10_000, Duration::from_secs(300));
 
@@ -354,54 +354,6 @@ async fn a_join_that_comes_late_is_taken_out_again() {
     assert_eq!(told[..3], ["+ann", "+ben", "+cat"]);
     let left: BTreeSet<String> = told[3..].iter().cloned().collect();
     assert_eq!(left, set(&["-ben removed", "-cat removed"]));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_cluster_members_move_with_their_slot() {
-    let cluster = Cluster::start(0).await;
-    let options = options_at(&cluster_url(&cluster), SHORT);
-    let (one, two) = (Node::start(&options).await, Node::start(&options).await);
-    let room = room();
-    one.join(&room, connection(), "ann").await;
-    two.join(&room, connection(), "ben").await;
-    let slot = cluster.slot(&format!("{{{room}}}")).await;
-    let from = cluster.until_owned(slot).await;
-    cluster.move_slot(slot, from, (from + 1) % 3).await;
-    one.join(&room, connection(), "cat").await;
-    assert_eq!(two.users(&room).await, set(&["ann", "ben", "cat"]));
-    two.crash().await;
-    eventually("the crashed node's member to go", async || {
-        one.told(&room).await.len() == 4
-    })
-    .await;
-    let told = news(&one.told(&room).await);
-    assert_eq!(told, ["+ann", "+ben", "+cat", "-ben lost"]);
-    assert_eq!(one.users(&room).await, set(&["ann", "cat"]));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_is_away_costs_no_members_at_the_others() {
-    const LEASE: Duration = Duration::from_secs(6);
-    let mut cluster = Cluster::start(0).await;
-    let mut options = options_at(&cluster_url(&cluster), LEASE);
-    options.connect_deadline = Duration::from_millis(300);
-    let options = options.with_budget(Duration::from_secs(20));
-    let (one, two) = (Node::start(&options).await, Node::start(&options).await);
-    let mut rooms = Vec::new();
-    for number in 0..60 {
-        let room = ChannelName::new(&format!("presence-room.{number}")).unwrap();
-        let slot = cluster.slot(room.as_str()).await;
-        one.join(&room, connection(), "ann").await;
-        rooms.push((room, cluster.until_owned(slot).await));
-    }
-    cluster.servers[0].kill();
-    all_leases_end(&cluster.servers[1], LEASE).await;
-    rooms.retain(|(_, owner)| *owner != 0);
-    assert!((20..60).contains(&rooms.len()), "{rooms:?}");
-    for (room, _) in &rooms {
-        assert_eq!(two.users(room).await, set(&["ann"]), "{room}");
-        assert_eq!(news(&two.told(room).await), ["+ann"], "{room}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

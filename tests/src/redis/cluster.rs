@@ -79,22 +79,62 @@ impl Cluster {
 
     /// Moves a slot with its keys to another master, as `redis-cli --cluster reshard` does.
     pub async fn move_slot(&self, slot: u16, from: usize, to: usize) {
-        let number = slot.to_string();
-        let (source, target) = (&self.servers[from], &self.servers[to]);
-        let (source_id, target_id) = (self.id(from).await, self.id(to).await);
-        told(
-            target,
-            &["CLUSTER", "SETSLOT", &number, "IMPORTING", &source_id],
-        )
-        .await;
-        told(
-            source,
-            &["CLUSTER", "SETSLOT", &number, "MIGRATING", &target_id],
-        )
-        .await;
-        self.move_keys(slot, from, to).await;
-        told(target, &["CLUSTER", "SETSLOT", &number, "NODE", &target_id]).await;
-        told(source, &["CLUSTER", "SETSLOT", &number, "NODE", &target_id]).await;
+        self.begin_move(slot, from, to).await;
+        while self.move_keys(slot, from, to, 10).await {}
+        self.end_move(slot, from, to).await;
+    }
+
+    /// The first step of a move: both masters know that the slot is on its way.
+    pub async fn begin_move(&self, slot: u16, from: usize, to: usize) {
+        let (number, source_id, target_id) =
+            (slot.to_string(), self.id(from).await, self.id(to).await);
+        let importing = ["CLUSTER", "SETSLOT", &number, "IMPORTING", &source_id];
+        told(&self.servers[to], &importing).await;
+        let migrating = ["CLUSTER", "SETSLOT", &number, "MIGRATING", &target_id];
+        told(&self.servers[from], &migrating).await;
+    }
+
+    /// Moves so many keys of a slot that is on its way, at most; false when there were none.
+    pub async fn move_keys(&self, slot: u16, from: usize, to: usize, count: u32) -> bool {
+        let (source, target) = (&self.servers[from], self.servers[to].address());
+        let (host, port) = (target.ip().to_string(), target.port().to_string());
+        let (slot, count) = (slot.to_string(), count.to_string());
+        let question = ["CLUSTER", "GETKEYSINSLOT", &slot, &count];
+        let keys = source.command(&question).await;
+        if keys.elements().is_empty() {
+            return false;
+        }
+        let mut words: Vec<Vec<u8>> = ["MIGRATE", &host, &port, "", "0", "5000", "KEYS"]
+            .iter()
+            .map(|word| word.as_bytes().to_vec())
+            .collect();
+        for key in keys.elements() {
+            if let Value::Bulk(key) = key {
+                words.push(key.clone());
+            }
+        }
+        // A key may have expired meanwhile: `NOKEY` is no error.
+        let moved = source.command(&words).await;
+        assert!(!moved.is_error(), "{moved:?}");
+        true
+    }
+
+    /// The last step of a move: the slot has a new owner.
+    pub async fn end_move(&self, slot: u16, from: usize, to: usize) {
+        let (number, target_id) = (slot.to_string(), self.id(to).await);
+        for server in [to, from] {
+            let settled = ["CLUSTER", "SETSLOT", &number, "NODE", &target_id];
+            told(&self.servers[server], &settled).await;
+        }
+    }
+
+    /// Names with a prefix, followed by a number, whose slots a master begins with.
+    pub fn names_at(&self, index: usize, prefix: &str) -> impl Iterator<Item = String> {
+        let names = (0_u32..).map(move |number| format!("{prefix}{number}"));
+        names.filter(move |name| {
+            let slot = u32::from(crc16::State::<crc16::XMODEM>::calculate(name.as_bytes())) % SLOTS;
+            slots_of(index).contains(&slot)
+        })
     }
 
     /// Waits until every server that runs names the same owner of a slot; until then a failover may not know of a move.
@@ -155,30 +195,6 @@ impl Cluster {
             .command(&["CLUSTER", "MYID"])
             .await
             .text()
-    }
-
-    async fn move_keys(&self, slot: u16, from: usize, to: usize) {
-        let (source, target) = (&self.servers[from], self.servers[to].address());
-        let (host, port) = (target.ip().to_string(), target.port().to_string());
-        loop {
-            let question = ["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "10"];
-            let keys = source.command(&question).await;
-            if keys.elements().is_empty() {
-                return;
-            }
-            let mut words: Vec<Vec<u8>> = ["MIGRATE", &host, &port, "", "0", "5000", "KEYS"]
-                .iter()
-                .map(|word| word.as_bytes().to_vec())
-                .collect();
-            for key in keys.elements() {
-                if let Value::Bulk(key) = key {
-                    words.push(key.clone());
-                }
-            }
-            // A key may have expired meanwhile: `NOKEY` is no error.
-            let moved = source.command(&words).await;
-            assert!(!moved.is_error(), "{moved:?}");
-        }
     }
 
     async fn form(&self) {

@@ -7,9 +7,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::Value;
 
-use super::connections::{Connections, Server};
+use super::connections::{Connection, Connections, Server};
 use super::error::CommandError;
 use super::keys::SLOTS;
+use super::moving;
 
 /// Which master owns which slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,6 +187,24 @@ async fn ask(connections: &Arc<Connections>, server: Server) -> Result<View, Com
             .and_then(|epoch| epoch.parse().ok())
             .unwrap_or(0),
     })
+}
+
+/// The slots that are on their way to or from a server.
+pub(super) async fn moving_slots(connection: &Connection) -> Result<Vec<u16>, CommandError> {
+    let server = &connection.server;
+    let mut question = redis::cmd("CLUSTER");
+    question.arg("NODES");
+    let mut asking = connection.commands.clone();
+    let answer = asking.send_packed_command(&question).await;
+    let answer = answer.map_err(|error| CommandError::NotExecuted(format!("{server}: {error}")))?;
+    match answer {
+        Value::ServerError(error) => Err(CommandError::Refused(format!(
+            "{server} does not tell which slots are on their way: {error}"
+        ))),
+        answer => redis::from_redis_value::<String>(answer)
+            .map(|nodes| moving::parse(&nodes))
+            .map_err(|_| unreadable(server)),
+    }
 }
 
 fn unreadable(server: &Server) -> CommandError {

@@ -9,9 +9,10 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::cluster;
 use super::connections::{Connection, Server};
 use super::error::CommandError;
-use super::keys::Keys;
+use super::keys::{self, Keys};
 use super::options::RedisOptions;
 use super::retry::Retry;
 use super::scripts::{ScriptText, Scripts};
@@ -106,18 +107,40 @@ impl Commands {
         self.run_until(deadline, call).await
     }
 
-    /// Runs a script that answers the server's time, and notes that it was heard.
+    /// Runs a script that answers the server's time, and notes that it was heard, and which of its slots are on their way.
     pub(super) async fn touch(
         &self,
         deadline: Instant,
         call: Call<'_>,
     ) -> Result<(), CommandError> {
         let connection = self.connection(deadline, call.channel).await?;
+        if self.topology().is_cluster() {
+            self.look_for_moves(deadline, &connection).await?;
+        }
         let answer = self.evaluate(deadline, &connection, call).await;
         let answer = answer.map_err(|error| self.judge(&connection, &error))?;
         if let Ok(now) = redis::from_redis_value(answer) {
             connection.contact.heard(now);
         }
+        Ok(())
+    }
+
+    async fn look_for_moves(
+        &self,
+        deadline: Instant,
+        connection: &Connection,
+    ) -> Result<(), CommandError> {
+        let connections = self.topology().connections();
+        let looked = tokio::time::timeout_at(deadline, cluster::moving_slots(connection)).await;
+        let moving = looked.unwrap_or_else(|_| {
+            let detail = "a master did not say in time which slots are on their way";
+            Err(CommandError::not_executed(detail))
+        });
+        if let Err(CommandError::NotExecuted(_)) = &moving {
+            connections.retire(connection);
+            self.topology().distrust();
+        }
+        connections.moving().note(&moving?, Instant::now());
         Ok(())
     }
 
@@ -307,7 +330,7 @@ impl Call<'_> {
             command.arg(*arg);
         }
         if self.script.is_judging() {
-            let bounds = connection.contact.bounds();
+            let bounds = connection.bounds(keys::slot(self.channel.as_str()));
             command
                 .arg(bounds.lost_from)
                 .arg(bounds.silent_from)

@@ -19,9 +19,11 @@ use redis::{
     ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
-use super::contact::Contact;
+use super::contact::{Bounds, Contact};
 use super::error::CommandError;
+use super::moving::Moving;
 use super::options::{Login, RedisOptions, Target, address};
 use super::terms::Terms;
 
@@ -36,6 +38,7 @@ pub(super) struct Connection {
     pub(super) commands: MultiplexedConnection,
     /// How long the server has been heard over it.
     pub(super) contact: Arc<Contact>,
+    moving: Arc<Moving>,
     is_lost: Arc<AtomicBool>,
     number: u64,
 }
@@ -44,6 +47,7 @@ pub(super) struct Connection {
 pub(super) struct Connections {
     options: RedisOptions,
     servers: Mutex<HashMap<Server, PerServer>>,
+    moving: Arc<Moving>,
     opened: AtomicU64,
 }
 
@@ -114,10 +118,16 @@ impl Connections {
     /// No connection yet.
     pub(super) fn new(options: RedisOptions) -> Self {
         Self {
+            moving: Arc::new(Moving::new(Terms::new(&options))),
             options,
             servers: Mutex::new(HashMap::new()),
             opened: AtomicU64::new(0),
         }
+    }
+
+    /// Which slots are on their way between masters.
+    pub(super) fn moving(&self) -> &Moving {
+        &self.moving
     }
 
     /// The connection for commands to a server.
@@ -232,6 +242,7 @@ impl Connections {
             server,
             commands,
             contact: Arc::new(Contact::new(Terms::new(&self.options))),
+            moving: Arc::clone(&self.moving),
             is_lost,
             number: self.opened.fetch_add(1, Ordering::Relaxed),
         })
@@ -257,6 +268,15 @@ impl Connections {
 }
 
 impl Connection {
+    /// Whom its owner may take for gone in a slot, as far as is known now.
+    pub(super) fn bounds(&self, slot: u16) -> Bounds {
+        if self.moving.is_settled(slot, Instant::now()) {
+            self.contact.bounds()
+        } else {
+            Bounds::default()
+        }
+    }
+
     /// Whether it has ended, or left a command without an answer.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)

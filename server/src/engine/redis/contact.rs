@@ -27,7 +27,7 @@ struct Lasting {
     last: u64,
 }
 
-/// When members whose time is up may be taken out, in milliseconds by the clock of the server.
+/// When members whose time is up may be taken out, in milliseconds by the clock of the server. By default never.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// From then on those that are known to be lost: they have had their grace in which they could come back.

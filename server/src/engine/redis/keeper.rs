@@ -15,13 +15,15 @@
 mod held;
 mod pulse;
 mod rounds;
+mod streams;
 mod visits;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, Member, SocketId};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,7 +31,9 @@ use tracing::warn;
 
 use self::held::{Doubt, Held, Place};
 use self::pulse::Pulses;
+use self::streams::Outcome;
 use self::visits::Visits;
+use super::connections::Server;
 use super::error::CommandError;
 use super::presence::{BATCH_MAX, Next, Presence, Snapshot};
 use crate::delivery::{Departure, Retention};
@@ -178,26 +182,50 @@ impl Keeper {
         }
     }
 
-    /// Looks for those whose time is up when it is, until it is stopped.
+    /// Looks for those whose time is up when it is, until it is stopped. A server that is slow holds up no other's.
     async fn visit(&self) {
+        let mut under_way = FuturesUnordered::new();
+        let mut busy: HashSet<Option<Server>> = HashSet::new();
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                () = self.visits.until_due() => {}
-            }
-            let due = self.visits.take_due();
-            let due = due.into_iter().map(|channel| (channel, ())).collect();
-            let visits = self.by_server(due, VISITS_MAX, |channel, ()| async move {
-                self.reap(&channel).await
-            });
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                // Where that failed, whoever refreshes the channel next comes by.
-                _ = visits => {}
+                Some(server) = under_way.next(), if !under_way.is_empty() => {
+                    busy.remove(&server);
+                }
+                () = self.visits.until_due() => {
+                    for (server, channels) in self.due_visits(&busy) {
+                        busy.insert(server.clone());
+                        under_way.push(async move {
+                            // Where that failed, whoever refreshes the channel next comes by.
+                            Outcome::of(channels, VISITS_MAX, async |channel, ()| {
+                                self.reap(&channel).await
+                            })
+                            .await;
+                            server
+                        });
+                    }
+                }
             }
         }
+    }
+
+    /// The visits that are due, by server. Those to a server that is visited already come a little later.
+    fn due_visits(
+        &self,
+        busy: &HashSet<Option<Server>>,
+    ) -> HashMap<Option<Server>, Vec<(ChannelName, ())>> {
+        let mut due: HashMap<_, Vec<_>> = HashMap::new();
+        for channel in self.visits.take_due() {
+            let server = self.presence.known_owner(&channel);
+            if busy.contains(&server) {
+                let pause = self.presence.terms().pulse_interval;
+                self.visits.add_within(&channel, pause, pause);
+            } else {
+                due.entry(server).or_default().push((channel, ()));
+            }
+        }
+        due
     }
 
     /// Takes those out whose time is up, and comes back when the next one's is.

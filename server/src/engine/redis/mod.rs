@@ -20,6 +20,7 @@ mod keeper;
 mod keys;
 mod lanes;
 mod levels;
+mod moving;
 mod options;
 mod presence;
 mod probe;
@@ -162,7 +163,10 @@ impl Broker for RedisEngine {
         retention: Retention,
     ) -> Result<Published, EngineError> {
         let flow = self.flow("publishing")?;
-        let _speaking = (!retention.is_positioned).then(|| flow.speak(&publication.channel));
+        let _speaking = match retention.is_positioned {
+            true => None,
+            false => flow.speak(&publication.channel),
+        };
         let published = publish::publish(&self.commands, &publication, retention).await?;
         flow.note_published(&publication.channel, published.position, retention);
         Ok(published)

@@ -101,19 +101,23 @@ async fn serve_all(shared: &Shared, channel: &ChannelName, mut asked: Vec<Asked>
     }
     let found = found.map(|read| read.history);
     let is_shared = asked.len() > 1;
-    for asked in asked {
-        let found = match &found {
-            Ok(history) if is_shared && lacks(history, joint, asked.range) => {
-                // A large read, for which the others wait: not for nobody.
-                if asked.answer.is_closed() {
-                    continue;
-                }
-                history::read(&shared.commands, channel, asked.range, retention).await
-            }
-            Ok(history) => Ok(part(history, asked.range)),
-            Err(error) => Err(error.clone()),
-        };
-        let _ = asked.answer.send(found);
+    let needs_more = |asked: &Asked| {
+        let is_lacking = |history: &History| lacks(history, joint, asked.range);
+        is_shared && found.as_ref().is_ok_and(is_lacking)
+    };
+    let (lacking, answered): (Vec<_>, Vec<_>) = asked.into_iter().partition(needs_more);
+    for asked in answered {
+        let found = found.as_ref().map_err(Clone::clone);
+        let _ = asked
+            .answer
+            .send(found.map(|history| part(history, asked.range)));
+    }
+    for asked in lacking {
+        // A large read: not for nobody.
+        if !asked.answer.is_closed() {
+            let found = history::read(&shared.commands, channel, asked.range, retention).await;
+            let _ = asked.answer.send(found);
+        }
     }
 }
 

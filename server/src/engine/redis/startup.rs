@@ -5,6 +5,7 @@ use redis::Value;
 use redis::aio::ConnectionLike;
 use tracing::warn;
 
+use super::cluster;
 use super::commands::Commands;
 use super::connections::{Connection, Server};
 use super::error::CommandError;
@@ -49,6 +50,9 @@ async fn attempt(commands: &Commands) -> Result<Vec<(Server, Facts)>, CommandErr
             commands.topology().connections().retire(&connection);
             CommandError::while_executing(&error)
         })?;
+        if commands.topology().is_cluster() {
+            cluster::moving_slots(&connection).await?;
+        }
         servers.push((server, facts));
     }
     Ok(servers)

@@ -75,12 +75,21 @@ impl Held {
         Some((member, room.retention))
     }
 
-    /// All that is held, channel by channel, in batches.
+    /// The channels in which something is held or in doubt, some of them more than once.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &ChannelName> {
+        let doubted = self.doubts.keys().map(|(channel, _)| channel);
+        self.rooms.keys().chain(doubted)
+    }
+
+    /// All that is held in some of the channels, channel by channel, in batches.
     pub(super) fn batches(
         &self,
         batch_max: usize,
+        is_wanted: impl Fn(&ChannelName) -> bool,
     ) -> impl Iterator<Item = (ChannelName, Vec<SocketId>)> {
-        self.rooms.iter().flat_map(move |(channel, room)| {
+        let rooms = self.rooms.iter();
+        let rooms = rooms.filter(move |(channel, _)| is_wanted(channel));
+        rooms.flat_map(move |(channel, room)| {
             let connections: Vec<SocketId> = room.members.keys().copied().collect();
             let batches = connections.chunks(batch_max).map(<[SocketId]>::to_vec);
             let batches: Vec<Vec<SocketId>> = batches.collect();
@@ -155,7 +164,8 @@ mod tests {
         held.hold(&b, connections[0], ann(), KEPT);
         held.release(&a, connections[6]);
         held.release(&b, connections[0]);
-        let batches: Vec<_> = held.batches(4).collect();
+        let batches: Vec<_> = held.batches(4, |_| true).collect();
+        assert_eq!(held.batches(4, |channel| *channel != a).count(), 0);
         let sizes: BTreeSet<usize> = batches.iter().map(|(_, batch)| batch.len()).collect();
         assert_eq!(sizes, BTreeSet::from([2, 4]));
         assert!(batches.iter().all(|(channel, _)| *channel == a));

@@ -1,147 +1,164 @@
 //! The rounds in which a node says that its connections are still here, and clears up what it doubts.
 //!
-//! Each server has its own stream of calls. One that is not to be reached costs its own channels the round, and no other's.
+//! Each server has its own rounds. One that is slow, or not to be reached, holds up its own channels and no other's.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, SocketId};
-use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::stream;
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Keeper;
 use super::held::Doubt;
+use super::streams::Outcome;
 use crate::delivery::Departure;
 use crate::engine::redis::connections::Server;
 use crate::engine::redis::error::CommandError;
 use crate::engine::redis::presence::{BATCH_MAX, Next};
+use crate::engine::redis::terms::Terms;
 
-/// What became of calls to several servers.
+/// When each server's next round is due. Pure: takes `now`.
 #[derive(Default)]
-pub(super) struct Outcome {
-    /// The servers that were given up, by what was known when the calls were made.
-    away: HashSet<Option<Server>>,
-    /// Why a call failed, if one did.
+struct Rounds {
+    due: HashMap<Option<Server>, Instant>,
+    under_way: HashSet<Option<Server>>,
+    failing: HashSet<Option<Server>>,
+}
+
+/// A round that is over.
+struct Ended {
+    server: Option<Server>,
+    began: Instant,
     failure: Option<CommandError>,
+}
+
+impl Rounds {
+    /// The servers whose round begins now, out of those where something is held. One that is new begins at once.
+    fn begin(&mut self, servers: HashSet<Option<Server>>, now: Instant) -> Vec<Option<Server>> {
+        self.due.retain(|server, _| servers.contains(server));
+        let is_due = |server: &Option<Server>| self.due.get(server).is_none_or(|due| *due <= now);
+        let mut beginning: Vec<_> = servers.into_iter().filter(is_due).collect();
+        beginning.retain(|server| self.under_way.insert(server.clone()));
+        beginning
+    }
+
+    /// Notes how a round ended, and when the next one is due.
+    fn end(&mut self, ended: Ended, terms: &Terms) {
+        let Ended {
+            server,
+            began,
+            failure,
+        } = ended;
+        self.under_way.remove(&server);
+        let interval = match failure {
+            Some(error) => {
+                if self.failing.insert(server.clone()) {
+                    warn!(?server, %error, "presence cannot be refreshed; trying again");
+                }
+                terms.pulse_interval
+            }
+            None => {
+                if self.failing.remove(&server) {
+                    info!(?server, "presence is refreshed again");
+                }
+                terms.refresh_interval
+            }
+        };
+        self.due.insert(server, began + interval);
+    }
+
+    /// Channels may be at other servers now: none of them waits for longer than until then.
+    fn hurry(&mut self, until: Instant) {
+        for due in self.due.values_mut() {
+            *due = until.min(*due);
+        }
+    }
+
+    /// When something may be due next, at the latest at `latest`.
+    fn next(&self, latest: Instant) -> Instant {
+        let waiting = self.due.iter();
+        let waiting = waiting.filter(|(server, _)| !self.under_way.contains(server));
+        let first = waiting.map(|(_, due)| *due).min();
+        first.map_or(latest, |first| first.min(latest))
+    }
 }
 
 impl Keeper {
     /// Keeps what this node holds, until it is stopped.
     pub(super) async fn keep(&self) {
         let terms = *self.presence.terms();
-        let mut next = Instant::now() + terms.refresh_interval;
-        let mut is_failing = false;
+        let mut layouts = self.presence.commands().topology().changes();
+        let mut rounds = Rounds::default();
+        let mut under_way = FuturesUnordered::new();
+        let mut looked = Instant::now();
         loop {
+            let next = rounds.next(looked + terms.pulse_interval);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                () = tokio::time::sleep_until(next) => {}
-            }
-            let began = Instant::now();
-            let failure = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                failure = self.round() => failure,
-            };
-            match &failure {
-                Some(error) if !is_failing => {
-                    warn!(%error, "presence cannot be refreshed; trying again");
+                Some(ended) = under_way.next(), if !under_way.is_empty() => rounds.end(ended, &terms),
+                Ok(()) = layouts.changed() => rounds.hurry(Instant::now() + terms.pulse_interval),
+                () = tokio::time::sleep_until(next) => {
+                    looked = Instant::now();
+                    for server in rounds.begin(self.servers(), looked) {
+                        under_way.push(self.timed_round(server, looked));
+                    }
                 }
-                None if is_failing => info!("presence is refreshed again"),
-                _ => {}
             }
-            is_failing = failure.is_some();
-            next = began
-                + match is_failing {
-                    false => terms.refresh_interval,
-                    true => terms.pulse_interval,
-                };
         }
     }
 
-    /// Refreshes everything once, and then clears up the doubts. Answers why some of it failed, if it did.
+    /// One round everywhere. Answers why some of it failed, if it did.
     pub(super) async fn round(&self) -> Option<CommandError> {
+        let servers = self.servers();
+        let rounds = join_all(servers.iter().map(|server| self.round_at(server))).await;
+        rounds.into_iter().flatten().next()
+    }
+
+    /// The servers where something is held or in doubt.
+    fn servers(&self) -> HashSet<Option<Server>> {
+        let held = self.held();
+        let channels = held.channels();
+        let servers = channels.map(|channel| self.presence.known_owner(channel));
+        servers.collect()
+    }
+
+    async fn timed_round(&self, server: Option<Server>, began: Instant) -> Ended {
+        let failure = self.round_at(&server).await;
+        Ended {
+            server,
+            began,
+            failure,
+        }
+    }
+
+    /// Refreshes everything at a server once, and then clears up the doubts. Answers why some of it failed, if it did.
+    async fn round_at(&self, server: &Option<Server>) -> Option<CommandError> {
         let lease = self.lease();
-        let batches: Vec<_> = self.held().batches(BATCH_MAX).collect();
-        let refreshed = self
-            .by_server(batches, REFRESHES_MAX, |channel, batch| async move {
-                self.refresh_batch(&channel, &batch, lease).await
-            })
-            .await;
-        // Whoever is here has said so before anything else is said, and nobody waits twice for the same server.
+        let is_there = |channel: &ChannelName| self.presence.known_owner(channel) == *server;
+        let batches: Vec<_> = self.held().batches(BATCH_MAX, is_there).collect();
+        let refreshed = Outcome::of(batches, REFRESHES_MAX, async |channel, batch| {
+            self.refresh_batch(&channel, &batch, lease).await
+        })
+        .await;
+        // Whoever is here has said so before anything else is said, and nobody waits twice for a server that is away.
+        if refreshed.is_away {
+            return refreshed.failure;
+        }
         let doubts = self.held().open_doubts(Instant::now());
         let doubts = doubts
             .into_iter()
             .map(|((channel, connection), doubt)| (channel, (connection, doubt)))
-            .filter(|(channel, _)| !refreshed.away.contains(&self.presence.known_owner(channel)))
+            .filter(|(channel, _)| is_there(channel))
             .collect();
-        let cleared = self
-            .by_server(
-                doubts,
-                DOUBTS_MAX,
-                |channel, (connection, doubt): (SocketId, Doubt)| async move {
-                    self.clear_doubt(&channel, connection, doubt).await
-                },
-            )
-            .await;
+        let cleared = Outcome::of(doubts, DOUBTS_MAX, async |channel, (connection, doubt)| {
+            self.clear_doubt(&channel, connection, doubt).await
+        })
+        .await;
         refreshed.failure.or(cleared.failure)
-    }
-
-    /// Makes calls, some at once to each server. When as many as that have failed in a row, the server is given up: every
-    /// further one would run into its deadline too.
-    pub(super) async fn by_server<T, F>(
-        &self,
-        calls: Vec<(ChannelName, T)>,
-        at_once: usize,
-        call: impl Fn(ChannelName, T) -> F,
-    ) -> Outcome
-    where
-        F: Future<Output = Result<(), CommandError>>,
-    {
-        let mut servers: HashMap<Option<Server>, Vec<(ChannelName, T)>> = HashMap::new();
-        for (channel, what) in calls {
-            let server = self.presence.known_owner(&channel);
-            servers.entry(server).or_default().push((channel, what));
-        }
-        let call = &call;
-        let streams = servers.into_iter().map(|(server, calls)| async move {
-            let enough = at_once.min(calls.len());
-            let answers = calls.into_iter().map(|(channel, what)| {
-                let answer = call(channel.clone(), what);
-                async move { (channel, answer.await) }
-            });
-            let mut answers = stream::iter(answers).buffer_unordered(at_once);
-            let (mut in_a_row, mut failure) = (0, None);
-            while let Some((channel, answer)) = answers.next().await {
-                match answer {
-                    Ok(()) => in_a_row = 0,
-                    Err(error @ (CommandError::NotExecuted(_) | CommandError::Unknown(_))) => {
-                        in_a_row += 1;
-                        failure = Some(error);
-                    }
-                    // Of this channel alone.
-                    Err(error) => {
-                        in_a_row = 0;
-                        warn!(%channel, %error, "presence of a channel cannot be kept");
-                    }
-                }
-                if in_a_row == enough {
-                    break;
-                }
-            }
-            (server, failure, in_a_row == enough)
-        });
-        let mut outcome = Outcome::default();
-        for (server, failure, is_away) in join_all(streams).await {
-            outcome.failure = outcome.failure.or(failure);
-            if is_away {
-                outcome.away.insert(server);
-            }
-        }
-        outcome
     }
 
     async fn refresh_batch(
@@ -233,3 +250,59 @@ const JOINS_MAX: usize = 16;
 
 /// 32: doubts of one server that are being cleared at once.
 const DOUBTS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+    use crate::engine::redis::RedisOptions;
+
+    /// Rounds every 5 s, looks every second.
+    fn terms() -> Terms {
+        let options: RedisOptions = "redis://localhost".parse().unwrap();
+        Terms::new(&options)
+    }
+
+    fn server(port: u16) -> Option<Server> {
+        Some(Server::at("redis", port))
+    }
+
+    fn ended(server: Option<Server>, began: Instant, is_failure: bool) -> Ended {
+        let failure = is_failure.then(|| CommandError::not_executed("it is away"));
+        Ended {
+            server,
+            began,
+            failure,
+        }
+    }
+
+    #[test]
+    fn every_server_has_its_own_rounds() {
+        let (a, b) = (server(1), server(2));
+        let both = || HashSet::from([a.clone(), b.clone()]);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut rounds = Rounds::default();
+        assert_eq!(rounds.begin(both(), at(0)).len(), 2, "new ones");
+        assert_eq!(rounds.begin(both(), at(9)), [], "under way");
+        rounds.end(ended(a.clone(), at(9), false), &terms());
+        assert_eq!(rounds.next(at(99)), at(14));
+        assert_eq!(rounds.begin(both(), at(13)), []);
+        let beginning = rounds.begin(both(), at(14));
+        assert_eq!(beginning, slice::from_ref(&a), "b is still under way");
+        rounds.end(ended(b.clone(), at(9), true), &terms());
+        assert_eq!(rounds.next(at(99)), at(10), "soon after a failure");
+        rounds.end(ended(a.clone(), at(14), false), &terms());
+        rounds.end(ended(b.clone(), at(14), false), &terms());
+        assert_eq!(rounds.next(at(99)), at(19));
+        rounds.hurry(at(15));
+        assert_eq!(rounds.next(at(99)), at(15), "channels may have moved");
+        assert_eq!(rounds.begin(HashSet::from([a]), at(15)).len(), 1);
+        assert_eq!(
+            rounds.begin(HashSet::from([b.clone()]), at(15)),
+            [b],
+            "new again"
+        );
+    }
+}
