@@ -14,7 +14,8 @@ use crate::engine::EngineError;
 /// Publishes.
 ///
 /// A call whose answer is lost is repeated only where the script can tell that it was executed: by the caller's key, or by the
-/// message's tag among what the channel keeps. Elsewhere its outcome is unknown.
+/// message's tag among what the channel keeps. Elsewhere its outcome is unknown. A repetition leaves its tag behind, so that
+/// an earlier attempt that Redis reads only then publishes nothing.
 pub(super) async fn publish(
     commands: &Commands,
     publication: &Publication,

@@ -4,13 +4,16 @@
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 a new epoch, 4 tag, 5 body, 6 size, 7 ttl, 8 position ttl, 9 key ttl (all in
 --       milliseconds), 10 '' or, on a repetition, '1', 11 '1' when the caller waits for replicas or the disk, else ''.
 -- Returns: epoch, offset, tag, 1 when an earlier publication with this key stood already (else 0).
---          'UNTOLD' when it cannot be told whether the first attempt succeeded.
+--          'UNTOLD' when it cannot be told whether the first attempt succeeded, and to an attempt that is too late.
 -- Whoever waits (WAIT, WAITAOF) waits for the last write of the own connection. So an answer about what stood already writes
 -- too: PEXPIRE on a key that was just found always reaches replicas and log (as PEXPIREAT), and needs no memory.
 -- Why atomic: of any number of repetitions one is published, and its position is the one that its subscribers see.
 
 -- So many messages are looked at in one step.
 local CHUNK = 64
+
+-- The last 64 repetitions: so many bytes of tags, each with a space on both sides.
+local REPEATED_BYTES = 1089
 
 local position, stream, key = KEYS[1], KEYS[2], KEYS[3]
 local size = tonumber(ARGV[6])
@@ -54,6 +57,12 @@ if ARGV[10] ~= '' and not key then
   end
 end
 
+-- Redis may read an attempt after the repetition that was to replace it. The repetition has left word of its tag.
+local repeated = not key and redis.call('HGET', position, 'r') or ' '
+if string.find(repeated, ' ' .. ARGV[4] .. ' ', 1, true) then
+  return 'UNTOLD'
+end
+
 local epoch, offset = append({
   position = position, stream = stream, channel = ARGV[2], command = ARGV[1], epoch = ARGV[3],
   size = size, ttl = ARGV[7], position_ttl = ARGV[8], now = milliseconds(),
@@ -63,5 +72,7 @@ if not epoch then
 end
 if key then
   redis.call('SET', key, epoch .. ' ' .. offset .. ' ' .. ARGV[4], 'PX', ARGV[9])
+elseif ARGV[10] ~= '' then
+  redis.call('HSET', position, 'r', string.sub(repeated .. ARGV[4] .. ' ', -REPEATED_BYTES))
 end
 return { epoch, offset, ARGV[4], 0 }

@@ -15,6 +15,8 @@ enum Caught {
     /// A scenario of its own.
     Distance,
     /// A scenario of its own.
+    Late,
+    /// A scenario of its own.
     Memory,
     /// A scenario of its own.
     Write,
@@ -81,6 +83,14 @@ const MUTANTS: &[Mutant] = mutants! {
         "if seen >= size then" => "if false then";
     Distance publish "only the newest messages are looked through":
         "if #entries < CHUNK then" => "if true then";
+    Late publish "an attempt that its repetition has overtaken is taken for another message":
+        "if string.find(repeated, ' ' .. ARGV[4] .. ' ', 1, true) then" => "if false then";
+    Late publish "a repetition leaves no word":
+        "elseif ARGV[10] ~= '' then" => "elseif false then";
+    Late publish "only the last repetition leaves word":
+        "string.sub(repeated .. ARGV[4]" => "string.sub(' ' .. ARGV[4]";
+    Late publish "what repetitions leave behind grows and grows":
+        ", -REPEATED_BYTES)" => ", 1)";
     Write publish "who waits for a known key waits for nothing":
         "redis.call('PEXPIRE', key, left > 0 and left or ARGV[9])" => "";
     Write publish "who waits for a known message waits for nothing":
@@ -154,6 +164,9 @@ impl Mutant {
             Caught::Memory => scenarios::a_full_redis_takes_nothing(&scripts)
                 .await
                 .is_err(),
+            Caught::Late => scenarios::an_overtaken_attempt_is_too_late(redis, &scripts)
+                .await
+                .is_err(),
             Caught::Write => scenarios::a_repetition_that_waits_writes(redis, &scripts)
                 .await
                 .is_err(),
@@ -183,8 +196,9 @@ async fn the_scripts_pass_the_scenarios_that_find_faults() {
         scenarios::messages_go_by_their_own_age(&redis, &scripts).await,
         scenarios::a_repetition_waits_for_replicas_too(&scripts).await,
         scenarios::what_was_pushed_out_is_not_sent_again(&redis, &scripts).await,
+        scenarios::an_overtaken_attempt_is_too_late(&redis, &scripts).await,
         scenarios::a_full_redis_takes_nothing(&scripts).await,
         scenarios::a_repetition_that_waits_writes(&redis, &scripts).await,
     ];
-    assert_eq!(outcomes, [const { Ok(()) }; 5]);
+    assert_eq!(outcomes, [const { Ok(()) }; 6]);
 }

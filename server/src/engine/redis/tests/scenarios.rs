@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::Value;
 use tokio::time::Instant;
 
 use super::model::{Broken, run_publish};
@@ -172,7 +173,7 @@ pub(super) async fn what_was_pushed_out_is_not_sent_again(
         sent.map_err(|error| error.to_string())?;
     }
     let again = run_publish(&commands, 0, "abc", "1", retention).await?;
-    if again != redis::Value::BulkString(b"UNTOLD".to_vec()) {
+    if again != Value::BulkString(b"UNTOLD".to_vec()) {
         return Err(format!("a repetition is answered {again:?}"));
     }
     // As long as it is kept it is found, however many came after it.
@@ -185,6 +186,43 @@ pub(super) async fn what_was_pushed_out_is_not_sent_again(
     let again = run_publish(&commands, 0, "def", "1", roomy).await?;
     if again != first {
         return Err(format!("{first:?} is answered {again:?} when repeated"));
+    }
+    Ok(())
+}
+
+/// Redis reads a first attempt after the repetition that was to replace it.
+pub(super) async fn an_overtaken_attempt_is_too_late(
+    redis: &RedisProcess,
+    scripts: &Scripts,
+) -> Outcome {
+    let commands = Commands::new(redis.options(), scripts.clone());
+    let roomy = Retention::new(1_000, Duration::from_mins(5));
+    let tag = |number: usize| format!("{:x}", u64::MAX - number as u64);
+    let publish = async |number, repetition| {
+        run_publish(&commands, number, &tag(number), repetition, roomy).await
+    };
+    let is_published = |answer: &Value| matches!(answer, Value::Array(_));
+    for number in 0..REPEATED {
+        if !is_published(&publish(number, "1").await?) {
+            return Err("a repetition whose first attempt was lost is not published".to_owned());
+        }
+    }
+    for number in 0..REPEATED {
+        if is_published(&publish(number, "").await?) {
+            return Err(format!("message {number} is there twice"));
+        }
+    }
+    if !is_published(&publish(REPEATED, "").await?) {
+        return Err("another message is taken for one of them".to_owned());
+    }
+    for number in REPEATED + 1..3 * REPEATED {
+        publish(number, "1").await?;
+    }
+    let position = commands.keys().position(&channel());
+    let word = redis.run(&["HGET", &position, "r"]).await.unwrap();
+    let word: String = redis::from_redis_value(word).unwrap();
+    if word.len() > 17 * REPEATED + 1 {
+        return Err(format!("{} bytes are left behind", word.len()));
     }
     Ok(())
 }
@@ -213,3 +251,6 @@ pub(super) async fn a_full_redis_takes_nothing(scripts: &Scripts) -> Outcome {
         count => Err(format!("{count} messages are kept of 2")),
     }
 }
+
+/// 64: as many repetitions as are remembered.
+const REPEATED: usize = 64;
