@@ -284,7 +284,7 @@ fn batches(input: &[u8], sends: Sends) -> Vec<(&[u8], Vec<u8>)> {
             .iter()
             .position(|(other, _)| sends != Sends::Single && *other == channel);
         let place = joined.unwrap_or_else(|| {
-            batches.push((channel, Vec::new()));
+            batches.push((channel, Vec::with_capacity(payload.len() + 4)));
             batches.len() - 1
         });
         let frames = &mut batches[place].1;

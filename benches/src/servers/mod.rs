@@ -31,7 +31,7 @@ pub enum ServerKind {
 }
 
 impl ServerKind {
-    /// Every row, in the order of the table and of a round.
+    /// Every row, in the order of the table and of a turn.
     pub const ALL: [Self; 6] = [
         Self::Limit,
         Self::LimitJoined,

@@ -64,7 +64,7 @@ impl Machine {
     pub fn poll(&mut self) -> u32 {
         let output = self.machine.poll_output();
         if let Some(output) = &output {
-            output::put_out(&self.machine, output);
+            output::put_out(output);
         }
         u32::from(output.is_some())
     }

@@ -190,21 +190,13 @@ async fn ask(connections: &Arc<Connections>, server: Server) -> Result<View, Com
 }
 
 /// The slots that are on their way to or from a server.
-pub(super) async fn moving_slots(connection: &Connection) -> Result<Vec<u16>, CommandError> {
-    let server = &connection.server;
+pub(super) async fn moving_slots(connection: &Connection) -> redis::RedisResult<Vec<u16>> {
     let mut question = redis::cmd("CLUSTER");
     question.arg("NODES");
     let mut asking = connection.commands.clone();
-    let answer = asking.send_packed_command(&question).await;
-    let answer = answer.map_err(|error| CommandError::NotExecuted(format!("{server}: {error}")))?;
-    match answer {
-        Value::ServerError(error) => Err(CommandError::Refused(format!(
-            "{server} does not tell which slots are on their way: {error}"
-        ))),
-        answer => redis::from_redis_value::<String>(answer)
-            .map(|nodes| moving::parse(&nodes))
-            .map_err(|_| unreadable(server)),
-    }
+    let answer = asking.send_packed_command(&question).await?;
+    let nodes: String = redis::from_redis_value(answer.extract_error()?)?;
+    Ok(moving::parse(&nodes))
 }
 
 fn unreadable(server: &Server) -> CommandError {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster;
 use super::connections::{Connection, Server};
 use super::error::CommandError;
-use super::keys::{self, Keys};
+use super::keys::Keys;
 use super::options::RedisOptions;
 use super::retry::Retry;
 use super::scripts::{ScriptText, Scripts};
@@ -130,17 +130,10 @@ impl Commands {
         deadline: Instant,
         connection: &Connection,
     ) -> Result<(), CommandError> {
-        let connections = self.topology().connections();
-        let looked = tokio::time::timeout_at(deadline, cluster::moving_slots(connection)).await;
-        let moving = looked.unwrap_or_else(|_| {
-            let detail = "a master did not say in time which slots are on their way";
-            Err(CommandError::not_executed(detail))
-        });
-        if let Err(CommandError::NotExecuted(_)) = &moving {
-            connections.retire(connection);
-            self.topology().distrust();
-        }
-        connections.moving().note(&moving?, Instant::now());
+        let looked = within(deadline, cluster::moving_slots(connection)).await;
+        let moving = looked.map_err(|error| self.judge(connection, &error))?;
+        let known = self.topology().connections().moving();
+        known.note(&moving, Instant::now());
         Ok(())
     }
 
@@ -186,9 +179,18 @@ impl Commands {
                         .await;
                 }
                 Err(error) => return Err(self.judge(&connection, &error)),
-                Ok(value) => return Ok(value),
+                Ok(value) => return Ok(self.executed(call, value)),
             }
         }
+    }
+
+    fn executed(&self, call: Call<'_>, value: Value) -> Value {
+        if call.script.is_judging() {
+            let slot = self.keys().slot(call.channel);
+            let moving = self.topology().connections().moving();
+            moving.note_executed(slot, call.channel, Instant::now());
+        }
+        value
     }
 
     /// The connection for commands on a channel.
@@ -289,7 +291,10 @@ impl Commands {
             let answer = answers.into_iter().next().unwrap_or(Value::Nil);
             answer.extract_error()
         });
-        answer.map_err(|error| self.judge(&connection, &error))
+        match answer {
+            Ok(value) => Ok(self.executed(call, value)),
+            Err(error) => Err(self.judge(&connection, &error)),
+        }
     }
 
     fn redirection(&self, error: &RedisError, call: Call<'_>) -> Option<Server> {
@@ -330,7 +335,7 @@ impl Call<'_> {
             command.arg(*arg);
         }
         if self.script.is_judging() {
-            let bounds = connection.bounds(keys::slot(self.channel.as_str()));
+            let bounds = connection.bounds(self.channel);
             command
                 .arg(bounds.lost_from)
                 .arg(bounds.silent_from)

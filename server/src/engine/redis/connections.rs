@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fanfare_protocol::ChannelName;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use super::contact::{Bounds, Contact};
 use super::error::CommandError;
+use super::keys;
 use super::moving::Moving;
 use super::options::{Login, RedisOptions, Target, address};
 use super::terms::Terms;
@@ -268,12 +270,12 @@ impl Connections {
 }
 
 impl Connection {
-    /// Whom its owner may take for gone in a slot, as far as is known now.
-    pub(super) fn bounds(&self, slot: u16) -> Bounds {
-        if self.moving.is_settled(slot, Instant::now()) {
-            self.contact.bounds()
-        } else {
-            Bounds::default()
+    /// Whom its owner may take for gone in a channel, as far as is known now.
+    pub(super) fn bounds(&self, channel: &ChannelName) -> Bounds {
+        let slot = keys::slot(channel.as_str());
+        match self.moving.age(slot, channel, Instant::now()) {
+            Some(age) => self.contact.bounds().sooner(age),
+            None => Bounds::default(),
         }
     }
 

@@ -79,6 +79,14 @@ impl Contact {
     }
 }
 
+impl Bounds {
+    /// The same for what is known no better than it was so long ago.
+    pub(super) fn sooner(self, age: Duration) -> Self {
+        let until = self.until.saturating_sub(milliseconds(age));
+        Self { until, ..self }
+    }
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
 }

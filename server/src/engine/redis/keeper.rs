@@ -185,47 +185,57 @@ impl Keeper {
     /// Looks for those whose time is up when it is, until it is stopped. A server that is slow holds up no other's.
     async fn visit(&self) {
         let mut under_way = FuturesUnordered::new();
-        let mut busy: HashSet<Option<Server>> = HashSet::new();
+        let mut waiting: HashMap<Option<Server>, HashSet<ChannelName>> = HashMap::new();
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 Some(server) = under_way.next(), if !under_way.is_empty() => {
-                    busy.remove(&server);
+                    if let Some(channels) = waiting.remove(&server)
+                        && !channels.is_empty()
+                    {
+                        waiting.insert(server.clone(), HashSet::new());
+                        under_way.push(self.visit_all(server, channels));
+                    }
                 }
                 () = self.visits.until_due() => {
-                    for (server, channels) in self.due_visits(&busy) {
-                        busy.insert(server.clone());
-                        under_way.push(async move {
-                            // Where that failed, whoever refreshes the channel next comes by.
-                            Outcome::of(channels, VISITS_MAX, async |channel, ()| {
-                                self.reap(&channel).await
-                            })
-                            .await;
-                            server
-                        });
+                    for (server, channels) in self.due_visits() {
+                        // Where there is an entry somebody is on the way.
+                        if let Some(waiting) = waiting.get_mut(&server) {
+                            waiting.extend(channels);
+                        } else {
+                            waiting.insert(server.clone(), HashSet::new());
+                            under_way.push(self.visit_all(server, channels));
+                        }
                     }
                 }
             }
         }
     }
 
-    /// The visits that are due, by server. Those to a server that is visited already come a little later.
-    fn due_visits(
-        &self,
-        busy: &HashSet<Option<Server>>,
-    ) -> HashMap<Option<Server>, Vec<(ChannelName, ())>> {
-        let mut due: HashMap<_, Vec<_>> = HashMap::new();
+    /// The visits that are due, by server.
+    fn due_visits(&self) -> HashMap<Option<Server>, HashSet<ChannelName>> {
+        let owner = self.presence.owners();
+        let mut due: HashMap<_, HashSet<_>> = HashMap::new();
         for channel in self.visits.take_due() {
-            let server = self.presence.known_owner(&channel);
-            if busy.contains(&server) {
-                let pause = self.presence.terms().pulse_interval;
-                self.visits.add_within(&channel, pause, pause);
-            } else {
-                due.entry(server).or_default().push((channel, ()));
-            }
+            due.entry(owner(&channel)).or_default().insert(channel);
         }
         due
+    }
+
+    /// Looks in channels of one server, and answers which it was.
+    async fn visit_all(
+        &self,
+        server: Option<Server>,
+        channels: HashSet<ChannelName>,
+    ) -> Option<Server> {
+        let visits = channels.into_iter().map(|channel| (channel, ())).collect();
+        // Where that fails, whoever refreshes the channel next comes by.
+        Outcome::of(visits, VISITS_MAX, async |channel, ()| {
+            self.reap(&channel).await
+        })
+        .await;
+        server
     }
 
     /// Takes those out whose time is up, and comes back when the next one's is.

@@ -1,14 +1,16 @@
-//! The slots of a cluster that are on their way between two masters. Pure: takes `now`.
+//! The slots of a cluster that are on their way between two masters, and what can be said there all the same. Pure: takes `now`.
 //!
 //! While only some of a channel's keys have arrived, Redis refuses every call on the channel, and leases end whose nodes are alive
-//! and in contact with all masters. So nobody is taken for gone in such a slot, and in one that was on its way until a while
-//! ago: every node that is alive speaks again first. Both masters of a move tell of it (Redis cluster specification, *cluster live
-//! reconfiguration*), and with every pulse they are asked.
+//! and in contact with all masters. So contact with the masters says too little in such a slot, and in one that was on its way
+//! until a while ago: there, contact with the channel itself must have lasted for as long as every node that is alive needs to
+//! speak. Both masters of a move tell of it (Redis cluster specification, *cluster live reconfiguration*), and with every pulse
+//! they are asked.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fanfare_protocol::ChannelName;
 use tokio::time::Instant;
 
 use super::terms::Terms;
@@ -20,10 +22,18 @@ pub(super) struct Moving {
     terms: Terms,
 }
 
-/// When a slot was on its way.
-#[derive(Debug, Clone, Copy)]
+/// A slot that was on its way.
+#[derive(Debug)]
 struct Seen {
-    first: Instant,
+    last: Instant,
+    /// Contact with its channels since it was first seen.
+    channels: HashMap<ChannelName, Lasting>,
+}
+
+/// Calls were executed with no long pause between them.
+#[derive(Debug, Clone, Copy)]
+struct Lasting {
+    since: Instant,
     last: Instant,
 }
 
@@ -38,30 +48,66 @@ impl Moving {
 
     /// A master has told that these are on their way.
     pub(super) fn note(&self, moving: &[u16], now: Instant) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.lock();
         slots.retain(|_, seen| now.duration_since(seen.last) < self.settling());
+        for seen in slots.values_mut() {
+            let channels = &mut seen.channels;
+            channels.retain(|_, lasting| self.has_lasted(*lasting, now));
+        }
         for slot in moving {
-            let new = Seen {
-                first: now,
+            let new = || Seen {
                 last: now,
+                channels: HashMap::new(),
             };
-            slots.entry(*slot).or_insert(new).last = now;
+            slots.entry(*slot).or_insert_with(new).last = now;
         }
     }
 
-    /// Whether every node that is alive has had the time to speak in a slot since it was last on its way.
-    pub(super) fn is_settled(&self, slot: u16, now: Instant) -> bool {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.get(&slot).is_none_or(|seen| {
-            // No lease ends in a move that is over before the next look.
-            let is_brief = seen.last.duration_since(seen.first) < self.terms.pulse_interval / 2;
-            is_brief || now.duration_since(seen.last) >= self.settling()
-        })
+    /// A call about who is present in a channel was executed.
+    pub(super) fn note_executed(&self, slot: u16, channel: &ChannelName, now: Instant) {
+        let mut slots = self.lock();
+        let Some(seen) = slots.get_mut(&slot) else {
+            return;
+        };
+        let before = seen.channels.get(channel).copied();
+        let before = before.filter(|lasting| self.has_lasted(*lasting, now));
+        let since = before.map_or(now, |lasting| lasting.since);
+        let lasting = Lasting { since, last: now };
+        seen.channels.insert(channel.clone(), lasting);
     }
 
-    /// A move may have gone on unseen for as long as contact outlasts a silence.
+    /// How old what is known of a channel is, where that allows to judge who is there: nothing where contact with its master says
+    /// enough. `None`: nobody is judged there.
+    pub(super) fn age(&self, slot: u16, channel: &ChannelName, now: Instant) -> Option<Duration> {
+        let slots = self.lock();
+        let Some(seen) = slots.get(&slot) else {
+            return Some(Duration::ZERO);
+        };
+        if now.duration_since(seen.last) >= self.settling() {
+            return Some(Duration::ZERO);
+        }
+        let lasting = *seen.channels.get(channel)?;
+        let has_spoken = now.duration_since(lasting.since) >= self.time_to_speak();
+        let is_judging = has_spoken && self.has_lasted(lasting, now);
+        is_judging.then(|| now.duration_since(lasting.last))
+    }
+
+    fn has_lasted(&self, lasting: Lasting, now: Instant) -> bool {
+        now.duration_since(lasting.last) <= self.terms.silence_max
+    }
+
+    /// Everybody who is alive has spoken by then, and who was lost has had their grace.
+    fn time_to_speak(&self) -> Duration {
+        self.terms.time_to_speak.max(self.terms.grace)
+    }
+
+    /// A move may have gone on unseen for as long as contact outlasts a silence, and a look was under way.
     fn settling(&self) -> Duration {
-        self.terms.silence_max + self.terms.time_to_speak
+        self.terms.silence_max + self.terms.pulse_interval + self.time_to_speak()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u16, Seen>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,6 +131,16 @@ mod tests {
     use super::*;
     use crate::engine::redis::RedisOptions;
 
+    /// Pulses every second, 5 s of silence at most, 6 s to speak.
+    fn moving() -> Moving {
+        let options: RedisOptions = "redis://localhost".parse().unwrap();
+        Moving::new(Terms::new(&options))
+    }
+
+    fn room(name: &str) -> ChannelName {
+        ChannelName::new(name).unwrap()
+    }
+
     #[test]
     fn slots_on_their_way_are_read_of_the_server_itself() {
         let nodes = "\
@@ -98,23 +154,39 @@ mod tests {
 
     #[test]
     fn a_slot_settles_when_everybody_has_had_the_time_to_speak() {
-        // Looks every second, 5 s of silence at most, 6 s to speak.
-        let options: RedisOptions = "redis://localhost".parse().unwrap();
-        let moving = Moving::new(Terms::new(&options));
+        let (moving, room) = (moving(), room("presence-a"));
         let start = Instant::now();
-        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        assert!(moving.is_settled(7, start));
-        moving.note(&[7, 8], at(0.0));
-        moving.note(&[7], at(0.1));
-        assert!(moving.is_settled(7, at(0.2)), "told by both of its masters");
-        moving.note(&[7], at(1.0));
-        moving.note(&[], at(2.0));
-        assert!(!moving.is_settled(7, at(1.0)));
-        assert!(!moving.is_settled(7, at(11.9)));
-        assert!(moving.is_settled(7, at(12.0)));
-        assert!(moving.is_settled(8, at(2.0)), "it was over at once");
-        moving.note(&[], at(12.0));
-        moving.note(&[7], at(13.0));
-        assert!(moving.is_settled(7, at(13.0)), "another move");
+        let age = |seconds| moving.age(7, &room, start + Duration::from_secs(seconds));
+        assert_eq!(age(0), Some(Duration::ZERO));
+        moving.note(&[7], start);
+        moving.note(&[7], start + Duration::from_secs(1));
+        moving.note(&[], start + Duration::from_secs(2));
+        assert_eq!(age(2), None);
+        assert_eq!(age(12), None);
+        assert_eq!(age(13), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn where_calls_are_executed_a_slot_may_be_on_its_way_for_ever() {
+        let (moving, room) = (moving(), room("presence-a"));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for second in 0..60 {
+            moving.note(&[7], at(second));
+            if second % 5 == 0 {
+                moving.note_executed(7, &room, at(second));
+            }
+        }
+        // (now, how old is what is known)
+        for (now, expected) in [(5, 0), (60, 5), (61, 6)] {
+            let age = moving.age(7, &room, at(now)).map(|age| age.as_secs());
+            let is_judging = (now, expected) == (60, 5);
+            assert_eq!(age, is_judging.then_some(expected), "at {now}");
+        }
+        let elsewhere = ChannelName::new("presence-b").unwrap();
+        assert_eq!(moving.age(7, &elsewhere, at(60)), None);
+        // A pause: what came before it counts no more.
+        moving.note_executed(7, &room, at(61));
+        assert_eq!(moving.age(7, &room, at(66)), None);
     }
 }

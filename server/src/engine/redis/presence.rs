@@ -14,9 +14,11 @@ use super::commands::{Call, Commands};
 use super::connections::Server;
 use super::envelope::encode_body;
 use super::error::CommandError;
+use super::keys;
 use super::publish::{random_epoch, random_tag};
 use super::scripts::ScriptText;
 use super::terms::Terms;
+use super::topology::Layout;
 use crate::delivery::{Departure, Members, Publication, Retention};
 use crate::engine::EngineError;
 
@@ -70,10 +72,13 @@ impl Presence {
         &self.terms
     }
 
-    /// Which server a channel is at, as far as that is known.
-    pub(super) fn known_owner(&self, channel: &ChannelName) -> Option<Server> {
-        let slot = self.commands.keys().slot(channel);
-        self.commands.topology().known_owner(slot)
+    /// Which server each channel is at, as far as that is known now.
+    pub(super) fn owners(&self) -> impl Fn(&ChannelName) -> Option<Server> + use<> {
+        let layout = self.commands.topology().known_layout();
+        move |channel| match layout.as_ref()? {
+            Layout::Single(server) => Some(server.clone()),
+            cluster @ Layout::Cluster(_) => cluster.owner(keys::slot(channel.as_str())).cloned(),
+        }
     }
 
     /// The keys of a channel, as every presence script takes them.

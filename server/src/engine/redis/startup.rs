@@ -1,8 +1,8 @@
 //! What start-up checks: whether Redis is new enough, and whether its settings keep the promises. The former refuses, the latter
 //! warns and says what to set.
 
-use redis::Value;
 use redis::aio::ConnectionLike;
+use redis::{RedisError, Value};
 use tracing::warn;
 
 use super::cluster;
@@ -51,11 +51,22 @@ async fn attempt(commands: &Commands) -> Result<Vec<(Server, Facts)>, CommandErr
             CommandError::while_executing(&error)
         })?;
         if commands.topology().is_cluster() {
-            cluster::moving_slots(&connection).await?;
+            let moving = cluster::moving_slots(&connection).await;
+            moving.map_err(|error| judge_moves(commands, &connection, &error))?;
         }
         servers.push((server, facts));
     }
     Ok(servers)
+}
+
+fn judge_moves(commands: &Commands, connection: &Connection, error: &RedisError) -> CommandError {
+    let server = &connection.server;
+    match commands.judge(connection, error) {
+        CommandError::Refused(detail) => CommandError::Refused(format!(
+            "{server} does not tell which slots are on their way: {detail}"
+        )),
+        other => other,
+    }
 }
 
 async fn ask(connection: &Connection) -> redis::RedisResult<Facts> {

@@ -176,6 +176,11 @@ impl Topology {
         looking.await
     }
 
+    /// Who owns what as far as it is known, right or wrong.
+    pub(super) fn known_layout(&self) -> Option<Layout> {
+        self.lock().layout.clone()
+    }
+
     /// The owner of a slot as far as it is known, right or wrong.
     pub(super) fn known_owner(&self, slot: u16) -> Option<Server> {
         let known = self.lock();

@@ -1,6 +1,7 @@
 //! The connections that a node holds in presence channels, and those that it may have left behind. Pure: takes `now`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, Member, SocketId};
@@ -10,6 +11,9 @@ use crate::delivery::{Departure, Retention};
 
 /// A connection in a channel.
 pub(super) type Place = (ChannelName, SocketId);
+
+/// Connections in a channel.
+pub(super) type Batch = (ChannelName, Vec<SocketId>);
 
 /// What a node holds, and what it doubts.
 #[derive(Debug, Default)]
@@ -75,26 +79,33 @@ impl Held {
         Some((member, room.retention))
     }
 
-    /// The channels in which something is held or in doubt, some of them more than once.
-    pub(super) fn channels(&self) -> impl Iterator<Item = &ChannelName> {
+    /// The servers at which something is held or in doubt, where `owner` says which one a channel is at.
+    pub(super) fn servers<S: Eq + Hash>(&self, owner: impl Fn(&ChannelName) -> S) -> HashSet<S> {
         let doubted = self.doubts.keys().map(|(channel, _)| channel);
-        self.rooms.keys().chain(doubted)
+        self.rooms.keys().chain(doubted).map(owner).collect()
     }
 
-    /// All that is held in some of the channels, channel by channel, in batches.
-    pub(super) fn batches(
+    /// All that is held at some servers, channel by channel, in batches.
+    pub(super) fn batches<S: Eq + Hash>(
         &self,
         batch_max: usize,
-        is_wanted: impl Fn(&ChannelName) -> bool,
-    ) -> impl Iterator<Item = (ChannelName, Vec<SocketId>)> {
-        let rooms = self.rooms.iter();
-        let rooms = rooms.filter(move |(channel, _)| is_wanted(channel));
-        rooms.flat_map(move |(channel, room)| {
+        servers: impl IntoIterator<Item = S>,
+        owner: impl Fn(&ChannelName) -> S,
+    ) -> HashMap<S, Vec<Batch>> {
+        let servers = servers.into_iter().map(|server| (server, Vec::new()));
+        let mut batches: HashMap<S, Vec<Batch>> = servers.collect();
+        if batches.is_empty() {
+            return batches;
+        }
+        for (channel, room) in &self.rooms {
+            let Some(batches) = batches.get_mut(&owner(channel)) else {
+                continue;
+            };
             let connections: Vec<SocketId> = room.members.keys().copied().collect();
-            let batches = connections.chunks(batch_max).map(<[SocketId]>::to_vec);
-            let batches: Vec<Vec<SocketId>> = batches.collect();
-            batches.into_iter().map(|batch| (channel.clone(), batch))
-        })
+            let chunks = connections.chunks(batch_max);
+            batches.extend(chunks.map(|chunk| (channel.clone(), chunk.to_vec())));
+        }
+        batches
     }
 
     /// Notes a doubt.
@@ -111,8 +122,12 @@ impl Held {
         }
     }
 
-    /// The doubts that are still open: neither did the connection come back, nor has its lease ended.
-    pub(super) fn open_doubts(&mut self, now: Instant) -> Vec<(Place, Doubt)> {
+    /// The doubts that are still open in some channels: neither did the connection come back, nor has its lease ended.
+    pub(super) fn open_doubts(
+        &mut self,
+        now: Instant,
+        is_wanted: impl Fn(&ChannelName) -> bool,
+    ) -> Vec<(Place, Doubt)> {
         let Self { rooms, doubts, .. } = self;
         doubts.retain(|(channel, connection), doubt| {
             let room = rooms.get(channel);
@@ -120,6 +135,7 @@ impl Held {
             !is_held && doubt.until > now
         });
         let open = doubts.iter();
+        let open = open.filter(|((channel, _), _)| is_wanted(channel));
         open.map(|(place, doubt)| (place.clone(), *doubt)).collect()
     }
 }
@@ -164,8 +180,12 @@ mod tests {
         held.hold(&b, connections[0], ann(), KEPT);
         held.release(&a, connections[6]);
         held.release(&b, connections[0]);
-        let batches: Vec<_> = held.batches(4, |_| true).collect();
-        assert_eq!(held.batches(4, |channel| *channel != a).count(), 0);
+        let at = |channel: &ChannelName| channel.as_str() == "presence-a";
+        let mut batches = held.batches(4, [true, false], at);
+        assert_eq!(batches.remove(&false), Some(Vec::new()));
+        assert_eq!(held.batches(4, [false], at)[&false], []);
+        assert_eq!(held.servers(at), HashSet::from([true]));
+        let batches = batches.remove(&true).unwrap();
         let sizes: BTreeSet<usize> = batches.iter().map(|(_, batch)| batch.len()).collect();
         assert_eq!(sizes, BTreeSet::from([2, 4]));
         assert!(batches.iter().all(|(channel, _)| *channel == a));
@@ -190,8 +210,9 @@ mod tests {
         held.doubt((room.clone(), late), doubt(now));
         held.settle(&room, answered);
         held.hold(&room, back, ann(), KEPT);
+        assert!(held.open_doubts(now, |_| false).is_empty());
         let left: Vec<Place> = held
-            .open_doubts(now)
+            .open_doubts(now, |_| true)
             .into_iter()
             .map(|(place, _)| place)
             .collect();

@@ -2,44 +2,73 @@
 //! take for gone.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fanfare_protocol::ChannelName;
 use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::Keeper;
 use crate::engine::redis::commands::Call;
 use crate::engine::redis::connections::Server;
+use crate::engine::redis::error::CommandError;
 use crate::engine::redis::keys;
 use crate::engine::redis::topology::Layout;
 
-/// Where each master is asked: which of the numbered tags is in a slot of its own.
+/// How each master is asked.
 #[derive(Debug, Default)]
-pub(super) struct Pulses(Mutex<HashMap<Server, u32>>);
+pub(super) struct Pulses(Mutex<HashMap<Server, Pulse>>);
+
+#[derive(Debug, Default)]
+struct Pulse {
+    /// Which of the numbered tags is in a slot of its own.
+    attempt: u32,
+    /// Whether it refuses to answer, and that has been said.
+    is_refused: bool,
+}
 
 impl Pulses {
     /// A tag in a slot of this master.
     fn tag(&self, layout: &Layout, server: &Server) -> Option<ChannelName> {
-        let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempt = attempts.get(server).copied().unwrap_or(0);
-        let mut attempts_left = (attempt..attempt + ATTEMPTS_MAX).filter_map(|attempt| {
+        let mut pulses = self.lock();
+        let pulse = pulses.entry(server.clone()).or_default();
+        let attempts = pulse.attempt..pulse.attempt + ATTEMPTS_MAX;
+        let mut found = attempts.filter_map(|attempt| {
             let tag = ChannelName::new(&format!("pulse:{attempt}")).ok()?;
             let is_its = layout.owner(keys::slot(tag.as_str())) == Some(server);
             is_its.then_some((attempt, tag))
         });
-        let (attempt, tag) = attempts_left.next()?;
-        attempts.insert(server.clone(), attempt);
+        let (attempt, tag) = found.next()?;
+        pulse.attempt = attempt;
         Some(tag)
     }
 
-    /// The slot of the tag may be on its way elsewhere, which says nothing about the master: another one next time.
-    fn turn(&self, server: &Server) {
-        let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(attempt) = attempts.get_mut(server) {
-            *attempt = (*attempt + 1) % ATTEMPTS_MAX;
+    /// It has answered.
+    fn note_answer(&self, server: &Server) {
+        if let Some(pulse) = self.lock().get_mut(server) {
+            pulse.is_refused = false;
         }
+    }
+
+    /// It has not. The slot of the tag may be on its way elsewhere, which says nothing about the master: another one next time.
+    fn note_failure(&self, server: &Server, error: &CommandError) {
+        let mut pulses = self.lock();
+        let Some(pulse) = pulses.get_mut(server) else {
+            return;
+        };
+        pulse.attempt = (pulse.attempt + 1) % ATTEMPTS_MAX;
+        let is_refused = matches!(error, CommandError::Refused(_));
+        if is_refused && !pulse.is_refused {
+            warn!(%server, %error, "nobody there is taken for gone: Redis refuses to keep contact");
+        } else {
+            debug!(%server, %error, "contact is lost");
+        }
+        pulse.is_refused = is_refused;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Server, Pulse>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,9 +117,9 @@ impl Keeper {
                 keys: &keys,
                 args: &[],
             };
-            if let Err(error) = commands.touch(deadline, call).await {
-                debug!(%server, %error, "contact is lost");
-                self.pulses.turn(server);
+            match commands.touch(deadline, call).await {
+                Ok(()) => self.pulses.note_answer(server),
+                Err(error) => self.pulses.note_failure(server, &error),
             }
         });
         join_all(asked).await;

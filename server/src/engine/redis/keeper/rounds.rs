@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Keeper;
-use super::held::Doubt;
+use super::held::{Batch, Doubt};
 use super::streams::Outcome;
 use crate::delivery::Departure;
 use crate::engine::redis::connections::Server;
@@ -26,6 +26,8 @@ struct Rounds {
     due: HashMap<Option<Server>, Instant>,
     under_way: HashSet<Option<Server>>,
     failing: HashSet<Option<Server>>,
+    /// When channels last may have moved, and until when the next round must have begun.
+    hurried: Option<(Instant, Instant)>,
 }
 
 /// A round that is over.
@@ -39,6 +41,7 @@ impl Rounds {
     /// The servers whose round begins now, out of those where something is held. One that is new begins at once.
     fn begin(&mut self, servers: HashSet<Option<Server>>, now: Instant) -> Vec<Option<Server>> {
         self.due.retain(|server, _| servers.contains(server));
+        self.failing.retain(|server| servers.contains(server));
         let is_due = |server: &Option<Server>| self.due.get(server).is_none_or(|due| *due <= now);
         let mut beginning: Vec<_> = servers.into_iter().filter(is_due).collect();
         beginning.retain(|server| self.under_way.insert(server.clone()));
@@ -53,25 +56,32 @@ impl Rounds {
             failure,
         } = ended;
         self.under_way.remove(&server);
+        let name = server.as_ref().map(tracing::field::display);
         let interval = match failure {
             Some(error) => {
                 if self.failing.insert(server.clone()) {
-                    warn!(?server, %error, "presence cannot be refreshed; trying again");
+                    warn!(server = name, %error, "presence cannot be refreshed; trying again");
                 }
                 terms.pulse_interval
             }
             None => {
                 if self.failing.remove(&server) {
-                    info!(?server, "presence is refreshed again");
+                    info!(server = name, "presence is refreshed again");
                 }
                 terms.refresh_interval
             }
         };
-        self.due.insert(server, began + interval);
+        let mut due = began + interval;
+        // What has moved here since it began is not in it.
+        if let Some((_, until)) = self.hurried.filter(|(when, _)| *when >= began) {
+            due = due.min(until);
+        }
+        self.due.insert(server, due);
     }
 
-    /// Channels may be at other servers now: none of them waits for longer than until then.
-    fn hurry(&mut self, until: Instant) {
+    /// Channels may be at other servers now, where no round has seen them: the next ones begin by `until`.
+    fn hurry(&mut self, now: Instant, until: Instant) {
+        self.hurried = Some((now, until));
         for due in self.due.values_mut() {
             *due = until.min(*due);
         }
@@ -90,21 +100,31 @@ impl Keeper {
     /// Keeps what this node holds, until it is stopped.
     pub(super) async fn keep(&self) {
         let terms = *self.presence.terms();
+        // A server that something is held at since lately is found by then, and one that channels have moved to.
+        let look_interval = terms.refresh_interval / 2;
         let mut layouts = self.presence.commands().topology().changes();
         let mut rounds = Rounds::default();
         let mut under_way = FuturesUnordered::new();
         let mut looked = Instant::now();
         loop {
-            let next = rounds.next(looked + terms.pulse_interval);
+            let next = rounds.next(looked + look_interval);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 Some(ended) = under_way.next(), if !under_way.is_empty() => rounds.end(ended, &terms),
-                Ok(()) = layouts.changed() => rounds.hurry(Instant::now() + terms.pulse_interval),
+                Ok(()) = layouts.changed() => {
+                    let now = Instant::now();
+                    rounds.hurry(now, now + look_interval);
+                }
                 () = tokio::time::sleep_until(next) => {
                     looked = Instant::now();
-                    for server in rounds.begin(self.servers(), looked) {
-                        under_way.push(self.timed_round(server, looked));
+                    let owner = self.presence.owners();
+                    let held = self.held();
+                    let beginning = rounds.begin(held.servers(&owner), looked);
+                    let batches = held.batches(BATCH_MAX, beginning, &owner);
+                    drop(held);
+                    for (server, batches) in batches {
+                        under_way.push(self.timed_round(server, batches, looked));
                     }
                 }
             }
@@ -113,21 +133,23 @@ impl Keeper {
 
     /// One round everywhere. Answers why some of it failed, if it did.
     pub(super) async fn round(&self) -> Option<CommandError> {
-        let servers = self.servers();
-        let rounds = join_all(servers.iter().map(|server| self.round_at(server))).await;
-        rounds.into_iter().flatten().next()
+        let owner = self.presence.owners();
+        let batches = {
+            let held = self.held();
+            held.batches(BATCH_MAX, held.servers(&owner), &owner)
+        };
+        let rounds = batches.into_iter();
+        let rounds = rounds.map(|(server, batches)| self.round_at(server, batches));
+        join_all(rounds).await.into_iter().flatten().next()
     }
 
-    /// The servers where something is held or in doubt.
-    fn servers(&self) -> HashSet<Option<Server>> {
-        let held = self.held();
-        let channels = held.channels();
-        let servers = channels.map(|channel| self.presence.known_owner(channel));
-        servers.collect()
-    }
-
-    async fn timed_round(&self, server: Option<Server>, began: Instant) -> Ended {
-        let failure = self.round_at(&server).await;
+    async fn timed_round(
+        &self,
+        server: Option<Server>,
+        batches: Vec<Batch>,
+        began: Instant,
+    ) -> Ended {
+        let failure = self.round_at(server.clone(), batches).await;
         Ended {
             server,
             began,
@@ -136,10 +158,8 @@ impl Keeper {
     }
 
     /// Refreshes everything at a server once, and then clears up the doubts. Answers why some of it failed, if it did.
-    async fn round_at(&self, server: &Option<Server>) -> Option<CommandError> {
+    async fn round_at(&self, server: Option<Server>, batches: Vec<Batch>) -> Option<CommandError> {
         let lease = self.lease();
-        let is_there = |channel: &ChannelName| self.presence.known_owner(channel) == *server;
-        let batches: Vec<_> = self.held().batches(BATCH_MAX, is_there).collect();
         let refreshed = Outcome::of(batches, REFRESHES_MAX, async |channel, batch| {
             self.refresh_batch(&channel, &batch, lease).await
         })
@@ -148,11 +168,12 @@ impl Keeper {
         if refreshed.is_away {
             return refreshed.failure;
         }
-        let doubts = self.held().open_doubts(Instant::now());
+        let owner = self.presence.owners();
+        let is_there = |channel: &ChannelName| owner(channel) == server;
+        let doubts = self.held().open_doubts(Instant::now(), is_there);
         let doubts = doubts
             .into_iter()
             .map(|((channel, connection), doubt)| (channel, (connection, doubt)))
-            .filter(|(channel, _)| is_there(channel))
             .collect();
         let cleared = Outcome::of(doubts, DOUBTS_MAX, async |channel, (connection, doubt)| {
             self.clear_doubt(&channel, connection, doubt).await
@@ -296,7 +317,7 @@ mod tests {
         rounds.end(ended(a.clone(), at(14), false), &terms());
         rounds.end(ended(b.clone(), at(14), false), &terms());
         assert_eq!(rounds.next(at(99)), at(19));
-        rounds.hurry(at(15));
+        rounds.hurry(at(14), at(15));
         assert_eq!(rounds.next(at(99)), at(15), "channels may have moved");
         assert_eq!(rounds.begin(HashSet::from([a]), at(15)).len(), 1);
         assert_eq!(
@@ -304,5 +325,20 @@ mod tests {
             [b],
             "new again"
         );
+    }
+
+    #[test]
+    fn channels_that_move_during_a_round_wait_for_no_whole_interval() {
+        let a = server(1);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut rounds = Rounds::default();
+        rounds.begin(HashSet::from([a.clone()]), at(0));
+        rounds.hurry(at(1), at(3));
+        rounds.end(ended(a.clone(), at(0), false), &terms());
+        assert_eq!(rounds.next(at(99)), at(3));
+        rounds.begin(HashSet::from([a.clone()]), at(3));
+        rounds.end(ended(a, at(3), false), &terms());
+        assert_eq!(rounds.next(at(99)), at(8));
     }
 }
