@@ -92,6 +92,26 @@ async fn a_slot_that_stays_half_moved_for_longer_than_a_lease_shows_nobody_as_go
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_is_left_open_keeps_nobody_who_has_gone() {
+    let cluster = Cluster::start(0).await;
+    let (connect, command) = (Duration::from_millis(500), Duration::from_millis(500));
+    let options = options_at(&cluster_url(&cluster), SHORT).with_deadlines(connect, command);
+    let (one, two) = (Node::start(&options).await, Node::start(&options).await);
+    let room = room();
+    one.join(&room, connection(), "ann").await;
+    two.join(&room, connection(), "ben").await;
+    let slot = cluster.slot(room.as_str()).await;
+    let from = cluster.until_owned(slot).await;
+    cluster.begin_move(slot, from, (from + 1) % 3).await;
+    two.crash().await;
+    eventually("the crashed node's member to go", async || {
+        news(&one.told(&room).await).contains(&"-ben lost".to_owned())
+    })
+    .await;
+    assert_eq!(one.users(&room).await, set(&["ann"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_master_costs_no_members_at_one_that_is_back() {
     const LEASE: Duration = Duration::from_secs(6);
     const SLOW_ROOMS: usize = 1_600;
