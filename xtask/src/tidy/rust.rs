@@ -188,6 +188,8 @@ pub(super) fn paths(code: &str) -> Vec<NamedPath> {
     let mut at = 0;
     while at < tokens.len() {
         match tokens[at].text {
+            // Of a type: what it captures.
+            "use" if tokens.get(at + 1).is_some_and(|next| next.text == "<") => at += 1,
             "use" => at = import(&tokens, at + 1, &[], &mut paths),
             word if word.starts_with(is_word) => at = path(&tokens, at, &mut paths),
             _ => at += 1,
@@ -257,7 +259,10 @@ fn import(
         match token.text {
             "{" => {
                 at += 1;
-                while tokens.get(at).is_some_and(|token| token.text != "}") {
+                while tokens
+                    .get(at)
+                    .is_some_and(|token| !matches!(token.text, "}" | ";"))
+                {
                     at = import(tokens, at, &segments, paths);
                     at += usize::from(tokens.get(at).is_some_and(|token| token.text == ","));
                 }
@@ -332,6 +337,13 @@ mod tests {
             names("fn f(x: crate::hub::Hub) { tokio::spawn(x.y()); let z = Vec::<u8>::new(); }"),
             ["crate::hub::Hub", "tokio::spawn"]
         );
+    }
+
+    #[test]
+    fn what_a_type_captures_is_no_import() {
+        let text = "fn f() -> impl Fn(u8) -> u8 + use<> { move |x| { x.y; } }\nuse a::b;";
+        assert_eq!(names(text), ["a::b"]);
+        assert_eq!(names("use a::{b; c::d"), ["a::b", "c::d"], "not even Rust");
     }
 
     #[test]
