@@ -79,7 +79,7 @@ pub enum ConnectionState {
     Connected,
     /// Lost, on the way back.
     Reconnecting,
-    /// The network is gone or the page sleeps; no timer runs.
+    /// The network is said to be gone, or the page sleeps; attempts are rare.
     Offline,
     /// Ended by the application.
     Disconnected,

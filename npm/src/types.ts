@@ -40,7 +40,7 @@ export type Unsubscribe = (() => void) & Disposable;
  * - `idle`: never asked to connect
  * - `connecting`: on the way to the first connection
  * - `reconnecting`: lost, on the way back
- * - `offline`: the network is gone or the page sleeps; no timer runs
+ * - `offline`: the network is said to be gone, or the page sleeps; attempts are as rare as `backoff.max` allows
  * - `disconnected`: ended by the application
  * - `failed`: ended for good; only `connect()` tries again
  */

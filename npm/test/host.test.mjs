@@ -41,19 +41,36 @@ function page(t) {
   };
 }
 
-test('a network that is gone ends the waiting, one that is back begins anew', async (t) => {
+test('a network that is gone makes attempts rare, one that is back is tried at once', async (t) => {
   const { onWindow } = page(t);
   const server = new FakeServer();
   server.onSocket = (socket) => socket.drop();
-  const { realtime } = pair(t, { server, backoff: { min: 60_000, max: 60_000 } });
+  const { realtime } = pair(t, { server, backoff: { min: 1, max: 600_000 } });
   await server.until(() => realtime.status.retryAt !== null);
   onWindow('offline');
   assert.equal(realtime.state, 'offline');
-  assert.equal(realtime.status.retryAt, null);
+  assert.ok(realtime.status.retryAt > Date.now() + 200_000);
   server.onSocket = (socket) => socket.accept();
   onWindow('online');
   await server.until(() => realtime.state === 'connected');
   assert.equal(realtime.status.attempt, 0);
+});
+
+test('a network that is said to be gone and is not keeps nobody away', async (t) => {
+  const { onWindow } = page(t);
+  const { server, realtime } = pair(t, { backoff: { min: 1, max: 20 }, autoConnect: false });
+  server.onSocket = (socket) => (server.sockets.length < 4 ? socket.drop() : socket.accept());
+  onWindow('offline');
+  await realtime.connect();
+  assert.equal(server.sockets.length, 4);
+  // The answer to the question whether it still lives says more than the hint: what comes next is not `offline`.
+  const states = [];
+  realtime.on('status', ({ state }) => states.push(state));
+  onWindow('offline');
+  await server.command('ping');
+  server.socket.drop();
+  await server.until(() => states.includes('connected'));
+  assert.deepEqual(states.filter((state) => state === 'offline'), []);
 });
 
 test('a connection that is open is asked for a sign of life', async (t) => {

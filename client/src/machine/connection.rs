@@ -34,8 +34,6 @@ pub(crate) enum Connection<V: Values> {
     Open { session: Session<V>, since: Millis },
     /// Lost, or not found; tried again at a set time.
     Waiting { until: Millis },
-    /// Wanted, but no timer runs until the host says that it makes sense again.
-    Asleep,
     /// Not wanted any more.
     Stopped,
 }
@@ -146,7 +144,7 @@ impl<V: Values> Machine<V> {
                 self.tokens.forgive();
                 self.begin(now);
             }
-            Connection::Waiting { .. } | Connection::Asleep => self.begin(now),
+            Connection::Waiting { .. } => self.begin(now),
             _ => {}
         }
     }
@@ -166,7 +164,7 @@ impl<V: Values> Machine<V> {
     pub fn online(&mut self, now: Millis) {
         self.is_offline = false;
         match self.connection {
-            Connection::Waiting { .. } | Connection::Asleep => {
+            Connection::Waiting { .. } => {
                 self.attempt = 0;
                 self.begin(now);
             }
@@ -174,49 +172,49 @@ impl<V: Values> Machine<V> {
         }
     }
 
-    /// The network is said to be gone. An open connection is asked, for VPNs and adapter changes say so falsely.
+    /// The network is said to be gone. VPNs and adapter changes say so falsely: an open connection is asked, an attempt that is
+    /// under way goes on, and whatever is heard overrules the hint.
     pub fn offline(&mut self, now: Millis) {
         self.is_offline = true;
-        if self.connection.session().is_some() {
-            self.probe(now);
-        } else if self.connection.is_wanted() {
-            self.fall_asleep(now);
+        match self.connection {
+            Connection::Waiting { .. } => self.rest(now),
+            _ => self.probe(now),
         }
     }
 
     /// The page is visible again, came out of the cache, or the clock jumped.
     pub fn wake(&mut self, now: Millis) {
         match self.connection {
-            Connection::Waiting { .. } | Connection::Asleep => self.begin(now),
+            Connection::Waiting { .. } => self.begin(now),
             _ => self.probe(now),
         }
     }
 
-    /// The page goes into the cache: no code will run until `wake`.
+    /// The page goes into the cache, where no code runs and no timer fires until `wake`.
     pub fn suspend(&mut self, now: Millis) {
-        if self.connection.is_wanted() {
-            self.fall_asleep(now);
+        if !self.connection.is_wanted() {
+            return;
         }
+        if self.connection.has_socket() {
+            self.close(Goodbye::Normal);
+        }
+        self.rest(now);
+        self.suspend_channels();
     }
 
     /// Makes a new connection at once, with whatever credentials there are now.
     pub(crate) fn reconnect(&mut self, now: Millis) {
         self.close(Goodbye::Normal);
-        self.detach(Connection::Asleep, now);
+        self.detach(Connection::AwaitingToken, now);
         self.suspend_channels();
         self.begin(now);
     }
 
     /// The way to a connection: a token if one must be had, then a socket.
     pub(crate) fn begin(&mut self, now: Millis) {
-        let state = if self.was_connected {
-            ConnectionState::Reconnecting
-        } else {
-            ConnectionState::Connecting
-        };
         let reason = self.tokens.reason_to_ask(now);
         self.connection = Connection::AwaitingToken;
-        self.announce(state, None, None);
+        self.announce(self.state_on_the_way(), None, None);
         match reason {
             Some(reason) => {
                 self.tokens.ask(now + self.options.auth_timeout);
@@ -271,13 +269,11 @@ impl<V: Values> Machine<V> {
         });
     }
 
-    fn fall_asleep(&mut self, now: Millis) {
-        if self.connection.has_socket() {
-            self.close(Goodbye::Normal);
-        }
-        self.detach(Connection::Asleep, now);
-        self.announce(ConnectionState::Offline, None, None);
-        self.suspend_channels();
+    /// Waits for the host to say that it makes sense again, but not for ever.
+    fn rest(&mut self, now: Millis) {
+        let until = now + self.offline_delay();
+        self.detach(Connection::Waiting { until }, now);
+        self.announce(ConnectionState::Offline, None, Some(until));
     }
 
     pub(crate) fn close(&mut self, goodbye: Goodbye) {
@@ -292,6 +288,7 @@ impl<V: Values> Machine<V> {
         let Connection::Opening { until } = self.connection else {
             return;
         };
+        self.is_offline = false;
         let token = self.tokens.current().cloned();
         let authenticate = token.map(|token| self.send(Command::Authenticate { token }));
         self.connection = Connection::Greeting {
@@ -340,7 +337,7 @@ impl<V: Values> Machine<V> {
 
     /// The credentials were taken.
     pub(crate) fn authenticated(&mut self, user: Option<V::User>, now: Millis) {
-        let connection = core::mem::replace(&mut self.connection, Connection::Asleep);
+        let connection = core::mem::replace(&mut self.connection, Connection::AwaitingToken);
         if let Connection::Authenticating { mut session, .. } = connection {
             session.user = user.or(session.user);
             self.ready(session, now);
@@ -363,6 +360,7 @@ impl<V: Values> Machine<V> {
     pub fn heard(&mut self, now: Millis) {
         if let Some(session) = self.connection.session_mut() {
             session.heard = now;
+            self.is_offline = false;
             if let Ping::Sent { .. } = session.ping {
                 session.ping = Ping::CheckAt(now + session.ping_interval);
                 self.is_stale = true;

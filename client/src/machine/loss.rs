@@ -77,6 +77,8 @@ impl<V: Values> Machine<V> {
 
     /// The socket is closed, or could not be opened (1006).
     pub fn closed(&mut self, code: u16, reason: V::Text, now: Millis) {
+        // Any other code was received, or made of an answer that was.
+        self.is_offline &= code == ABNORMAL;
         if self.connection.has_socket() && !self.part(now) {
             let loss = self.loss_of_code(code, reason, true);
             self.lose(loss, now);
@@ -139,26 +141,35 @@ impl<V: Values> Machine<V> {
         {
             self.attempt = 0;
         }
-        if self.is_offline {
-            self.detach(Connection::Asleep, now);
-            self.announce(ConnectionState::Offline, Some(loss.error), None);
-        } else {
-            let until = self.retry_at(loss.come_back_at, now);
-            self.attempt = self.attempt.saturating_add(1);
-            self.detach(Connection::Waiting { until }, now);
-            let state = if self.was_connected {
-                ConnectionState::Reconnecting
-            } else {
-                ConnectionState::Connecting
-            };
-            self.announce(state, Some(loss.error), Some(until));
-        }
+        let until = self.retry_at(loss.come_back_at, now);
+        self.attempt = self.attempt.saturating_add(1);
+        self.detach(Connection::Waiting { until }, now);
+        self.announce(self.state_on_the_way(), Some(loss.error), Some(until));
         self.suspend_channels();
+    }
+
+    /// What the application is told while there is no connection and one is wanted.
+    pub(crate) const fn state_on_the_way(&self) -> ConnectionState {
+        match (self.is_offline, self.was_connected) {
+            (true, _) => ConnectionState::Offline,
+            (false, true) => ConnectionState::Reconnecting,
+            (false, false) => ConnectionState::Connecting,
+        }
+    }
+
+    /// How long to wait while the network is said to be gone: attempts are pointless where that is true, and all there is where
+    /// it is not.
+    pub(crate) fn offline_delay(&mut self) -> u64 {
+        let half = self.options.backoff.max / 2;
+        half + self.random.up_to(half)
     }
 
     /// A server that names a time has spread its clients already; jitter is added only to failures in a row.
     fn retry_at(&mut self, come_back_at: Option<Millis>, now: Millis) -> Millis {
-        let delay = self.options.backoff.delay(self.attempt, &mut self.random);
+        let delay = match self.is_offline {
+            true => self.offline_delay(),
+            false => self.options.backoff.delay(self.attempt, &mut self.random),
+        };
         match come_back_at {
             Some(at) if self.attempt == 0 => at.max(now),
             Some(at) => at.max(now + delay),
@@ -231,6 +242,9 @@ impl<V: Values> Refusal<V> {
         }
     }
 }
+
+/// RFC 6455, section 7.4.1: the connection was lost, or could not be made.
+const ABNORMAL: u16 = 1006;
 
 /// 5 s: a server that has said goodbye gets so long to flush and close.
 const GOODBYE_WAIT: u64 = 5_000;

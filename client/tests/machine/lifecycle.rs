@@ -32,35 +32,85 @@ fn an_open_connection_is_asked_before_it_is_called_offline() {
     pair.input(Input::Offline);
     pair.take();
     pair.advance(5_000);
-    pair.expect(&["close 4102", "connection offline: ping-timeout"]);
-    assert_eq!(pair.client.next_timeout(), None);
+    pair.expect(&["close 4102", "connection offline later: ping-timeout"]);
     pair.input(Input::Online);
     pair.expect(&["connection reconnecting", "open 0"]);
 }
 
 #[test]
-fn a_connection_that_breaks_while_the_network_is_gone_waits_for_it() {
+fn a_connection_that_breaks_while_the_network_is_gone_comes_back_slowly() {
     let mut pair = Pair::connected(Options::default());
     pair.input(Input::Offline);
     pair.close(1006);
-    pair.expect(&["> ping", "connection offline: closed 1006"]);
+    pair.expect(&["> ping", "connection offline later: closed 1006"]);
+    for attempt in 1..20 {
+        let wait = pair.advance_to_timer();
+        assert!((10_000..=20_000).contains(&wait), "{wait} ms");
+        pair.expect(&["connection offline", &format!("open {attempt}")]);
+        pair.close(1006);
+        pair.expect(&["connection offline later: closed 1006"]);
+    }
     pair.input(Input::Connect);
-    pair.expect(&["connection reconnecting", "open 0"]);
-    pair.close(1006);
-    pair.expect(&["connection offline: closed 1006"]);
+    pair.expect(&["connection offline", "open 20"]);
+    pair.greet();
+    pair.expect(&["connection connected resumed"]);
 }
 
 #[test]
-fn attempts_stop_while_the_network_is_gone() {
+fn an_answer_overrules_the_hint_that_the_network_is_gone() {
+    let mut pair = Pair::connected(Options::default());
+    pair.input(Input::Offline);
+    pair.say(pong());
+    pair.take();
+    pair.close(1006);
+    pair.expect(&["connection reconnecting later: closed 1006"]);
+    assert!(pair.advance_to_timer() <= 500);
+}
+
+#[test]
+fn whatever_the_server_says_overrules_the_hint_that_the_network_is_gone() {
+    // A socket that opens, and a close code that only a server gives.
+    let evidence: [fn(&mut Pair); 2] = [|pair| pair.input(Input::Opened), |pair| pair.close(4100)];
+    for evidence in evidence {
+        let mut pair = Pair::new(Options::default());
+        pair.input(Input::Connect);
+        pair.input(Input::Offline);
+        pair.take();
+        evidence(&mut pair);
+        pair.close(1006);
+        let lost = pair.take();
+        assert!(
+            lost.len() == 1 && lost[0].starts_with("connection connecting later"),
+            "{lost:?}"
+        );
+        assert!(pair.advance_to_timer() <= 500);
+    }
+}
+
+#[test]
+fn an_attempt_goes_on_when_the_network_is_said_to_be_gone() {
     let mut pair = Pair::new(Options::default());
     pair.input(Input::Connect);
     pair.take();
     pair.input(Input::Offline);
-    pair.expect(&["close 1000", "connection offline"]);
-    pair.advance(3_600_000);
     pair.expect(&[]);
+    pair.greet();
+    pair.expect(&["connection connected"]);
+}
+
+#[test]
+fn a_wait_becomes_longer_when_the_network_is_said_to_be_gone() {
+    let mut pair = Pair::connected(Options::default());
+    pair.close(1006);
+    pair.take();
+    pair.input(Input::Offline);
+    pair.expect(&["connection offline later"]);
+    assert!(pair.advance_to_timer() >= 10_000);
+    pair.expect(&["connection offline", "open 1"]);
+    pair.close(1006);
+    pair.take();
     pair.input(Input::Wake);
-    pair.expect(&["connection connecting", "open 0"]);
+    pair.expect(&["connection offline", "open 2"]);
 }
 
 #[test]
@@ -157,8 +207,7 @@ fn a_timer_that_comes_too_early_does_nothing() {
 fn a_page_in_the_cache_gives_its_socket_back_and_resumes_with_positions() {
     let mut pair = Pair::subscribed("orders", at(1, 5));
     pair.input(Input::Suspend);
-    pair.expect(&["close 1000", "connection offline", "orders suspended"]);
-    assert_eq!(pair.client.next_timeout(), None);
+    pair.expect(&["close 1000", "connection offline later", "orders suspended"]);
     pair.input(Input::Wake);
     pair.expect(&["connection reconnecting", "open 0"]);
     pair.greet();
@@ -167,6 +216,15 @@ fn a_page_in_the_cache_gives_its_socket_back_and_resumes_with_positions() {
         "> subscribe orders since 1/5",
         "orders subscribing",
     ]);
+}
+
+#[test]
+fn a_page_that_was_said_to_go_and_stays_comes_back_by_itself() {
+    let mut pair = Pair::connected(Options::default());
+    pair.input(Input::Suspend);
+    pair.take();
+    assert!(pair.advance_to_timer() >= 10_000);
+    pair.expect(&["connection reconnecting", "open 0"]);
 }
 
 #[test]
