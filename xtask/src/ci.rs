@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::dependencies;
 use crate::error::Result;
 use crate::process;
 use crate::report::Report;
@@ -22,6 +23,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         process::run(&mut cargo(&["fmt", "--all", "--check"]))
     });
     report.check("tidy", || tidy::run(workspace));
+    report.check("dependencies", || dependencies::check(workspace));
     report.check("clippy", || {
         process::run(
             cargo(&[

@@ -3,6 +3,7 @@
 mod chaos;
 mod ci;
 mod demo;
+mod dependencies;
 mod error;
 mod fingerprint;
 mod npm;
@@ -43,6 +44,8 @@ enum Task {
     Chaos(ChaosOptions),
     /// Check the rules of the house.
     Tidy,
+    /// Check licences, sources and versions of what is linked in, with cargo-deny as well where it is installed.
+    Dependencies,
     /// Check format, rules, lints and documentation, then run every test.
     Ci,
     /// Build the browser client into npm/wasm.
@@ -73,6 +76,7 @@ fn run(workspace: &Workspace, task: Task) -> Result<()> {
         Task::Test(options) => test::run(workspace, &options),
         Task::Chaos(options) => chaos::run(workspace, &options),
         Task::Tidy => tidy::run(workspace),
+        Task::Dependencies => dependencies::run(workspace),
         Task::Ci => ci::run(workspace),
         Task::Wasm => wasm::build(workspace),
         Task::Npm => npm::build(workspace),
