@@ -95,6 +95,40 @@ async fn who_joins_sees_who_is_there_and_not_itself_coming() {
 }
 
 #[tokio::test]
+async fn a_subscription_moves_to_a_position_and_no_member_is_told() {
+    let kept = ChannelRule::default().with_history(10, Duration::from_secs(300));
+    let rules = ChannelRules::new().with(ROOM, kept);
+    let server = TestServer::start(patient().channel_rules(rules)).await;
+    let mut ann = member(&server, "ann").await;
+    let mut ben = enter(&server, "ben").await;
+    let joined = ben.subscribe(ROOM).await;
+    sees_added(&mut ann, "ben").await;
+    for number in 0..3 {
+        server.events.broadcast(ROOM, "n", &number).await.unwrap();
+        ann.expect(json!({ "event": "n", "data": number })).await;
+        ben.expect(json!({ "event": "n", "data": number })).await;
+    }
+    let moved = ben
+        .subscribe_with(json!({ "channel": ROOM, "since": joined["position"] }))
+        .await;
+    assert_eq!(moved["recovered"], true);
+    assert_eq!(moved["presence"]["count"], 2);
+    let events = moved["events"].as_array().unwrap().iter();
+    let numbers: Vec<_> = events.map(|event| event["data"].as_u64()).collect();
+    assert_eq!(numbers, [Some(0), Some(1), Some(2)]);
+    // Both see the next message, once, and nothing about members before it.
+    server.events.broadcast(ROOM, "fence", &()).await.unwrap();
+    for socket in [&mut ann, &mut ben] {
+        socket.expect(json!({ "event": "fence" })).await;
+    }
+    assert_eq!(server.events.subscriber_count(ROOM).await.unwrap(), 2);
+    ben.send(json!({ "type": "subscribe", "channel": ROOM }))
+        .await;
+    ben.expect(json!({ "type": "subscription_error", "code": 4309 }))
+        .await;
+}
+
+#[tokio::test]
 async fn goodbyes_take_effect_at_once() {
     let server = TestServer::start(patient()).await;
     let mut ann = member(&server, "ann").await;

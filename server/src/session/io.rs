@@ -116,8 +116,22 @@ pub(crate) struct Joining {
     pub(crate) request: Option<u64>,
     /// The command.
     pub(crate) subscribe: Subscribe,
-    /// Whether the server itself wants it, so that nobody needs to be asked.
-    pub(crate) is_granted: bool,
+    /// What allows it.
+    pub(crate) permission: Permission,
+}
+
+/// What allows a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// A channel token or the authorizer, which has to be asked.
+    Required,
+    /// The server itself wants it.
+    Granted,
+    /// The subscription is live: it only moves to another position. Its members are not told.
+    Held {
+        /// When the permission ends.
+        expires_at: Option<Instant>,
+    },
 }
 
 /// How an effect ended.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use fanfare_protocol::{Code, Member, Presence};
+use fanfare_protocol::{ChannelName, Code, Member, Presence};
 
 use super::effects::{Refusal, Setting};
-use super::io::{Joining, Outcome};
+use super::io::{Joining, Outcome, Permission};
 use crate::auth::{Grant, member};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::delivery::{Departure, HistoryRange};
 use crate::hub::{Activated, Activation, Membership, Wish};
 
@@ -17,6 +17,9 @@ impl Setting {
         &self,
         joining: Joining,
     ) -> Result<(Membership, Outcome), Refusal> {
+        if let Permission::Held { expires_at } = joining.permission {
+            return self.move_to(&joining, expires_at).await;
+        }
         let channel = joining.subscribe.channel.clone();
         let grant = self.permit(&joining).await?;
         let terms = &self.services.terms;
@@ -25,15 +28,7 @@ impl Setting {
             .has_presence(&channel)
             .then(|| self.member(&joining, &grant))
             .transpose()?;
-        let slow_reader = terms.rules.of(&channel).slow_reader;
-        let joined = self
-            .services
-            .hub
-            .join(channel.clone(), Arc::clone(&self.outbox), slow_reader)
-            .await;
-        let membership = joined.ok_or_else(Refusal::unavailable)?;
-        self.within_engine(self.services.engine.broker.interested(&channel))
-            .await?;
+        let membership = self.join_hub(&channel).await?;
         let is_present = member.is_some();
         let shown_as = member.as_ref().map(|member| member.id.clone());
         if let Some(member) = member {
@@ -64,6 +59,41 @@ impl Setting {
                 Err(refusal)
             }
         }
+    }
+
+    /// Joins the hub again at another position. Who is present already stays so, and leaves when this fails.
+    async fn move_to(
+        &self,
+        joining: &Joining,
+        expires_at: Option<Instant>,
+    ) -> Result<(Membership, Outcome), Refusal> {
+        let channel = &joining.subscribe.channel;
+        let is_present = self.services.terms.rules.has_presence(channel);
+        let moved = async {
+            let membership = self.join_hub(channel).await?;
+            self.go_live(&membership, joining, is_present).await?;
+            Ok(membership)
+        };
+        let moved = moved.await;
+        if moved.is_err() && is_present {
+            self.leave_presence(channel, Departure::Removed).await;
+        }
+        let outcome = Outcome::Subscribed {
+            expires_at,
+            member: None,
+        };
+        moved.map(|membership| (membership, outcome))
+    }
+
+    /// From now on the channel's deliveries are held for this subscription.
+    async fn join_hub(&self, channel: &ChannelName) -> Result<Membership, Refusal> {
+        let slow_reader = self.services.terms.rules.of(channel).slow_reader;
+        let hub = &self.services.hub;
+        let joined = hub.join(channel.clone(), Arc::clone(&self.outbox), slow_reader);
+        let membership = joined.await.ok_or_else(Refusal::unavailable)?;
+        self.within_engine(self.services.engine.broker.interested(channel))
+            .await?;
+        Ok(membership)
     }
 
     async fn go_live(
@@ -145,7 +175,7 @@ impl Setting {
     /// Whether the subscription is allowed: on the server's word, by a channel token, or by the authorizer.
     async fn permit(&self, joining: &Joining) -> Result<Grant, Refusal> {
         let subscribe = &joining.subscribe;
-        if joining.is_granted {
+        if joining.permission != Permission::Required {
             return Ok(Grant::default());
         }
         // A presence channel's token covers the member data. Who shows it without is judged by who they are, if that is known.

@@ -2,7 +2,7 @@
 
 use fanfare_protocol::{ChannelKind, ChannelName, Code, ServerMessage, Subscribe, Unsubscribed};
 
-use super::io::{Effect, Joining, Outcome, Output};
+use super::io::{Effect, Joining, Outcome, Output, Permission};
 use super::{NORMAL_CLOSURE, OpId, Session, Task};
 use crate::clock::{Instant, Moment};
 use crate::delivery::Departure;
@@ -22,30 +22,33 @@ impl Session {
     pub(super) fn subscribe(&mut self, request: Option<u64>, subscribe: Subscribe) {
         let channel = subscribe.channel.clone();
         let is_personal = channel.kind() == ChannelKind::Personal;
-        if is_personal {
-            if self
-                .user()
-                .is_none_or(|user| ChannelName::user(user) != channel)
-            {
-                let text = "a personal channel belongs to its user".to_owned();
-                return self.refuse_subscription(request, &channel, Code::FORBIDDEN, Some(text));
-            }
-            // The server joined it already; whoever has a position asks to continue from there.
-            self.leave(&channel, Departure::Goodbye, None);
+        let is_of_another = |user| ChannelName::user(user) != channel;
+        if is_personal && self.user().is_none_or(is_of_another) {
+            let text = "a personal channel belongs to its user".to_owned();
+            return self.refuse_subscription(request, &channel, Code::FORBIDDEN, Some(text));
         }
         if self.is_live(&channel) {
+            // The server joined a personal channel already, so that its user asks for no more than a position.
+            if is_personal || subscribe.since.is_some() {
+                return self.move_to(request, subscribe);
+            }
             return self.refuse_subscription(request, &channel, Code::ALREADY_SUBSCRIBED, None);
         }
         if !is_personal && self.counted() >= self.terms.limits.channels_max {
             return self.refuse_subscription(request, &channel, Code::TOO_MANY_CHANNELS, None);
         }
-        self.join(request, subscribe, is_personal);
+        let permission = if is_personal {
+            Permission::Granted
+        } else {
+            Permission::Required
+        };
+        self.join(request, subscribe, permission);
     }
 
     /// Joins on the server's word. Limits do not apply: it is the application that asks.
     pub(super) fn subscribe_granted(&mut self, channel: ChannelName) {
         if !self.is_live(&channel) {
-            self.join(None, Subscribe::new(channel), true);
+            self.join(None, Subscribe::new(channel), Permission::Granted);
         }
     }
 
@@ -156,24 +159,51 @@ impl Session {
             .any(|subscription| subscription.channel == *channel && subscription.step.is_some())
     }
 
-    fn join(&mut self, request: Option<u64>, subscribe: Subscribe, is_granted: bool) {
+    fn join(&mut self, request: Option<u64>, subscribe: Subscribe, permission: Permission) {
         let channel = subscribe.channel.clone();
-        let joining = Joining {
-            request,
-            subscribe,
-            is_granted,
-        };
-        let task = Task::Subscribe {
-            request,
-            channel: channel.clone(),
-        };
-        let op = self.start(task, Effect::Subscribe(Box::new(joining)));
+        let op = self.start_joining(request, subscribe, permission);
         self.subscriptions.push(Subscription {
             channel,
             is_live: false,
             step: Some(op),
             expires_at: None,
         });
+    }
+
+    /// Moves a live subscription to another position: it leaves the hub and joins it again, and stays present meanwhile.
+    fn move_to(&mut self, request: Option<u64>, subscribe: Subscribe) {
+        let channel = subscribe.channel.clone();
+        let Some(subscription) = self.find(&channel) else {
+            return;
+        };
+        subscription.is_live = false;
+        let expires_at = subscription.expires_at;
+        self.outputs.push_back(Output::Leave {
+            channel: channel.clone(),
+            farewell: None,
+        });
+        let op = self.start_joining(request, subscribe, Permission::Held { expires_at });
+        if let Some(subscription) = self.find(&channel) {
+            subscription.step = Some(op);
+        }
+    }
+
+    fn start_joining(
+        &mut self,
+        request: Option<u64>,
+        subscribe: Subscribe,
+        permission: Permission,
+    ) -> OpId {
+        let task = Task::Subscribe {
+            request,
+            channel: subscribe.channel.clone(),
+        };
+        let joining = Joining {
+            request,
+            subscribe,
+            permission,
+        };
+        self.start(task, Effect::Subscribe(Box::new(joining)))
     }
 
     fn leave(

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use fanfare_protocol::{Command, RawJson, Reply, Subscribe};
+use fanfare_protocol::{Command, Epoch, Position, RawJson, Reply, Subscribe};
 
+use super::io::Permission;
 use super::*;
 use crate::rules::ChannelRule;
 
@@ -134,6 +135,63 @@ async fn a_second_subscribe_to_a_live_channel_is_an_error() {
     bench.subscribe("orders");
     bench.command(2, subscribe("orders"));
     assert_error(&bench.messages(), Code::ALREADY_SUBSCRIBED);
+}
+
+fn subscribe_since(name: &str) -> Command {
+    Command::Subscribe(Subscribe {
+        since: Some(Position::start(Epoch(1))),
+        ..Subscribe::new(channel(name))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_subscribe_with_a_position_moves_the_subscription_and_keeps_its_permission() {
+    let mut bench = Bench::new(Access::Identified {
+        identity: identity("ann"),
+        ends_at: None,
+    });
+    bench.outputs();
+    bench.command(1, subscribe("presence-room"));
+    let op = bench.effect();
+    let expires_at = Some(bench.now.instant + Duration::from_secs(60));
+    bench.done(
+        op,
+        Outcome::Subscribed {
+            expires_at,
+            member: None,
+        },
+    );
+    bench.command(2, subscribe_since("presence-room"));
+    let outputs = bench.outputs();
+    let [
+        Output::Leave { farewell: None, .. },
+        Output::Do(op, Effect::Subscribe(joining)),
+    ] = &outputs[..]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(joining.permission, Permission::Held { expires_at });
+    // What is said meanwhile waits, and a channel that cannot be moved is none any more.
+    bench.command(
+        3,
+        Command::Unsubscribe {
+            channel: channel("presence-room"),
+        },
+    );
+    assert!(bench.outputs().is_empty());
+    bench.done(
+        *op,
+        Outcome::Refused {
+            code: Code::UNAVAILABLE,
+            text: None,
+        },
+    );
+    let messages = bench.messages();
+    assert!(
+        matches!(&messages[..], [ServerMessage::SubscriptionError(moved), ServerMessage::Error(left)]
+            if moved.code == Code::UNAVAILABLE.number() && left.code == Code::NOT_SUBSCRIBED.number()),
+        "{messages:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
