@@ -54,9 +54,9 @@ pub enum ClientError<T = String> {
     QueueFull,
     /// The payload is above what the server takes.
     PayloadTooLarge {
-        /// Its length.
+        /// The length of its frame.
         bytes: u64,
-        /// The limit.
+        /// The longest frame that the server takes.
         bytes_max: u64,
     },
     /// The client was disconnected.
@@ -71,7 +71,12 @@ impl ClientError {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Server { code, .. } => match *code {
-                code if code == Code::RATE_LIMITED.number() => "rate-limited",
+                code if code == Code::RATE_LIMITED.number()
+                    || code == Code::PUBLISH_RATE.number()
+                    || code == Code::CHANNEL_RATE.number() =>
+                {
+                    "rate-limited"
+                }
                 code if code == Code::PAYLOAD_TOO_LARGE.number() => "payload-too-large",
                 _ => "rejected",
             },
@@ -142,7 +147,16 @@ impl ClientError {
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
+        f.write_str(self.text())?;
+        match self {
+            Self::PayloadTooLarge { bytes, bytes_max } => {
+                write!(
+                    f,
+                    ": a message has at most {bytes_max} bytes, this one has {bytes}"
+                )
+            }
+            _ => Ok(()),
+        }
     }
 }
 

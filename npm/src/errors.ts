@@ -87,11 +87,14 @@ export function fromMachine(
   }
   const [code, text] = ERRORS[kind] as (typeof ERRORS)[0];
   const [number, words, retry, wait = -1] = items;
+  if (kind === TOO_LARGE) {
+    return new RealtimeError(code, `${text}: a message has at most ${words} bytes, this one has ${number}`, { channel });
+  }
   if (kind > REFUSED) {
     const details = { retryable: kind < FINAL, channel, [kind === FORBIDDEN ? 'status' : 'serverCode']: number };
     return new RealtimeError(code, text, details);
   }
-  const name = number === 4307 ? 'rate-limited' : number === 4306 ? 'payload-too-large' : rejected;
+  const name = RATE_LIMITED.includes(number as number) ? 'rate-limited' : number === 4306 ? 'payload-too-large' : rejected;
   const retryAfter = wait < 0 ? undefined : wait;
   return new RealtimeError(name, values.at(words), { serverCode: number, retryable: retry === 1, retryAfter, channel });
 }
@@ -100,6 +103,9 @@ const REFUSED = 0;
 /** From here on another try comes to the same. */
 const FINAL = 10;
 const FORBIDDEN = 12;
+const TOO_LARGE = 13;
+/** Of a connection's commands, its published bytes, and a channel's. */
+const RATE_LIMITED = [4307, 4322, 4323];
 
 /** In the order of `client-wasm/src/machine/output.rs`. */
 const ERRORS: readonly (readonly [ErrorCode, string])[] = [

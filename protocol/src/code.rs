@@ -183,4 +183,8 @@ codes! {
     REMOVED = 4318, "removed", Command, retry false, token false, "the server ended this subscription";
     /// The command's input queue on the server is full.
     BUSY = 4319, "busy", Command, retry true, token false, "too many commands are still under way";
+    /// The connection published too many bytes in a short time.
+    PUBLISH_RATE = 4322, "publish_rate", Command, retry true, token false, "too many bytes published, slow down";
+    /// All clients together published too many bytes on a channel in a short time.
+    CHANNEL_RATE = 4323, "channel_rate", Command, retry true, token false, "too many bytes published on this channel, slow down";
 }

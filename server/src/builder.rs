@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::guarded::Guarded;
 use crate::auth::{Authorizer, ChannelTokens, Origins, PublicOnly, WeakSecret};
+use crate::budget::Budgets;
 use crate::cluster::{Node, Questions};
 use crate::config::Limits;
 use crate::delivery::PublishLevel;
@@ -188,6 +189,7 @@ impl ServerBuilder {
             hub,
             engine,
             publisher,
+            channel_bytes: Budgets::default(),
             sessions,
             authorizer: Arc::new(Guarded::new(self.authorizer)),
             tokens,

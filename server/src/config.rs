@@ -2,12 +2,23 @@
 
 use std::time::Duration;
 
+use crate::budget::Rate;
+use crate::rules::ChannelRule;
+
 /// What a connection may ask, and how long it may take.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The largest payload of a publish, and the largest message a client may send besides its envelope: 1 MiB.
+    /// The largest payload that the application publishes: 1 MiB.
     pub payload_bytes_max: usize,
+    /// The largest payload that a client publishes: 32 KiB, and never more than `payload_bytes_max`. A client's whole message may
+    /// have 16 KiB more.
+    pub client_payload_bytes_max: usize,
+    /// How many bytes of payload a connection may publish per second on average: 64 KiB. [`ChannelRule`](crate::ChannelRule) has
+    /// the limit of all clients on one channel.
+    pub client_bytes_per_second: u32,
+    /// How many bytes of payload a connection may publish at once: 256 KiB. Never less than one payload.
+    pub client_bytes_burst: u32,
     /// The most frames one message may come in: 1,024.
     pub fragments_max: u32,
     /// How long a message may take from its first byte to its last: 10 s.
@@ -49,6 +60,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             payload_bytes_max: 1 << 20,
+            client_payload_bytes_max: 32 << 10,
+            client_bytes_per_second: 64 << 10,
+            client_bytes_burst: 256 << 10,
             fragments_max: 1_024,
             message_deadline: Duration::from_secs(10),
             channels_max: 100,
@@ -74,7 +88,40 @@ impl Limits {
     /// The largest message a client may send: the payload and room for its envelope.
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
-        self.payload_bytes_max + ENVELOPE_BYTES
+        self.client_payload_bytes_max() + ENVELOPE_BYTES
+    }
+
+    /// The largest payload that a client publishes; the limit for the application is one for its clients as well.
+    pub(crate) fn client_payload_bytes_max(&self) -> usize {
+        self.client_payload_bytes_max.min(self.payload_bytes_max)
+    }
+
+    /// What a connection may publish, in bytes.
+    pub(crate) fn client_bytes_rate(&self) -> Rate {
+        self.fitting_a_payload(self.client_bytes_per_second, self.client_bytes_burst)
+    }
+
+    /// What all clients together may publish on one channel, in bytes: at once as much as in a second.
+    pub(crate) fn channel_bytes_rate(&self, rule: &ChannelRule) -> Rate {
+        let per_second = rule.client_bytes_per_second;
+        self.fitting_a_payload(per_second, per_second)
+    }
+
+    /// How many commands a connection may send.
+    pub(crate) fn commands_rate(&self) -> Rate {
+        Rate {
+            per_second: self.commands_per_second,
+            burst: self.commands_burst,
+        }
+    }
+
+    /// A payload that is small enough must be possible, however low the rate is.
+    fn fitting_a_payload(&self, per_second: u32, burst: u32) -> Rate {
+        let payload = u32::try_from(self.client_payload_bytes_max()).unwrap_or(u32::MAX);
+        Rate {
+            per_second,
+            burst: burst.max(payload),
+        }
     }
 }
 

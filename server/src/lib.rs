@@ -18,6 +18,7 @@
 //! outboxes of the connections that are subscribed. Who may do what is decided by an [`Authorizer`](auth::Authorizer), what a
 //! channel keeps by [`ChannelRules`].
 
+mod budget;
 mod builder;
 mod clock;
 mod cluster;

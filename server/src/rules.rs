@@ -20,6 +20,9 @@ pub struct ChannelRule {
     pub presence: Option<bool>,
     /// Whether subscribed clients may publish events; off by default.
     pub client_publish: bool,
+    /// How many bytes of payload per second all clients of one server together may publish on a channel: 256 KiB, and as much at
+    /// once. Each server counts for itself; what the application publishes does not count.
+    pub client_bytes_per_second: u32,
     /// The most messages a subscription may `rewind`; 0 (default) allows none.
     pub rewind_max: u32,
     /// What a client gets that does not read fast enough.
@@ -44,6 +47,7 @@ impl Default for ChannelRule {
             history_ttl: Duration::from_secs(300),
             presence: None,
             client_publish: false,
+            client_bytes_per_second: 256 << 10,
             rewind_max: 0,
             slow_reader: SlowReader::Close,
         }
@@ -70,6 +74,13 @@ impl ChannelRule {
     #[must_use]
     pub fn with_client_publish(mut self) -> Self {
         self.client_publish = true;
+        self
+    }
+
+    /// Bounds what all clients of one server together publish on a channel, in bytes per second.
+    #[must_use]
+    pub fn with_client_bytes_per_second(mut self, bytes: u32) -> Self {
+        self.client_bytes_per_second = bytes;
         self
     }
 

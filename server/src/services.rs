@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use fanfare_protocol::{Code, Subscribe};
+use fanfare_protocol::{ChannelName, Code, Subscribe};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authorizer, Caller, ChannelTokens, Grant, Origins, TokenClaims};
+use crate::budget::Budgets;
 use crate::clock::{self, Instant};
 use crate::engine::Engine;
 use crate::hub::Hub;
@@ -19,6 +20,8 @@ pub(crate) struct Services {
     pub(crate) hub: Arc<Hub>,
     pub(crate) engine: Engine,
     pub(crate) publisher: Publisher,
+    /// What clients may still publish on each channel.
+    pub(crate) channel_bytes: Budgets<ChannelName>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Arc<ChannelTokens>,

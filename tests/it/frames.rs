@@ -133,7 +133,7 @@ fn wrong_frames() -> Vec<Row> {
         ("a length of 2^63", head(true, TEXT, 1 << 63), 1002),
         (
             "a byte too much",
-            head(true, TEXT, (1 << 20) + (16 << 10) + 1),
+            head(true, TEXT, (32 << 10) + (16 << 10) + 1),
             1009,
         ),
         (

@@ -24,7 +24,13 @@ fn with(change: impl FnOnce(&mut Limits)) -> ServerBuilder {
 fn the_limits_are_those_that_are_written_down() {
     let limits = Limits::default();
     assert_eq!(limits.payload_bytes_max, 1 << 20);
-    assert_eq!(limits.message_bytes_max(), (1 << 20) + (16 << 10));
+    assert_eq!(limits.client_payload_bytes_max, 32 << 10);
+    assert_eq!(limits.message_bytes_max(), (32 << 10) + (16 << 10));
+    assert_eq!(
+        (limits.client_bytes_per_second, limits.client_bytes_burst),
+        (64 << 10, 256 << 10)
+    );
+    assert_eq!(ChannelRule::default().client_bytes_per_second, 256 << 10);
     assert_eq!(limits.channels_max, 100);
     assert_eq!(
         (limits.commands_per_second, limits.commands_burst),
@@ -44,21 +50,25 @@ async fn a_payload_of_the_limit_passes_and_a_byte_more_does_not() {
     sender.subscribe("open-room").await;
     reader.subscribe("open-room").await;
     // Two quotation marks are part of the payload.
-    let largest = "x".repeat((1 << 20) - 2);
-    let publish = |text: &str| json!({ "type": "publish", "id": 1, "channel": "open-room", "event": "big", "data": text });
-    sender.send(publish(&largest)).await;
+    let largest = "x".repeat((32 << 10) - 2);
+    sender.send(from_client("open-room", &largest)).await;
     let heard = reader.expect(json!({ "event": "big" })).await;
     assert_eq!(heard["data"].as_str().unwrap().len(), largest.len());
     let own = [sender.receive().await, sender.receive().await];
     assert!(own.iter().any(|message| message["type"] == "ok"));
 
-    sender.send(publish(&format!("{largest}x"))).await;
+    sender
+        .send(from_client("open-room", &format!("{largest}x")))
+        .await;
     let error = sender.receive().await;
     let expected = json!({
-        "type": "error", "id": 1, "code": 4306, "error": "the payload is too large", "retry": false,
+        "type": "error", "id": 1, "code": 4306, "retry": false,
+        "error": "a client's payload has at most 32768 bytes, this one has 32769",
     });
     assert_eq!(error, expected);
 
+    // The application may send more.
+    let largest = "x".repeat((1 << 20) - 2);
     let events = &server.events;
     events
         .broadcast("open-room", "big", &largest)
@@ -81,6 +91,101 @@ async fn a_payload_of_the_limit_passes_and_a_byte_more_does_not() {
         "a payload for open-room has at most 1048576 bytes, this one has 1048577"
     );
     reader.is_quiet().await;
+}
+
+fn from_client(channel: &str, text: &str) -> Value {
+    json!({ "type": "publish", "id": 1, "channel": channel, "event": "big", "data": text })
+}
+
+/// The answer to a publish. What is published on the channel meanwhile comes to the sender as well.
+async fn answer(socket: &mut Socket) -> Value {
+    loop {
+        let message = socket.receive().await;
+        if message["type"] != "event" {
+            return message;
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_publish_as_much_as_the_application_where_that_is_configured() {
+    let server = TestServer::start(with(|limits| {
+        limits.client_payload_bytes_max = 4 << 20;
+    }))
+    .await;
+    let mut sender = Socket::connect(server.address).await;
+    sender.subscribe("open-room").await;
+    let largest = "x".repeat((1 << 20) - 2);
+    sender.send(from_client("open-room", &largest)).await;
+    assert_eq!(answer(&mut sender).await["type"], "ok");
+    sender
+        .send(from_client("open-room", &format!("{largest}x")))
+        .await;
+    let error = answer(&mut sender).await;
+    assert_eq!(error["code"], 4306, "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_publishes_so_many_bytes_and_its_neighbour_as_many() {
+    let server = TestServer::start(with(|limits| {
+        limits.client_bytes_per_second = 1_000;
+        limits.client_bytes_burst = 40_000;
+    }))
+    .await;
+    let mut loud = Socket::connect(server.address).await;
+    let mut neighbour = Socket::connect(server.address).await;
+    let text = "x".repeat(30_000 - 2);
+    for channel in ["open-a", "open-b"] {
+        loud.subscribe(channel).await;
+        neighbour.subscribe(channel).await;
+    }
+    loud.send(from_client("open-a", &text)).await;
+    assert_eq!(answer(&mut loud).await["type"], "ok");
+    // Another channel is paid for by the same connection.
+    loud.send(from_client("open-b", &text)).await;
+    let error = answer(&mut loud).await;
+    let wait_ms = error["retry_after"].as_u64().unwrap();
+    assert!((15_000..=20_000).contains(&wait_ms), "{error}");
+    let expected = json!({
+        "type": "error", "id": 1, "code": 4322, "retry": true, "retry_after": wait_ms,
+        "error": "a connection publishes at most 1000 bytes per second and 40000 at once, 30000 more are too many now",
+    });
+    assert_eq!(error, expected);
+    neighbour.send(from_client("open-b", &text)).await;
+    assert_eq!(answer(&mut neighbour).await["type"], "ok");
+}
+
+#[tokio::test]
+async fn a_channel_takes_so_many_bytes_of_all_its_clients_and_any_of_the_application() {
+    let rule = ChannelRule::default()
+        .with_client_publish()
+        .with_client_bytes_per_second(1_000);
+    let rules = ChannelRules::new().with("open-narrow", rule);
+    let rules = rules.with("open-", ChannelRule::default().with_client_publish());
+    let server = TestServer::start(suite::builder().channel_rules(rules)).await;
+    let mut first = Socket::connect(server.address).await;
+    let mut second = Socket::connect(server.address).await;
+    // At once as much as one payload may have.
+    let text = "x".repeat((32 << 10) - 2);
+    for socket in [&mut first, &mut second] {
+        socket.subscribe("open-narrow").await;
+        socket.subscribe("open-wide").await;
+    }
+    first.send(from_client("open-narrow", &text)).await;
+    assert_eq!(answer(&mut first).await["type"], "ok");
+    second.send(from_client("open-narrow", &text)).await;
+    let error = answer(&mut second).await;
+    let wait_ms = error["retry_after"].as_u64().unwrap();
+    assert!((20_000..=33_000).contains(&wait_ms), "{error}");
+    let expected = json!({
+        "type": "error", "id": 1, "code": 4323, "retry": true, "retry_after": wait_ms,
+        "error": "clients publish at most 1000 bytes per second on open-narrow, 32768 more are too many now",
+    });
+    assert_eq!(error, expected);
+    second.send(from_client("open-wide", &text)).await;
+    assert_eq!(answer(&mut second).await["type"], "ok");
+    let events = &server.events;
+    events.broadcast("open-narrow", "big", &text).await.unwrap();
 }
 
 #[tokio::test]

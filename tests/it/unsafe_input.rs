@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fanfare_server::{Limits, ServerBuilder};
+use fanfare_server::{ChannelRule, ChannelRules, Limits, ServerBuilder};
 use fanfare_tests::raw::{RawSocket, TEXT, frame};
 use fanfare_tests::server::TestServer;
 use fanfare_tests::socket::{Door, Socket, has};
@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 fn patient() -> ServerBuilder {
     let mut limits = Limits::default();
     limits.commands_burst = 1_000_000;
+    limits.client_payload_bytes_max = 1 << 20;
+    limits.client_bytes_burst = 16 << 20;
     suite::builder().limits(limits)
 }
 
@@ -72,7 +74,11 @@ async fn what_is_unusual_and_allowed_is_taken() {
 #[tokio::test]
 async fn json_however_deep_is_passed_on_or_refused_and_no_crash() {
     // T24: a stack that overflows takes the whole process with it.
-    let server = TestServer::start(patient()).await;
+    let rule = ChannelRule::default()
+        .with_client_publish()
+        .with_client_bytes_per_second(16 << 20);
+    let rules = ChannelRules::new().with("open-", rule);
+    let server = TestServer::start(patient().channel_rules(rules)).await;
     let mut socket = RawSocket::connect(server.address).await;
     let subscribe = json!({ "type": "subscribe", "channel": "open-room" });
     socket.send_json(&subscribe).await;

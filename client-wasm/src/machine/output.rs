@@ -160,6 +160,10 @@ fn put_error(error: Option<&ClientError<Number>>) {
         }
         ClientError::Transport { code, reason } => put_about(u32::from(*code), *reason),
         ClientError::AuthForbidden { status } => put_number(u32::from(*status)),
+        ClientError::PayloadTooLarge { bytes, bytes_max } => {
+            put_count(*bytes);
+            put_count(*bytes_max);
+        }
         _ => {}
     }
 }

@@ -313,7 +313,8 @@ impl<V: Values> Machine<V> {
             return;
         }
         self.set_clock(hello.server_time, now);
-        self.frame_bytes_max = Some(hello.max_payload_size);
+        // The server says by how much a payload is too large. Here only frames end that can hold no payload of the limit.
+        self.frame_bytes_max = Some(hello.max_payload_size.saturating_add(ENVELOPE_BYTES));
         let ping_interval = hello.ping_interval.max(PING_INTERVAL_MIN);
         let session = Session {
             socket: hello.socket,
@@ -394,3 +395,6 @@ impl<V: Values> Machine<V> {
 
 /// 1 s: no server can make a client ping faster.
 const PING_INTERVAL_MIN: u64 = 1_000;
+
+/// 1 KiB: the names and the key of a publish at their longest, and the braces around them.
+const ENVELOPE_BYTES: u64 = 1 << 10;

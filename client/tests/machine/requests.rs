@@ -281,7 +281,7 @@ fn a_payload_above_the_limit_of_the_server_is_not_sent() {
         request: RequestId(1),
         channel: name("orders"),
         event: EventName::new("e").unwrap(),
-        data: RawJson::trusted(format!("\"{}\"", "x".repeat(1024 * 1024))),
+        data: RawJson::trusted(format!("\"{}\"", "x".repeat(1024 * 1024 + 1024))),
         key: None,
     });
     pair.expect(&["done 1: payload-too-large"]);

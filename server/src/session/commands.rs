@@ -5,7 +5,7 @@ use fanfare_protocol::{
     ServerMessage,
 };
 
-use super::io::Effect;
+use super::io::{Effect, Refusal};
 use super::{Queued, Session, Task};
 use crate::auth::Token;
 use crate::clock::Moment;
@@ -79,7 +79,7 @@ impl Session {
                 event,
                 data,
                 key,
-            } => self.publish(id, channel, event, data, key),
+            } => self.publish(id, channel, event, data, key, now),
             Command::Presence { channel } => {
                 if !self.terms.rules.has_presence(&channel) {
                     return self.refuse(id, Code::NO_PRESENCE, None);
@@ -116,9 +116,11 @@ impl Session {
         event: EventName,
         data: RawJson,
         key: Option<IdempotencyKey>,
+        now: Moment,
     ) {
-        if let Err(code) = self.may_publish(&channel, data.len(), event.is_reserved()) {
-            return self.refuse(id, code, None);
+        let may_publish = self.may_publish(&channel, event.is_reserved());
+        if let Err(refusal) = may_publish.and_then(|()| self.take_publish_bytes(data.len(), now)) {
+            return self.refuse_for(id, refusal);
         }
         let task = Task::Reply {
             request: id,
@@ -134,25 +136,40 @@ impl Session {
         self.start_on(&channel, task, effect);
     }
 
-    fn may_publish(
-        &self,
-        channel: &ChannelName,
-        bytes: usize,
-        is_reserved: bool,
-    ) -> Result<(), Code> {
+    fn may_publish(&self, channel: &ChannelName, is_reserved: bool) -> Result<(), Refusal> {
         if !self.is_live(channel) {
-            return Err(Code::NOT_SUBSCRIBED);
+            return Err(Refusal::new(Code::NOT_SUBSCRIBED));
         }
         if !self.terms.rules.of(channel).client_publish || channel.kind() == ChannelKind::Personal {
-            return Err(Code::PUBLISH_NOT_ALLOWED);
+            return Err(Refusal::new(Code::PUBLISH_NOT_ALLOWED));
         }
         if is_reserved {
-            return Err(Code::BAD_EVENT);
-        }
-        if bytes > self.terms.limits.payload_bytes_max {
-            return Err(Code::PAYLOAD_TOO_LARGE);
+            return Err(Refusal::new(Code::BAD_EVENT));
         }
         Ok(())
+    }
+
+    /// Takes a payload from what the connection may publish: each one is bounded, and all of them per second.
+    fn take_publish_bytes(&mut self, bytes: usize, now: Moment) -> Result<(), Refusal> {
+        let limits = &self.terms.limits;
+        let bytes_max = limits.client_payload_bytes_max();
+        if bytes > bytes_max {
+            let text =
+                format!("a client's payload has at most {bytes_max} bytes, this one has {bytes}");
+            return Err(Refusal::new(Code::PAYLOAD_TOO_LARGE).with_text(text));
+        }
+        let rate = limits.client_bytes_rate();
+        let cost = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.publish_bytes
+            .take(cost, rate, now.instant)
+            .map_err(|wait| {
+                let text = format!(
+                    "a connection publishes at most {} bytes per second and {} at once, {bytes} more are too many now",
+                    rate.per_second, rate.burst
+                );
+                let refusal = Refusal::new(Code::PUBLISH_RATE).with_text(text);
+                refusal.with_retry_after(wait)
+            })
     }
 
     fn read(
@@ -177,9 +194,11 @@ impl Session {
 
     fn queue(&mut self, request: Request) {
         let bytes = cost_bytes(&request);
-        if self.line.len() >= LINE_MAX
-            || self.line_bytes + bytes > self.terms.limits.message_bytes_max()
-        {
+        let limits = &self.terms.limits;
+        // What may be published at once may wait: each payload is paid for when its turn comes.
+        let burst = usize::try_from(limits.client_bytes_burst).unwrap_or(usize::MAX);
+        let bytes_max = limits.message_bytes_max().max(burst);
+        if self.line.len() >= LINE_MAX || self.line_bytes + bytes > bytes_max {
             return self.refuse_command(&request, Code::BUSY);
         }
         self.line_bytes += bytes;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fanfare_protocol::{ChannelName, Code, Position, Presence, Reply};
 
-use super::io::{Effect, OpId, Outcome};
+use super::io::{Effect, OpId, Outcome, Refusal};
 use crate::auth::{Caller, Credentials, Denied, Token};
 use crate::clock;
 use crate::delivery::{Delivery, Departure, HistoryRange, Publication};
@@ -13,6 +13,7 @@ use crate::engine::EngineError;
 use crate::hub::{Membership, Outbox};
 use crate::publish::PublishError;
 use crate::services::Services;
+use crate::session::Terms;
 
 /// What one effect works with.
 pub(super) struct Setting {
@@ -29,12 +30,6 @@ pub(super) struct Done {
     pub(super) outcome: Outcome,
     /// A new place in a channel, for the driver to keep.
     pub(super) membership: Option<Membership>,
-}
-
-/// Why an effect came to nothing.
-pub(super) struct Refusal {
-    pub(super) code: Code,
-    pub(super) text: Option<String>,
 }
 
 /// Runs one effect to its end.
@@ -77,7 +72,7 @@ pub(super) async fn run(setting: Setting, op: OpId, effect: Effect) -> Done {
             limit,
         } => setting.read_history(request, &channel, since, limit).await,
     };
-    let outcome = outcome.unwrap_or_else(|Refusal { code, text }| Outcome::Refused { code, text });
+    let outcome = outcome.unwrap_or_else(Outcome::Refused);
     Done {
         op,
         outcome,
@@ -110,6 +105,7 @@ impl Setting {
         let authorizer = &self.services.authorizer;
         let permission = authorizer.publish(&self.caller, &publication.channel, &publication.event);
         self.within_authorizer(permission).await?;
+        self.take_channel_bytes(&publication)?;
         let publication = match &self.caller.identity {
             Some(identity) => publication.from_user(identity.user.clone()),
             None => publication,
@@ -126,6 +122,25 @@ impl Setting {
                 ..Reply::new(id)
             })
         }))
+    }
+
+    /// Takes a client's publication from what its channel takes per second.
+    fn take_channel_bytes(&self, publication: &Publication) -> Result<(), Refusal> {
+        let Terms { limits, rules } = &*self.services.terms;
+        let channel = &publication.channel;
+        let rate = limits.channel_bytes_rate(rules.of(channel));
+        let bytes = u32::try_from(publication.data.len()).unwrap_or(u32::MAX);
+        let budgets = &self.services.channel_bytes;
+        budgets
+            .take(channel, bytes, rate, clock::moment().instant)
+            .map_err(|wait| {
+                let text = format!(
+                    "clients publish at most {} bytes per second on {channel}, {bytes} more are too many now",
+                    rate.per_second
+                );
+                let refusal = Refusal::new(Code::CHANNEL_RATE).with_text(text);
+                refusal.with_retry_after(wait)
+            })
     }
 
     async fn read_presence(&self, request: u64, channel: &ChannelName) -> Result<Outcome, Refusal> {
@@ -205,32 +220,10 @@ impl Setting {
         call: impl Future<Output = Result<T, Denied>>,
     ) -> Result<T, Refusal> {
         call.await.map_err(|denied| match denied {
-            Denied::NoCredentials => Refusal {
-                code: Code::NOT_AUTHENTICATED,
-                text: None,
-            },
-            Denied::Refused { reason } => Refusal {
-                code: Code::FORBIDDEN,
-                text: Some(reason),
-            },
+            Denied::NoCredentials => Refusal::new(Code::NOT_AUTHENTICATED),
+            Denied::Refused { reason } => Refusal::new(Code::FORBIDDEN).with_text(reason),
             Denied::Unavailable { .. } => Refusal::unavailable(),
         })
-    }
-}
-
-impl Refusal {
-    pub(super) fn unavailable() -> Self {
-        Self {
-            code: Code::UNAVAILABLE,
-            text: None,
-        }
-    }
-
-    pub(super) fn invalid_auth(text: impl Into<String>) -> Self {
-        Self {
-            code: Code::INVALID_AUTH,
-            text: Some(text.into()),
-        }
     }
 }
 
@@ -250,8 +243,5 @@ fn refusal_of(error: &PublishError) -> Refusal {
         } => Code::UNKNOWN_OUTCOME,
         PublishError::Overloaded { .. } | PublishError::Engine { .. } => Code::UNAVAILABLE,
     };
-    Refusal {
-        code,
-        text: Some(error.to_string()),
-    }
+    Refusal::new(code).with_text(error.to_string())
 }

@@ -2,7 +2,7 @@
 
 use fanfare_protocol::{ChannelName, Code, Reply, ServerMessage, UserId};
 
-use super::io::{Effect, Outcome, Output};
+use super::io::{Effect, Outcome, Output, Refusal};
 use super::{Access, Session, Task};
 use crate::auth::Token;
 use crate::clock;
@@ -42,10 +42,11 @@ impl Session {
                     self.identified(user);
                 }
             }
-            Outcome::Refused {
+            Outcome::Refused(Refusal {
                 code: Code::CREDENTIALS_REFUSED,
                 text,
-            } => {
+                ..
+            }) => {
                 if self.user().is_some() {
                     return self.refuse(request, Code::TOKEN_REFUSED, text);
                 }
@@ -53,7 +54,7 @@ impl Session {
                 self.refuse(request, Code::CREDENTIALS_REFUSED, Some(reason.clone()));
                 self.close(Code::CREDENTIALS_REFUSED, &reason, 0);
             }
-            Outcome::Refused { code, text } => self.refuse(request, code, text),
+            Outcome::Refused(refusal) => self.refuse_for(request, refusal),
             Outcome::Subscribed { .. } | Outcome::Replied(_) | Outcome::Accepted => {}
         }
     }

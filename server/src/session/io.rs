@@ -1,5 +1,7 @@
 //! Everything that can go into a session, and everything that can come out.
 
+use std::time::Duration;
+
 use fanfare_protocol::json::DecodeError;
 use fanfare_protocol::{
     ChannelName, Code, EventName, IdempotencyKey, Position, RawJson, Reply, Request, ServerMessage,
@@ -156,10 +158,43 @@ pub(crate) enum Outcome {
     /// It is done, and nobody asked for a reply.
     Accepted,
     /// It was refused, or failed.
-    Refused {
-        /// Why.
-        code: Code,
-        /// A sentence for the client, in place of the code's own.
-        text: Option<String>,
-    },
+    Refused(Refusal),
+}
+
+/// Why a command came to nothing.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    /// A sentence for the client, in place of the code's own.
+    pub(crate) text: Option<String>,
+    /// When the same command may succeed, where that is known.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: Code) -> Self {
+        Self {
+            code,
+            text: None,
+            retry_after: None,
+        }
+    }
+
+    pub(crate) fn with_text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    pub(crate) fn unavailable() -> Self {
+        Self::new(Code::UNAVAILABLE)
+    }
+
+    pub(crate) fn invalid_auth(text: impl Into<String>) -> Self {
+        Self::new(Code::INVALID_AUTH).with_text(text)
+    }
 }

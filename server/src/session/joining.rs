@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fanfare_protocol::{ChannelName, Code, Member, Presence};
 
-use super::effects::{Refusal, Setting};
-use super::io::{Joining, Outcome, Permission};
+use super::effects::Setting;
+use super::io::{Joining, Outcome, Permission, Refusal};
 use crate::auth::{Grant, member};
 use crate::clock::{self, Instant};
 use crate::delivery::{Departure, HistoryRange};
@@ -217,15 +217,10 @@ impl Setting {
             return Ok(member);
         }
         let Some(identity) = &self.caller.identity else {
-            let text = "a presence channel needs a user or signed member data".to_owned();
-            return Err(Refusal {
-                code: Code::NOT_AUTHENTICATED,
-                text: Some(text),
-            });
+            let text = "a presence channel needs a user or signed member data";
+            return Err(Refusal::new(Code::NOT_AUTHENTICATED).with_text(text));
         };
-        member::member_of(identity, grant).map_err(|error| Refusal {
-            code: Code::FORBIDDEN,
-            text: Some(error.to_string()),
-        })
+        member::member_of(identity, grant)
+            .map_err(|error| Refusal::new(Code::FORBIDDEN).with_text(error.to_string()))
     }
 }

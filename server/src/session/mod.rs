@@ -6,23 +6,23 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fanfare_protocol::{
     ChannelName, Code, Connected, Disconnect, ErrorMessage, PROTOCOL_VERSION, Request,
     ServerMessage, SocketId, SubscriptionError, UserId,
 };
 
-use self::budget::Budget;
-use self::io::{Effect, Input, OpId, Outcome, Output};
+use self::io::{Effect, Input, OpId, Outcome, Output, Refusal};
 use self::subscription::Subscription;
 use crate::auth::{Caller, Identity};
+use crate::budget::Budget;
 use crate::clock::{Instant, Moment};
 use crate::config::Limits;
 use crate::delivery::Departure;
 use crate::rules::ChannelRules;
 use crate::sessions::Control;
 
-mod budget;
 mod commands;
 pub(crate) mod driver;
 mod effects;
@@ -72,6 +72,8 @@ pub(crate) struct Session {
     line: VecDeque<Queued>,
     line_bytes: usize,
     budget: Budget,
+    /// What it may still publish, in bytes.
+    publish_bytes: Budget,
     strikes: u32,
     opened_at: Instant,
     heard_at: Instant,
@@ -110,7 +112,8 @@ enum Queued {
 impl Session {
     /// A session that says `connected` first.
     pub(crate) fn new(id: SocketId, terms: Arc<Terms>, access: Access, now: Moment) -> Self {
-        let budget = Budget::full(terms.limits.commands_burst, now.instant);
+        let budget = Budget::full(terms.limits.commands_rate(), now.instant);
+        let publish_bytes = Budget::full(terms.limits.client_bytes_rate(), now.instant);
         let mut session = Self {
             id,
             terms,
@@ -122,6 +125,7 @@ impl Session {
             line: VecDeque::new(),
             line_bytes: 0,
             budget,
+            publish_bytes,
             strikes: 0,
             opened_at: now.instant,
             heard_at: now.instant,
@@ -244,7 +248,7 @@ impl Session {
             user_id: self.user().cloned(),
             protocol: PROTOCOL_VERSION,
             ping_interval: u64::try_from(limits.ping_interval.as_millis()).unwrap_or(u64::MAX),
-            max_payload_size: limits.payload_bytes_max as u64,
+            max_payload_size: limits.client_payload_bytes_max() as u64,
             server_time: now.unix_ms,
         }
     }
@@ -257,11 +261,7 @@ impl Session {
     /// Takes a command from the connection's budget; answers whether it may be carried out.
     fn may_command(&mut self, request: Option<u64>, now: Moment) -> bool {
         let limits = &self.terms.limits;
-        match self.budget.take(
-            limits.commands_per_second,
-            limits.commands_burst,
-            now.instant,
-        ) {
+        match self.budget.take(1, limits.commands_rate(), now.instant) {
             Ok(()) => {
                 self.strikes = self.strikes.saturating_sub(1);
                 true
@@ -272,12 +272,8 @@ impl Session {
                     self.close(Code::FLOODING, Code::FLOODING.text(), 0);
                     return false;
                 }
-                let retry_after = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
-                let message = ErrorMessage {
-                    retry_after,
-                    ..ErrorMessage::new(request, Code::RATE_LIMITED)
-                };
-                self.send(ServerMessage::Error(message));
+                let refusal = Refusal::new(Code::RATE_LIMITED).with_retry_after(wait);
+                self.refuse_for(request, refusal);
                 false
             }
         }
@@ -301,7 +297,7 @@ impl Session {
             Task::Reply { request, channel } => {
                 match outcome {
                     Outcome::Replied(reply) => self.send(ServerMessage::Ok(*reply)),
-                    Outcome::Refused { code, text } => self.refuse(request, code, text),
+                    Outcome::Refused(refusal) => self.refuse_for(request, refusal),
                     Outcome::Accepted
                     | Outcome::Authenticated { .. }
                     | Outcome::Subscribed { .. } => {}
@@ -357,10 +353,21 @@ impl Session {
     }
 
     fn refuse(&mut self, request: Option<u64>, code: Code, text: Option<String>) {
-        let mut message = ErrorMessage::new(request, code);
-        if let Some(text) = text {
+        let refusal = Refusal {
+            text,
+            ..Refusal::new(code)
+        };
+        self.refuse_for(request, refusal);
+    }
+
+    fn refuse_for(&mut self, request: Option<u64>, refusal: Refusal) {
+        let mut message = ErrorMessage::new(request, refusal.code);
+        if let Some(text) = refusal.text {
             message.error = text;
         }
+        // A wait of less than a millisecond is one of a millisecond: 0 would invite to repeat at once.
+        let milliseconds = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        message.retry_after = refusal.retry_after.map(|wait| milliseconds(wait).max(1));
         self.send(ServerMessage::Error(message));
     }
 

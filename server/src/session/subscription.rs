@@ -2,7 +2,7 @@
 
 use fanfare_protocol::{ChannelKind, ChannelName, Code, ServerMessage, Subscribe, Unsubscribed};
 
-use super::io::{Effect, Joining, Outcome, Output, Permission};
+use super::io::{Effect, Joining, Outcome, Output, Permission, Refusal};
 use super::{NORMAL_CLOSURE, OpId, Session, Task};
 use crate::clock::{Instant, Moment};
 use crate::delivery::Departure;
@@ -107,7 +107,7 @@ impl Session {
                     self.remove(channel, Code::INVALID_AUTH);
                 }
             }
-            Outcome::Refused { code, text } => {
+            Outcome::Refused(Refusal { code, text, .. }) => {
                 self.forget(channel);
                 self.refuse_subscription(request, channel, code, text);
             }

@@ -179,13 +179,7 @@ async fn a_second_subscribe_with_a_position_moves_the_subscription_and_keeps_its
         },
     );
     assert!(bench.outputs().is_empty());
-    bench.done(
-        *op,
-        Outcome::Refused {
-            code: Code::UNAVAILABLE,
-            text: None,
-        },
-    );
+    bench.done(*op, Outcome::Refused(Refusal::unavailable()));
     let messages = bench.messages();
     assert!(
         matches!(&messages[..], [ServerMessage::SubscriptionError(moved), ServerMessage::Error(left)]
@@ -248,13 +242,7 @@ async fn a_refused_subscription_frees_the_channel() {
     let mut bench = Bench::anonymous();
     bench.command(1, subscribe("private-x"));
     let op = bench.effect();
-    bench.done(
-        op,
-        Outcome::Refused {
-            code: Code::FORBIDDEN,
-            text: None,
-        },
-    );
+    bench.done(op, Outcome::Refused(Refusal::new(Code::FORBIDDEN)));
     assert_error(&bench.messages(), Code::FORBIDDEN);
     bench.command(2, subscribe("private-x"));
     bench.effect();
@@ -336,6 +324,48 @@ async fn a_client_publishes_only_where_it_may_and_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn payloads_are_paid_for_by_their_bytes() {
+    let limits = Limits::default();
+    let payload = |bytes: usize| Command::Publish {
+        channel: channel("open-chat"),
+        event: "e".parse().unwrap(),
+        data: RawJson::encode(&"x".repeat(bytes - 2)).unwrap(),
+        key: None,
+    };
+    let mut bench = Bench::anonymous();
+    bench.subscribe("open-chat");
+    bench.command(1, payload(limits.client_payload_bytes_max + 1));
+    assert_error(&bench.messages(), Code::PAYLOAD_TOO_LARGE);
+    for id in 2..10 {
+        bench.command(id, payload(32 << 10));
+        let op = bench.effect();
+        bench.done(op, Outcome::Accepted);
+        assert!(bench.outputs().is_empty());
+    }
+    bench.command(10, payload(32 << 10));
+    let refused = bench.messages();
+    let [ServerMessage::Error(error)] = &refused[..] else {
+        panic!("{refused:?}")
+    };
+    let text = "a connection publishes at most 65536 bytes per second and 262144 at once, 32768 more are too many now";
+    assert_eq!(
+        (
+            error.code,
+            error.error.as_str(),
+            error.retry,
+            error.retry_after
+        ),
+        (4322, text, true, Some(500))
+    );
+    // A small one is refused as well: nothing is left.
+    bench.command(11, payload(100));
+    assert_error(&bench.messages(), Code::PUBLISH_RATE);
+    bench.advance(Duration::from_millis(500));
+    bench.command(12, payload(32 << 10));
+    bench.effect();
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_credentials_only_talk_about_credentials() {
     let mut bench = Bench::new(Access::Waiting { was_refused: false });
     assert!(matches!(
@@ -389,10 +419,7 @@ async fn refused_credentials_end_a_connection_that_has_none() {
     let op = bench.effect();
     bench.done(
         op,
-        Outcome::Refused {
-            code: Code::CREDENTIALS_REFUSED,
-            text: Some("bad token".to_owned()),
-        },
+        Outcome::Refused(Refusal::new(Code::CREDENTIALS_REFUSED).with_text("bad token")),
     );
     let outputs = bench.outputs();
     assert!(matches!(
@@ -414,10 +441,7 @@ async fn a_connection_cannot_change_its_user_and_survives_the_attempt() {
             identity: identity("bob"),
             ends_at: None,
         },
-        Outcome::Refused {
-            code: Code::CREDENTIALS_REFUSED,
-            text: None,
-        },
+        Outcome::Refused(Refusal::new(Code::CREDENTIALS_REFUSED)),
     ] {
         bench.command(
             1,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::duration;
 use crate::options::LogFormat;
 use crate::settings::SettingsError;
+use crate::{duration, size};
 
 /// What a configuration file says. A name it does not know is a mistake, never passed over.
 #[derive(Default, Deserialize)]
@@ -32,6 +32,12 @@ pub(crate) struct File {
     /// The same texts as on the command line.
     #[serde(default)]
     pub(crate) rules: Vec<String>,
+    #[serde(default, deserialize_with = "size_text")]
+    pub(crate) client_payload_max: Option<u32>,
+    #[serde(default, deserialize_with = "size_text")]
+    pub(crate) client_publish_rate: Option<u32>,
+    #[serde(default, deserialize_with = "size_text")]
+    pub(crate) client_publish_burst: Option<u32>,
     #[serde(default, deserialize_with = "duration_text")]
     pub(crate) drain_delay: Option<Duration>,
     #[serde(default, deserialize_with = "duration_text")]
@@ -74,6 +80,13 @@ impl File {
 fn duration_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     duration::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+fn size_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    size::parse(&text)
         .map(Some)
         .map_err(serde::de::Error::custom)
 }

@@ -8,6 +8,7 @@ mod file;
 mod options;
 mod rule;
 mod settings;
+mod size;
 
 use std::error::Error;
 use std::io::{IsTerminal as _, Write as _};

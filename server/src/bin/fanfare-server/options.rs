@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use crate::duration;
+use crate::{duration, size};
 
 /// A realtime server: WebSocket channels with history, recovery and presence.
 ///
@@ -95,9 +95,9 @@ pub(crate) struct Options {
     /// What the channels of a prefix keep and allow, such as 'orders=history:100,ttl:5m,publish,rewind:50'. The first prefix
     /// that fits counts. May be given several times; the environment variable separates rules by white space.
     ///
-    /// Words: history:N and ttl:DURATION (5m), rewind:N, publish (subscribed clients may), presence, presence:off, open (every
-    /// user may subscribe, without a channel token), slow:drop (who reads too slowly loses messages and is told, in place of
-    /// being closed).
+    /// Words: history:N and ttl:DURATION (5m), rewind:N, publish (subscribed clients may), publish-rate:SIZE (what all clients of
+    /// one server may publish on a channel per second; 256KiB), presence, presence:off, open (every user may subscribe, without
+    /// a channel token), slow:drop (who reads too slowly loses messages and is told, in place of being closed).
     #[arg(
         long = "rule",
         value_name = "RULE",
@@ -105,6 +105,18 @@ pub(crate) struct Options {
         value_delimiter = ' '
     )]
     pub(crate) rules: Option<Vec<String>>,
+
+    /// The largest payload that a client may publish, such as 4KiB; at most 1MiB [default: 32KiB].
+    #[arg(long, value_name = "SIZE", env = "FANFARE_CLIENT_PAYLOAD_MAX", value_parser = size::parse)]
+    pub(crate) client_payload_max: Option<u32>,
+
+    /// How much payload a connection may publish per second on average [default: 64KiB].
+    #[arg(long, value_name = "SIZE", env = "FANFARE_CLIENT_PUBLISH_RATE", value_parser = size::parse)]
+    pub(crate) client_publish_rate: Option<u32>,
+
+    /// How much payload a connection may publish at once [default: 256KiB].
+    #[arg(long, value_name = "SIZE", env = "FANFARE_CLIENT_PUBLISH_BURST", value_parser = size::parse)]
+    pub(crate) client_publish_burst: Option<u32>,
 
     /// How long a server that was told to stop waits for the load balancer to notice that it is not ready [default: 5s].
     #[arg(long, value_name = "DURATION", env = "FANFARE_DRAIN_DELAY", value_parser = duration::parse)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fanfare_server::protocol::ChannelName;
 use fanfare_server::{ChannelRule, SlowReader};
 
-use crate::duration;
+use crate::{duration, size};
 
 /// What holds for the channels of one prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,7 @@ struct Words {
     rewind: Option<u32>,
     presence: Option<bool>,
     publish: bool,
+    publish_rate: Option<u32>,
     open: bool,
     drop: bool,
 }
@@ -79,10 +80,11 @@ impl Words {
             ("presence", None) => self.presence = Some(true),
             ("presence", Some("off")) => self.presence = Some(false),
             ("publish", None) => self.publish = true,
+            ("publish-rate", Some(value)) => self.publish_rate = Some(size::parse(value)?),
             ("open", None) => self.open = true,
             ("slow", Some("drop")) => self.drop = true,
             ("slow", Some("close")) => self.drop = false,
-            ("history" | "rewind" | "ttl" | "slow", None) => {
+            ("history" | "rewind" | "ttl" | "slow" | "publish-rate", None) => {
                 return Err(format!("has no value for {name:?}"));
             }
             ("presence" | "publish" | "open" | "slow", Some(value)) => {
@@ -91,7 +93,7 @@ impl Words {
                 ));
             }
             _ => {
-                let known = "history:N, ttl:DURATION, rewind:N, publish, presence, presence:off, open, slow:drop";
+                let known = "history:N, ttl:DURATION, rewind:N, publish, publish-rate:SIZE, presence, presence:off, open, slow:drop";
                 return Err(format!("has the unknown word {name:?}; there are {known}"));
             }
         }
@@ -122,6 +124,12 @@ impl Words {
         }
         if self.publish {
             rule = rule.with_client_publish();
+        }
+        if let Some(bytes) = self.publish_rate {
+            if !self.publish {
+                return Err("has a publish-rate but does not let clients publish".to_owned());
+            }
+            rule = rule.with_client_bytes_per_second(bytes);
         }
         if self.drop {
             rule = rule.with_slow_reader(SlowReader::Drop);
@@ -172,6 +180,9 @@ mod tests {
         assert!(rule.is_open);
         assert_eq!(rule.rule.slow_reader, SlowReader::Drop);
 
+        let rule: Rule = "chat=publish,publish-rate:1MiB".parse().unwrap();
+        assert_eq!(rule.rule.client_bytes_per_second, 1 << 20);
+
         let all: Rule = "=history:10".parse().unwrap();
         assert_eq!(all.prefix, "");
         let odd: Rule = "a=b=presence:off".parse().unwrap();
@@ -206,6 +217,14 @@ mod tests {
         check(
             "a=history:1,ttl:5",
             r#""5" is not a duration such as 250ms, 30s, 5m or 2h"#,
+        );
+        check(
+            "a=publish-rate:1MiB",
+            "has a publish-rate but does not let clients publish",
+        );
+        check(
+            "a=publish,publish-rate:1MB",
+            r#""1MB" is not a size such as 4096, 32KiB or 1MiB"#,
         );
         check("a=ttl:5m", "has a ttl but no history");
         check("a=history:5,ttl:0s", "keeps its history for no time at all");

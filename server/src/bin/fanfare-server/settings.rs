@@ -72,6 +72,14 @@ pub(crate) enum SettingsError {
     /// A website is not one.
     #[error("the list of origins is not valid")]
     Origin(#[source] BadOrigin),
+    /// Clients may publish more than the server takes from anybody.
+    #[error("a client's payload has at most {bytes_max} bytes, --client-payload-max says {bytes}")]
+    ClientPayload {
+        /// What is said.
+        bytes: u32,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// A prefix for Redis without Redis.
     #[error("a prefix for Redis is given, but no Redis URL")]
     NoRedis,
@@ -90,8 +98,7 @@ pub(crate) struct Settings {
     allows_anonymous: bool,
     origins: Option<Origins>,
     rules: Vec<Rule>,
-    drain_delay: Duration,
-    drain_spread: Duration,
+    limits: Limits,
 }
 
 impl Settings {
@@ -108,6 +115,7 @@ impl Settings {
     }
 
     fn merge(options: Options, file: File) -> Result<Self, SettingsError> {
+        let limits = limits(&options, &file)?;
         let redis_url = text(options.redis_url, file.redis_url);
         let redis_prefix = text(options.redis_prefix, file.redis_prefix);
         if redis_prefix.is_some() && redis_url.is_none() {
@@ -147,14 +155,7 @@ impl Settings {
             allows_anonymous,
             origins,
             rules,
-            drain_delay: options
-                .drain_delay
-                .or(file.drain_delay)
-                .unwrap_or(DRAIN_DELAY),
-            drain_spread: options
-                .drain_spread
-                .or(file.drain_spread)
-                .unwrap_or(DRAIN_SPREAD),
+            limits,
         })
     }
 
@@ -165,12 +166,6 @@ impl Settings {
 
     /// A server with these settings, without its engine.
     pub(crate) fn builder(self) -> ServerBuilder {
-        let mut limits = Limits::default();
-        limits.drain_delay = self.drain_delay;
-        limits.drain_spread = self.drain_spread;
-        // Told one after the other, clients need no wait of their own.
-        limits.reconnect_spread = Duration::ZERO;
-        limits.shutdown_deadline = LAST_ONES;
         let rules = self.rules.into_iter();
         let rules = rules.fold(ChannelRules::new(), |rules, rule| {
             rules.with(rule.prefix, rule.rule)
@@ -178,7 +173,7 @@ impl Settings {
         let mut builder = Server::builder()
             .authorizer(self.authorizer)
             .channel_rules(rules)
-            .limits(limits);
+            .limits(self.limits);
         if self.allows_anonymous {
             builder = builder.allow_anonymous();
         }
@@ -272,6 +267,32 @@ fn with_open_channels(jwt: Option<JwtAuthorizer>, rules: &[Rule]) -> Policy {
         };
         async move { answer }
     })
+}
+
+/// What a peer may ask, and how the server stops.
+fn limits(options: &Options, file: &File) -> Result<Limits, SettingsError> {
+    let mut limits = Limits::default();
+    if let Some(bytes) = options.client_payload_max.or(file.client_payload_max) {
+        let bytes_max = limits.payload_bytes_max;
+        limits.client_payload_bytes_max = usize::try_from(bytes)
+            .ok()
+            .filter(|bytes| *bytes <= bytes_max)
+            .ok_or(SettingsError::ClientPayload { bytes, bytes_max })?;
+    }
+    if let Some(bytes) = options.client_publish_rate.or(file.client_publish_rate) {
+        limits.client_bytes_per_second = bytes;
+    }
+    if let Some(bytes) = options.client_publish_burst.or(file.client_publish_burst) {
+        limits.client_bytes_burst = bytes;
+    }
+    let drain_delay = options.drain_delay.or(file.drain_delay);
+    limits.drain_delay = drain_delay.unwrap_or(DRAIN_DELAY);
+    let drain_spread = options.drain_spread.or(file.drain_spread);
+    limits.drain_spread = drain_spread.unwrap_or(DRAIN_SPREAD);
+    // Told one after the other, clients need no wait of their own.
+    limits.reconnect_spread = Duration::ZERO;
+    limits.shutdown_deadline = LAST_ONES;
+    Ok(limits)
 }
 
 fn rules(texts: &[String]) -> Result<Vec<Rule>, SettingsError> {

@@ -40,8 +40,24 @@ fn the_command_line_counts_before_the_file_and_the_file_before_the_defaults() {
         .map(|rule| rule.prefix.as_str())
         .collect();
     assert_eq!(prefixes, ["a", "b"], "a list replaces the file's");
-    assert_eq!(settings.drain_delay, Duration::from_secs(1));
-    assert_eq!(settings.drain_spread, DRAIN_SPREAD);
+    assert_eq!(settings.limits.drain_delay, Duration::from_secs(1));
+    assert_eq!(settings.limits.drain_spread, DRAIN_SPREAD);
+}
+
+#[test]
+fn what_clients_may_publish_is_said_in_sizes() {
+    let said = ["--client-payload-max", "4KiB"];
+    let file = r#"
+        client_payload_max = "8KiB"
+        client_publish_rate = "16KiB"
+        client_publish_burst = "1MiB"
+    "#;
+    let limits = settings(&said, file).unwrap().limits;
+    assert_eq!(limits.client_payload_bytes_max, 4 << 10);
+    assert_eq!(limits.client_bytes_per_second, 16 << 10);
+    assert_eq!(limits.client_bytes_burst, 1 << 20);
+    let most = settings(&["--client-payload-max", "1MiB"], "").unwrap();
+    assert_eq!(most.limits.client_payload_bytes_max, 1 << 20);
 }
 
 #[test]
@@ -82,6 +98,10 @@ fn every_mistake_has_one_sentence() {
         }
         assert_eq!(text, sentence);
     }
+    check(
+        &["--client-payload-max", "2MiB"],
+        "a client's payload has at most 1048576 bytes, --client-payload-max says 2097152",
+    );
     check(
         &["--allow-anonymous=false"],
         "nobody could connect: give a JWT secret or key, or allow anonymous connections",
