@@ -23,6 +23,13 @@ pub struct Limits {
     pub fragments_max: u32,
     /// How long a message may take from its first byte to its last: 10 s.
     pub message_deadline: Duration,
+    /// How many pings, pongs and fragments per second a connection may send on average: 100. One that goes on above that and
+    /// above `frames_burst` is closed.
+    pub frames_per_second: u32,
+    /// How many pings, pongs and fragments may come at once: 2,048, two messages in the most fragments.
+    pub frames_burst: u32,
+    /// The largest message while a connection has not shown credentials and must: 16 KiB, room for a token.
+    pub login_bytes_max: usize,
     /// The most channels a connection may have: 100. The personal channel does not count.
     pub channels_max: usize,
     /// How many commands per second a connection may send on average: 50.
@@ -37,6 +44,8 @@ pub struct Limits {
     pub stale_after: Duration,
     /// How long a connection may stay without credentials where anonymous ones are not allowed: 10 s.
     pub authentication_deadline: Duration,
+    /// How long a connection may take nothing of what waits for it before it is closed as too slow: 30 s.
+    pub write_deadline: Duration,
     /// How long a close may take once it is decided: 5 s.
     pub close_deadline: Duration,
     /// How long a call to the engine may take: 5 s.
@@ -65,6 +74,9 @@ impl Default for Limits {
             client_bytes_burst: 256 << 10,
             fragments_max: 1_024,
             message_deadline: Duration::from_secs(10),
+            frames_per_second: 100,
+            frames_burst: 2_048,
+            login_bytes_max: ENVELOPE_BYTES,
             channels_max: 100,
             commands_per_second: 50,
             commands_burst: 200,
@@ -72,6 +84,7 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(30),
             stale_after: Duration::from_secs(60),
             authentication_deadline: Duration::from_secs(10),
+            write_deadline: Duration::from_secs(30),
             close_deadline: Duration::from_secs(5),
             engine_deadline: Duration::from_secs(5),
             recovery_events_max: 300,
@@ -105,6 +118,14 @@ impl Limits {
     pub(crate) fn channel_bytes_rate(&self, rule: &ChannelRule) -> Rate {
         let per_second = rule.client_bytes_per_second;
         self.fitting_a_payload(per_second, per_second)
+    }
+
+    /// How many frames that are no messages a connection may send.
+    pub(crate) fn frames_rate(&self) -> Rate {
+        Rate {
+            per_second: self.frames_per_second,
+            burst: self.frames_burst,
+        }
     }
 
     /// How many commands a connection may send.

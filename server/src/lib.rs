@@ -24,6 +24,7 @@ mod clock;
 mod cluster;
 mod config;
 mod dialect;
+mod fairness;
 mod frame;
 mod handle;
 mod health;
@@ -35,6 +36,10 @@ mod session;
 mod sessions;
 mod shutdown;
 mod transport;
+
+#[cfg(feature = "__frames")]
+#[doc(hidden)]
+pub use self::frame::bare as frames;
 
 pub mod auth;
 pub mod delivery;

@@ -47,7 +47,12 @@ impl SessionHandle {
     /// Leaves a letter; answers whether there was room for it.
     pub(crate) fn ask(&self, control: Control) -> bool {
         let mut letters = lock(&self.letters);
-        if letters.len() >= LETTERS_MAX && !matches!(control, Control::Disconnect { .. }) {
+        let is_last = |letter: &Control| matches!(letter, Control::Disconnect { .. });
+        if letters.iter().any(is_last) {
+            // The connection ends with that one; nothing behind it would be carried out.
+            return true;
+        }
+        if letters.len() >= LETTERS_MAX && !is_last(&control) {
             return false;
         }
         letters.push_back(control);

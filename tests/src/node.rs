@@ -104,6 +104,12 @@ impl Node {
         node
     }
 
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -95,6 +95,12 @@ impl RawSocket {
         (Self { stream, id }, http::parse(&answer))
     }
 
+    /// The connection itself, for peers that read and write at once.
+    #[must_use]
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// The connection's id.
     #[must_use]
     pub fn id(&self) -> SocketId {

@@ -117,7 +117,11 @@ impl Driver {
             self.input(Input::SetToken(Some(token)));
         }
         self.input(Input::Connect);
-        loop {
+        for turn in 1_u64.. {
+            // A server that sends without end must not keep the application's other tasks from running.
+            if turn.is_multiple_of(TURNS_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
             match self.next_turn(&mut orders).await {
                 Turn::Order(None | Some(Order::Close)) => break,
                 Turn::Order(Some(order)) => self.obey(order),
@@ -134,6 +138,10 @@ impl Driver {
     async fn next_turn(&mut self, orders: &mut mpsc::Receiver<Order>) -> Turn {
         let timeout = self.machine.next_timeout();
         let deadline = timeout.map(|at| self.start + Duration::from_millis(at.0));
+        // Looked at first: what keeps coming must not keep a deadline waiting.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Turn::TimedOut;
+        }
         let timer = async move {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -374,6 +382,9 @@ fn replace(job: &mut Option<AbortHandle>, next: Option<AbortHandle>) {
         earlier.abort();
     }
 }
+
+/// 32: then the other tasks have their turn.
+const TURNS_AT_ONCE: u64 = 32;
 
 /// 64 bits that differ between clients; the keys of a hash map are drawn from the system's randomness.
 fn seed() -> u64 {

@@ -73,7 +73,7 @@ impl Socket {
 
     /// Writes what can be written and reads one message. Nothing is lost when the caller stops polling.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
-        loop {
+        for _ in 0..CONTROL_FRAMES_AT_ONCE {
             if let Err(error) = self.poll_write(cx) {
                 return Poll::Ready(broken(&error));
             }
@@ -90,6 +90,9 @@ impl Socket {
                 Poll::Ready(None) => return Poll::Ready(closed(None)),
             }
         }
+        // More of them may be there: other tasks first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Says goodbye: what is queued, then the close code; a peer that does not read gets [`CLOSE_WAIT`].
@@ -166,6 +169,9 @@ fn refusal(error: &tungstenite::Error) -> (u16, String) {
 
 /// RFC 6455 7.1.5: no close frame was received.
 const ABNORMAL: u16 = 1006;
+
+/// 32: pings and pongs that one turn takes.
+const CONTROL_FRAMES_AT_ONCE: usize = 32;
 
 /// 2 s: long enough for a round trip to anywhere.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);

@@ -13,8 +13,10 @@ use super::CONTROL_PAYLOAD_BYTES_MAX;
 pub(crate) enum Incoming {
     /// A text message.
     Text(String),
-    /// A binary message; its content is not kept.
-    Binary,
+    /// A binary message.
+    Binary(Vec<u8>),
+    /// A part of a message that is not the last one.
+    Fragment,
     /// A ping and its payload.
     Ping(Vec<u8>),
     /// A pong.
@@ -51,19 +53,39 @@ impl FrameError {
 }
 
 /// Turns bytes into messages. Owns memory only while a message is incomplete.
+///
+/// A payload is unmasked as it arrives, and text is checked as it arrives: what is not UTF-8 is refused at the first byte that
+/// shows it, however much of its frame is still missing.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     bytes_max: usize,
     fragments_max: u32,
-    /// Bytes of a frame that is not complete.
+    /// Bytes that were not looked at yet.
     pending: Vec<u8>,
     consumed: usize,
+    /// The frame whose payload is arriving.
+    frame: Option<Frame>,
+    /// What has arrived of a message.
     message: Vec<u8>,
+    /// How much of the message is known to be UTF-8.
+    checked: usize,
+    /// What has arrived of a control frame.
+    control: Vec<u8>,
     kind: Option<Data>,
     fragments: u32,
     started_at: Option<Instant>,
     pushed_at: Option<Instant>,
     is_stopped: bool,
+}
+
+/// A frame whose header was accepted.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    opcode: OpCode,
+    is_final: bool,
+    /// Turned so that it begins with the key of the next byte.
+    mask: [u8; 4],
+    bytes_left: usize,
 }
 
 impl FrameReader {
@@ -73,13 +95,21 @@ impl FrameReader {
             fragments_max,
             pending: Vec::new(),
             consumed: 0,
+            frame: None,
             message: Vec::new(),
+            checked: 0,
+            control: Vec::new(),
             kind: None,
             fragments: 0,
             started_at: None,
             pushed_at: None,
             is_stopped: false,
         }
+    }
+
+    /// Sets the largest message from the next frame on.
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
     }
 
     /// When the message that is still incomplete began.
@@ -98,7 +128,7 @@ impl FrameReader {
         self.is_stopped
     }
 
-    /// Adds what was read. Call [`FrameReader::next`] until it answers `None` afterwards.
+    /// Adds what was read. Call [`FrameReader::next`] until it answers `None` before more is added.
     pub(crate) fn push(&mut self, bytes: &[u8], now: Instant) {
         if !self.is_stopped {
             self.pending.extend_from_slice(bytes);
@@ -107,125 +137,164 @@ impl FrameReader {
         }
     }
 
-    /// The next complete message or control frame.
+    /// The next complete message, fragment or control frame; one step, however much was added.
     ///
     /// # Errors
     /// When the connection cannot go on.
     pub(crate) fn next(&mut self) -> Result<Option<Incoming>, FrameError> {
-        loop {
-            let Some((header, payload)) = self.next_frame()? else {
-                self.settle();
-                return Ok(None);
-            };
-            if let Some(incoming) = self.take(&header, payload)? {
-                return Ok(Some(incoming));
-            }
+        let frame = match self.frame.take() {
+            Some(frame) => Some(frame),
+            None => self.next_header()?,
+        };
+        let Some(mut frame) = frame else {
+            self.settle();
+            return Ok(None);
+        };
+        self.take_payload(&mut frame);
+        if frame.bytes_left > 0 {
+            self.frame = Some(frame);
+            self.check_text()?;
+            self.settle();
+            return Ok(None);
         }
+        let incoming = match frame.opcode {
+            OpCode::Control(control) => self.take_control(control)?,
+            OpCode::Data(_) => self.take_data(frame.is_final)?,
+        };
+        if self.kind.is_none() {
+            // What follows began with the last read.
+            self.started_at = self.pushed_at;
+        }
+        Ok(Some(incoming))
     }
 
-    fn next_frame(&mut self) -> Result<Option<(FrameHeader, Vec<u8>)>, FrameError> {
-        let rest = &self.pending[self.consumed..];
-        let mut cursor = Cursor::new(rest);
+    fn next_header(&mut self) -> Result<Option<Frame>, FrameError> {
+        let mut cursor = Cursor::new(&self.pending[self.consumed..]);
         let parsed = FrameHeader::parse(&mut cursor)
             .map_err(|_| FrameError::Protocol("the frame header is not valid"))?;
         let Some((header, length)) = parsed else {
             return Ok(None);
         };
-        let start = usize::try_from(cursor.position()).unwrap_or(usize::MAX);
-        let length = self.check(&header, length)?;
-        let Some(payload) = rest.get(start..start + length) else {
-            return Ok(None);
-        };
-        let mut payload = payload.to_vec();
-        let Some(mask) = header.mask else {
-            return Err(FrameError::Protocol("a client must mask its frames"));
-        };
-        unmask(&mut payload, mask);
-        self.consumed += start + length;
-        Ok(Some((header, payload)))
+        let header_bytes = usize::try_from(cursor.position()).unwrap_or(usize::MAX);
+        let frame = self.check(&header, length)?;
+        self.consumed += header_bytes;
+        if let OpCode::Data(kind) = frame.opcode {
+            self.fragments += 1;
+            if self.fragments > self.fragments_max {
+                return Err(FrameError::TooManyFragments {
+                    fragments_max: self.fragments_max,
+                });
+            }
+            self.kind.get_or_insert(kind);
+        }
+        Ok(Some(frame))
     }
 
     /// Refuses a frame by its header, before its payload is waited for.
-    fn check(&self, header: &FrameHeader, length: u64) -> Result<usize, FrameError> {
+    fn check(&self, header: &FrameHeader, length: u64) -> Result<Frame, FrameError> {
         if header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(FrameError::Protocol("no extension was negotiated"));
         }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         match header.opcode {
             OpCode::Control(Control::Reserved(_)) | OpCode::Data(Data::Reserved(_)) => {
-                Err(FrameError::Protocol("the opcode is reserved"))
+                return Err(FrameError::Protocol("the opcode is reserved"));
             }
             OpCode::Control(_) if !header.is_final => {
-                Err(FrameError::Protocol("a control frame is never fragmented"))
+                return Err(FrameError::Protocol("a control frame is never fragmented"));
             }
-            OpCode::Control(_) if length > CONTROL_PAYLOAD_BYTES_MAX => Err(FrameError::Protocol(
-                "a control frame has at most 125 bytes",
-            )),
-            OpCode::Control(_) => Ok(length),
+            OpCode::Control(_) if length > CONTROL_PAYLOAD_BYTES_MAX => {
+                return Err(FrameError::Protocol(
+                    "a control frame has at most 125 bytes",
+                ));
+            }
             OpCode::Data(_) if self.message.len().saturating_add(length) > self.bytes_max => {
-                Err(FrameError::TooLarge {
+                return Err(FrameError::TooLarge {
                     bytes_max: self.bytes_max,
-                })
+                });
             }
             OpCode::Data(Data::Continue) if self.kind.is_none() => {
-                Err(FrameError::Protocol("a continuation needs a message"))
+                return Err(FrameError::Protocol("a continuation needs a message"));
             }
             OpCode::Data(Data::Text | Data::Binary) if self.kind.is_some() => {
-                Err(FrameError::Protocol("a message began inside another"))
+                return Err(FrameError::Protocol("a message began inside another"));
             }
-            OpCode::Data(_) => Ok(length),
+            OpCode::Control(_) | OpCode::Data(_) => {}
         }
-    }
-
-    fn take(
-        &mut self,
-        header: &FrameHeader,
-        payload: Vec<u8>,
-    ) -> Result<Option<Incoming>, FrameError> {
-        let kind = match header.opcode {
-            OpCode::Control(Control::Close) => return close(&payload).map(Some),
-            OpCode::Control(Control::Ping) => return Ok(Some(Incoming::Ping(payload))),
-            OpCode::Control(_) => return Ok(Some(Incoming::Pong)),
-            OpCode::Data(Data::Continue) => self.kind,
-            OpCode::Data(kind) => Some(kind),
+        let Some(mask) = header.mask else {
+            return Err(FrameError::Protocol("a client must mask its frames"));
         };
-        self.fragments += 1;
-        if self.fragments > self.fragments_max {
-            return Err(FrameError::TooManyFragments {
-                fragments_max: self.fragments_max,
-            });
-        }
-        if self.message.is_empty() {
-            self.message = payload;
-        } else {
-            self.message.extend_from_slice(&payload);
-        }
-        self.kind = kind;
-        if !header.is_final {
-            return Ok(None);
-        }
-        self.kind = None;
-        self.fragments = 0;
-        let message = std::mem::take(&mut self.message);
-        match kind {
-            Some(Data::Text) => String::from_utf8(message)
-                .map(|text| Some(Incoming::Text(text)))
-                .map_err(|_| FrameError::NotUtf8),
-            _ => Ok(Some(Incoming::Binary)),
+        Ok(Frame {
+            opcode: header.opcode,
+            is_final: header.is_final,
+            mask,
+            bytes_left: length,
+        })
+    }
+
+    /// Moves what is there of a frame's payload to where it belongs.
+    fn take_payload(&mut self, frame: &mut Frame) {
+        let rest = &self.pending[self.consumed..];
+        let count = rest.len().min(frame.bytes_left);
+        let target = match frame.opcode {
+            OpCode::Control(_) => &mut self.control,
+            OpCode::Data(_) => &mut self.message,
+        };
+        let start = target.len();
+        target.extend_from_slice(&rest[..count]);
+        unmask(&mut target[start..], frame.mask);
+        frame.mask.rotate_left(count % 4);
+        frame.bytes_left -= count;
+        self.consumed += count;
+    }
+
+    fn take_control(&mut self, control: Control) -> Result<Incoming, FrameError> {
+        let payload = std::mem::take(&mut self.control);
+        match control {
+            Control::Close => close(&payload),
+            Control::Ping => Ok(Incoming::Ping(payload)),
+            _ => Ok(Incoming::Pong),
         }
     }
 
-    /// Everything complete was taken: gives memory back, and stops the message's clock if nothing is left of one. What is left
-    /// of another message began with the last read.
+    fn take_data(&mut self, is_final: bool) -> Result<Incoming, FrameError> {
+        if !is_final {
+            self.check_text()?;
+            return Ok(Incoming::Fragment);
+        }
+        self.fragments = 0;
+        self.checked = 0;
+        let message = std::mem::take(&mut self.message);
+        match self.kind.take() {
+            Some(Data::Text) => String::from_utf8(message)
+                .map(Incoming::Text)
+                .map_err(|_| FrameError::NotUtf8),
+            _ => Ok(Incoming::Binary(message)),
+        }
+    }
+
+    /// Looks at what came since the last check. A character may be incomplete as long as what is there can begin one.
+    fn check_text(&mut self) -> Result<(), FrameError> {
+        if self.kind != Some(Data::Text) {
+            return Ok(());
+        }
+        match std::str::from_utf8(&self.message[self.checked..]) {
+            Ok(_) => self.checked = self.message.len(),
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+            Err(_) => return Err(FrameError::NotUtf8),
+        }
+        Ok(())
+    }
+
+    /// Everything there was is taken: gives memory back, and stops the clock if nothing is left of a message.
     fn settle(&mut self) {
-        let has_taken = self.consumed > 0;
         self.pending.drain(..self.consumed);
         self.consumed = 0;
-        if self.kind.is_none() {
-            if self.pending.is_empty() {
+        if self.pending.is_empty() {
+            if self.kind.is_none() && self.frame.is_none() {
                 self.clear();
-            } else if has_taken {
-                self.started_at = self.pushed_at;
+            } else {
+                self.pending = Vec::new();
             }
         }
     }
@@ -233,6 +302,7 @@ impl FrameReader {
     fn clear(&mut self) {
         self.pending = Vec::new();
         self.message = Vec::new();
+        self.control = Vec::new();
         self.consumed = 0;
         self.started_at = None;
     }

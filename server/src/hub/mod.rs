@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::merge::Wish;
 pub(crate) use self::op::{Activated, Activation, Notice};
 use self::op::{Op, SubscriberId};
-pub(crate) use self::outbox::{Offer, Outbox, Stream};
+pub(crate) use self::outbox::{Flush, Offer, Outbox, Stream};
 use self::shard::Shard;
 use crate::delivery::Delivery;
 use crate::rules::SlowReader;

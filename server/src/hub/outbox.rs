@@ -56,6 +56,17 @@ pub(crate) enum Offer {
     Closed,
 }
 
+/// What a flush came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// Nothing waits any more.
+    Done,
+    /// The socket took some of what waits.
+    Advanced,
+    /// The socket took nothing.
+    Stuck,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     frames: VecDeque<Bytes>,
@@ -210,16 +221,20 @@ impl Outbox {
     ///
     /// # Errors
     /// When the socket failed; the outbox is closed then.
-    pub(crate) fn flush(&self) -> io::Result<()> {
+    pub(crate) fn flush(&self) -> io::Result<Flush> {
         let mut queue = self.lock();
+        let mut flush = Flush::Stuck;
         loop {
             if queue.frames.is_empty() && !queue.raise_notices() {
                 self.drained.notify_waiters();
-                return Ok(());
+                return Ok(Flush::Done);
             }
             match self.write_queued(&queue) {
-                Ok(written) => queue.consume(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Ok(written) => {
+                    queue.consume(written);
+                    flush = Flush::Advanced;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(flush),
                 Err(error) => {
                     queue.gate = Gate::Broken;
                     return Err(error);

@@ -19,6 +19,7 @@ use super::op::{Activated, Op, SubscriberId};
 use super::outbox::Outbox;
 use super::sweep::Sweep;
 use crate::delivery::Delivery;
+use crate::fairness::Share;
 
 /// The side of a shard that everybody sees.
 #[derive(Debug, Default)]
@@ -103,39 +104,46 @@ pub(super) async fn run(shard: Arc<Shard>, on_interest: OnInterest, stop: Cancel
     };
     let mut sweeps: VecDeque<Sweep> = VecDeque::new();
     let mut ops = Vec::new();
-    let mut left = SERVED_PER_TURN;
+    let mut share = Share::of(SERVED_PER_TURN);
     loop {
         for channel in shard.take(&mut ops) {
             owner.announce_overflow(&channel);
         }
+        // Joins and leaves cost something without a sweep, and may keep coming.
+        share.spend(served(ops.len() / OPS_PER_SERVED));
         for op in ops.drain(..) {
             owner.apply(op);
         }
         while let Some(name) = owner.ready.pop_front() {
             sweeps.extend(owner.start_sweep(&name));
         }
-        let Some(mut sweep) = sweeps.pop_front() else {
+        if let Some(mut sweep) = sweeps.pop_front() {
+            // A sweep without subscribers costs something too.
+            let count = sweep.step(share.left() as usize);
+            share.spend(served(count).max(1));
+            if sweep.is_done() {
+                owner.finish_sweep(sweep);
+            } else {
+                sweeps.push_back(sweep);
+            }
+        } else if !share.is_spent() {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = shard.wake.notified() => continue,
             }
-        };
-        // A sweep without subscribers costs something too.
-        left = left.saturating_sub(sweep.step(left).max(1));
-        if sweep.is_done() {
-            owner.finish_sweep(sweep);
-        } else {
-            sweeps.push_back(sweep);
         }
-        if left == 0 {
-            left = SERVED_PER_TURN;
-            tokio::task::yield_now().await;
+        if share.is_spent() {
+            share.yield_if_spent().await;
             if stop.is_cancelled() {
                 return;
             }
         }
     }
+}
+
+fn served(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 struct Owner<'a> {
@@ -288,7 +296,10 @@ impl Owner<'_> {
 
 /// 512: about 2 ms of writes; then other tasks get their turn. Counted over all channels: a yield costs as much as a write, too
 /// much for every channel with few subscribers.
-const SERVED_PER_TURN: usize = 512;
+const SERVED_PER_TURN: u32 = 512;
+
+/// 8: what an operation costs beside a write.
+const OPS_PER_SERVED: usize = 8;
 
 /// 64 MiB: what a shard holds at most before it drops, and says so.
 const WAITING_BYTES_MAX: usize = 64 << 20;

@@ -124,8 +124,8 @@ impl Peer {
                     assert!(count > 0, "the stream ended");
                     self.read.extend_from_slice(&buffer[..count]);
                 }
-                _ = self.outbox.ready(Interest::WRITABLE), if !self.outbox.is_empty() => self.outbox.flush().unwrap(),
-                () = self.outbox.woken() => self.outbox.flush().unwrap(),
+                _ = self.outbox.ready(Interest::WRITABLE), if !self.outbox.is_empty() => { self.outbox.flush().unwrap(); }
+                () = self.outbox.woken() => { self.outbox.flush().unwrap(); }
             }
         }
     }

@@ -28,13 +28,25 @@ impl Session {
             Control::Subscribe(ref channel) | Control::Unsubscribe(ref channel) => {
                 let channel = channel.clone();
                 if self.is_busy(&channel) {
-                    self.line.push_back(Queued::Control(control));
+                    self.queue_control(&channel, control);
                 } else if matches!(control, Control::Subscribe(_)) {
                     self.subscribe_granted(channel);
                 } else {
                     self.remove(&channel, Code::REMOVED);
                 }
             }
+        }
+    }
+
+    /// Lets an order wait for its turn on a channel; it replaces one that waits right before it, so that the line stays as short
+    /// as there are channels.
+    fn queue_control(&mut self, channel: &ChannelName, control: Control) {
+        let mut waiting = self.line.iter_mut().rev();
+        let last = waiting.find(|queued| queued.channel() == Some(channel));
+        if let Some(Queued::Control(last)) = last {
+            *last = control;
+        } else {
+            self.line.push_back(Queued::Control(control));
         }
     }
 

@@ -3,9 +3,10 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_protocol::ServerMessage;
+use fanfare_protocol::{Code, ServerMessage};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::Interest;
 use tokio::time::{Instant, Sleep};
@@ -14,10 +15,11 @@ use super::effects::{self, Done, Setting};
 use super::io::{Effect, Input, OpId, Output};
 use super::{NORMAL_CLOSURE, Session};
 use crate::clock::{self, Moment};
+use crate::fairness::{Share, units_of};
 use crate::frame;
 use crate::frame::reader::{FrameError, FrameReader, Incoming};
 use crate::hub::prepared;
-use crate::hub::{Membership, Offer, Outbox};
+use crate::hub::{Flush, Membership, Offer, Outbox};
 use crate::services::Services;
 use crate::sessions::SessionHandle;
 
@@ -35,6 +37,11 @@ pub(crate) struct Driver {
     effects: Option<Box<Effects>>,
     request: Option<Arc<http::request::Parts>>,
     state: State,
+    share: Share,
+    /// Whether the reader holds frames that this turn did not get to.
+    has_backlog: bool,
+    /// Since when the socket has taken nothing of what waits for it.
+    stalled_since: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +50,8 @@ enum State {
     /// The last words are queued; the peer may answer until the deadline.
     Closing {
         until: Instant,
+        /// How much of what the peer still sends is read.
+        bytes_left: usize,
     },
     Closed,
 }
@@ -55,7 +64,12 @@ impl Driver {
         request: Option<Arc<http::request::Parts>>,
     ) -> Self {
         let limits = &services.terms.limits;
-        let reader = FrameReader::new(limits.message_bytes_max(), limits.fragments_max);
+        let bytes_max = if session.is_waiting_for_credentials() {
+            limits.login_bytes_max.min(limits.message_bytes_max())
+        } else {
+            limits.message_bytes_max()
+        };
+        let reader = FrameReader::new(bytes_max, limits.fragments_max);
         let handle = Arc::new(SessionHandle::new(Arc::clone(&outbox)));
         let memberships = Vec::new();
         Self {
@@ -68,6 +82,9 @@ impl Driver {
             effects: None,
             request,
             state: State::Open,
+            share: Share::of(UNITS_PER_TURN),
+            has_backlog: false,
+            stalled_since: None,
         }
     }
 
@@ -86,22 +103,23 @@ impl Driver {
                 timer.as_mut().reset(deadline);
             }
             self.turn(timer.as_mut()).await;
+            self.share.spend(1);
+            self.share.yield_if_spent().await;
         }
         self.finish();
     }
 
-    /// Waits for the next thing to happen and deals with it.
+    /// Waits for the next thing to happen and deals with it. Deadlines come first: a peer must not be able to keep them from
+    /// being looked at.
     async fn turn(&mut self, timer: Pin<&mut Sleep>) {
-        let interest = if self.outbox.is_empty() {
-            Interest::READABLE
-        } else {
-            Interest::READABLE.add(Interest::WRITABLE)
-        };
+        let interest = self.interest();
         tokio::select! {
             biased;
+            () = timer => self.timed_out(),
             () = self.outbox.woken() => self.look_around(),
             Some(done) = next_done(&mut self.effects) => self.done(done),
-            ready = self.outbox.ready(interest) => match ready {
+            () = std::future::ready(()), if self.has_backlog => self.take_frames(),
+            ready = self.outbox.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => match ready {
                 Ok(ready) => {
                     if ready.is_writable() {
                         self.flush();
@@ -112,18 +130,35 @@ impl Driver {
                 }
                 Err(_) => self.state = State::Closed,
             },
-            () = timer => self.timed_out(),
+        }
+    }
+
+    /// What is wanted of the socket, if anything.
+    fn interest(&self) -> Option<Interest> {
+        let writes = (!self.outbox.is_empty()).then_some(Interest::WRITABLE);
+        let is_heard_out = matches!(self.state, State::Closing { bytes_left: 0, .. });
+        let reads = (!is_heard_out).then_some(Interest::READABLE);
+        match (reads, writes) {
+            (Some(reads), Some(writes)) => Some(reads.add(writes)),
+            (reads, writes) => reads.or(writes),
         }
     }
 
     fn deadline(&self) -> Instant {
+        let limits = &self.services.terms.limits;
         let own = match self.state {
-            State::Closing { until } => return until,
+            State::Closing { until, .. } => return until,
             State::Open | State::Closed => self.session.next_timeout(),
         };
-        self.reader.started_at().map_or(own, |started| {
-            own.min(started + self.services.terms.limits.message_deadline)
-        })
+        let message = self.reader.started_at();
+        let message = message.map(|started| started + limits.message_deadline);
+        let write = self
+            .stalled_since
+            .map(|since| since + limits.write_deadline);
+        [message, write]
+            .into_iter()
+            .flatten()
+            .fold(own, Instant::min)
     }
 
     /// Something other than the socket wants attention: the outbox or the letter box.
@@ -138,6 +173,11 @@ impl Driver {
         }
         while let Some(control) = self.handle.next() {
             self.input(Input::Control(control), now);
+            self.share.spend(1);
+            if self.share.is_spent() {
+                self.outbox.wake();
+                break;
+            }
         }
         self.flush();
     }
@@ -156,17 +196,27 @@ impl Driver {
         {
             return self.fail(&FrameError::TooSlow);
         }
+        let write_deadline = self.services.terms.limits.write_deadline;
+        if self
+            .stalled_since
+            .is_some_and(|since| now.instant >= since + write_deadline)
+        {
+            // It wakes this driver, which then says so.
+            self.stalled_since = None;
+            return self.outbox.mark_slow();
+        }
         self.input(Input::TimedOut, now);
     }
 
     fn read(&mut self) {
         let mut buffer = [0; READ_BYTES];
-        for _ in 0..READS_MAX {
+        loop {
             match self.outbox.try_read(&mut buffer) {
                 Ok(0) => return self.state = State::Closed,
                 Ok(count) => {
                     self.take_in(&buffer[..count]);
-                    if count < buffer.len() || self.state == State::Closed {
+                    let is_over = self.state == State::Closed || self.interest().is_none();
+                    if count < buffer.len() || is_over || self.share.is_spent() {
                         return;
                     }
                 }
@@ -176,28 +226,52 @@ impl Driver {
         }
     }
 
-    /// Takes bytes in. While closing, only the peer's close still matters.
+    /// Takes bytes in. While closing, only the peer's close still matters, and only so much is read in search of it.
     pub(crate) fn take_in(&mut self, bytes: &[u8]) {
         let now = clock::moment();
+        self.share.spend(units_of(bytes.len()));
         self.reader.push(bytes, now.instant);
-        if self.state == State::Open {
-            self.session.handle(Input::Heard, now);
+        match &mut self.state {
+            State::Open => self.session.handle(Input::Heard, now),
+            State::Closing { bytes_left, .. } => {
+                *bytes_left = bytes_left.saturating_sub(bytes.len());
+                if *bytes_left == 0 {
+                    return self.stop_reading(now.instant, UNREAD_DEADLINE);
+                }
+            }
+            State::Closed => {}
         }
+        self.take_frames();
+    }
+
+    /// Deals with the frames that were read, as far as this turn goes.
+    fn take_frames(&mut self) {
+        let now = clock::moment();
+        self.has_backlog = false;
         loop {
+            if self.share.is_spent() {
+                self.has_backlog = true;
+                break;
+            }
+            self.share.spend(1);
             match self.reader.next() {
                 Ok(None) => break,
                 Ok(Some(Incoming::Close(code))) => return self.peer_closed(code),
                 Ok(Some(_)) if self.state != State::Open => {}
                 Ok(Some(Incoming::Text(text))) => {
+                    self.share.spend(units_of(text.len()));
                     let input = match self.outbox.dialect().decode(&text) {
                         Ok(request) => Input::Command(request),
                         Err(error) => Input::Undecodable(error),
                     };
                     self.input(input, now);
                 }
-                Ok(Some(Incoming::Ping(payload))) => self.offer(&frame::pong(&payload)),
-                Ok(Some(Incoming::Pong)) => {}
-                Ok(Some(Incoming::Binary)) => self.input(Input::Binary, now),
+                Ok(Some(Incoming::Binary(_))) => self.input(Input::Binary, now),
+                Ok(Some(Incoming::Ping(payload))) => {
+                    self.input(Input::Frame, now);
+                    self.offer(&frame::pong(&payload));
+                }
+                Ok(Some(Incoming::Pong | Incoming::Fragment)) => self.input(Input::Frame, now),
                 Err(error) => return self.fail(&error),
             }
         }
@@ -247,10 +321,15 @@ impl Driver {
                 Output::Identified(user) => {
                     self.services.sessions.identify(self.outbox.socket(), &user);
                     self.request = None;
+                    let limits = &self.services.terms.limits;
+                    self.reader.set_bytes_max(limits.message_bytes_max());
                 }
                 Output::Close { code, reason } => {
                     last_words.extend_from_slice(&frame::close(code, &reason));
                     self.close(std::mem::take(&mut last_words).into(), now.instant);
+                    if code == Code::FLOODING.number() {
+                        self.stop_reading(now.instant, UNREAD_DEADLINE);
+                    }
                 }
             }
         }
@@ -275,9 +354,15 @@ impl Driver {
     }
 
     fn flush(&mut self) {
-        if self.outbox.flush().is_err() {
-            self.state = State::Closed;
-        } else if self.reader.is_stopped() && self.outbox.is_empty() {
+        match self.outbox.flush() {
+            Ok(Flush::Done) => self.stalled_since = None,
+            Ok(Flush::Advanced) => self.stalled_since = Some(Instant::now()),
+            Ok(Flush::Stuck) => {
+                self.stalled_since.get_or_insert_with(Instant::now);
+            }
+            Err(_) => return self.state = State::Closed,
+        }
+        if self.reader.is_stopped() && self.outbox.is_empty() {
             // The peer's own close will not be understood any more: the end of the stream tells it not to wait for anything.
             self.outbox.end();
         }
@@ -289,6 +374,7 @@ impl Driver {
             self.outbox.close_with(&last_words);
             self.state = State::Closing {
                 until: now + self.services.terms.limits.close_deadline,
+                bytes_left: CLOSING_BYTES_MAX,
             };
             // For everybody else it is over now, however long the peer takes to say so too.
             self.memberships.clear();
@@ -298,11 +384,20 @@ impl Driver {
 
     fn fail(&mut self, error: &FrameError) {
         tracing::debug!(session = %self.outbox.socket(), %error, "closing on a bad frame");
-        self.close(
-            frame::close(error.close_code(), &error.to_string()),
-            Instant::now(),
-        );
+        let now = Instant::now();
+        self.close(frame::close(error.close_code(), &error.to_string()), now);
+        self.stop_reading(now, self.services.terms.limits.close_deadline);
+    }
+
+    /// Understands nothing more of what the peer sends. Some of it is still taken from the socket: closing one that has unread
+    /// bytes resets the connection, and the peer may lose the last words to that.
+    fn stop_reading(&mut self, now: Instant, deadline: Duration) {
         self.reader.stop();
+        self.has_backlog = false;
+        if let State::Closing { until, bytes_left } = &mut self.state {
+            *until = (*until).min(now + deadline);
+            *bytes_left = (*bytes_left).min(UNREAD_BYTES_MAX);
+        }
         self.flush();
     }
 
@@ -359,5 +454,14 @@ async fn next_done(effects: &mut Option<Box<Effects>>) -> Option<Done> {
 /// 4 KiB on the stack: an idle connection owns no buffer.
 const READ_BYTES: usize = 4 << 10;
 
-/// 16: a flood of one connection must not starve the others.
-const READS_MAX: usize = 16;
+/// 64: some 32 frames, or 32 KiB; a few hundred microseconds.
+const UNITS_PER_TURN: u32 = 64;
+
+/// 256 KiB: what a peer may have had under way when it was told of the close.
+const CLOSING_BYTES_MAX: usize = 256 << 10;
+
+/// 64 KiB: what is taken from a peer that is not listened to any more.
+const UNREAD_BYTES_MAX: usize = 64 << 10;
+
+/// 500 ms: for the last words to a peer that is not read any more.
+const UNREAD_DEADLINE: Duration = Duration::from_millis(500);

@@ -25,6 +25,8 @@ pub(crate) enum Input {
     Undecodable(DecodeError),
     /// A binary message arrived.
     Binary,
+    /// A control frame arrived, or a part of a message that is not the last one.
+    Frame,
     /// Anything at all arrived.
     Heard,
     /// The rest of the server asks for something.

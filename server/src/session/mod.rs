@@ -75,6 +75,8 @@ pub(crate) struct Session {
     /// What it may still publish, in bytes.
     publish_bytes: Budget,
     strikes: u32,
+    /// For frames that are no messages.
+    frames: Budget,
     opened_at: Instant,
     heard_at: Instant,
     is_pinged: bool,
@@ -114,6 +116,7 @@ impl Session {
     pub(crate) fn new(id: SocketId, terms: Arc<Terms>, access: Access, now: Moment) -> Self {
         let budget = Budget::full(terms.limits.commands_rate(), now.instant);
         let publish_bytes = Budget::full(terms.limits.client_bytes_rate(), now.instant);
+        let frames = Budget::full(terms.limits.frames_rate(), now.instant);
         let mut session = Self {
             id,
             terms,
@@ -127,6 +130,7 @@ impl Session {
             budget,
             publish_bytes,
             strikes: 0,
+            frames,
             opened_at: now.instant,
             heard_at: now.instant,
             is_pinged: false,
@@ -160,6 +164,7 @@ impl Session {
                     self.refuse(None, Code::BAD_MESSAGE, Some(text));
                 }
             }
+            Input::Frame => self.frame(now),
             Input::Control(control) => self.control(control),
             Input::Done(op, outcome) => self.done(op, outcome, now),
             Input::Slow => self.close(Code::SLOW_CONSUMER, Code::SLOW_CONSUMER.text(), 0),
@@ -276,6 +281,15 @@ impl Session {
                 self.refuse_for(request, refusal);
                 false
             }
+        }
+    }
+
+    /// Takes a frame that is no message from the connection's budget.
+    fn frame(&mut self, now: Moment) {
+        let rate = self.terms.limits.frames_rate();
+        if self.frames.take(1, rate, now.instant).is_err() {
+            let reason = "pings, pongs and fragments kept arriving far above the limit";
+            self.close(Code::FLOODING, reason, 0);
         }
     }
 

@@ -544,6 +544,57 @@ async fn too_many_commands_are_refused_and_a_flood_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn frames_that_are_no_messages_have_a_budget_of_their_own() {
+    let mut bench = Bench::anonymous();
+    let second = Duration::from_secs(1);
+    for _ in 0..2_048 {
+        bench.session.handle(Input::Frame, bench.now);
+    }
+    bench.advance(second);
+    for _ in 0..100 {
+        bench.session.handle(Input::Frame, bench.now);
+    }
+    // They cost no commands.
+    bench.command(1, Command::Ping);
+    assert!(matches!(bench.messages()[..], [ServerMessage::Pong { .. }]));
+    bench.session.handle(Input::Frame, bench.now);
+    let outputs = bench.outputs();
+    assert!(
+        matches!(&outputs[..], [Output::Send(ServerMessage::Disconnect(_)), Output::Close { code: 4106, reason }]
+            if reason == "pings, pongs and fragments kept arriving far above the limit"),
+        "{outputs:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_for_a_busy_channel_do_not_pile_up() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, subscribe("x"));
+    let op = bench.effect();
+    let channel = ChannelName::new("x").unwrap();
+    for _ in 0..1_000 {
+        let leave = Control::Unsubscribe(channel.clone());
+        bench.session.handle(Input::Control(leave), bench.now);
+        let join = Control::Subscribe(channel.clone());
+        bench.session.handle(Input::Control(join), bench.now);
+    }
+    assert_eq!(bench.session.line.len(), 1);
+    let leave = Control::Unsubscribe(channel);
+    bench.session.handle(Input::Control(leave), bench.now);
+    let subscribed = Outcome::Subscribed {
+        expires_at: None,
+        member: None,
+    };
+    bench.done(op, subscribed);
+    // The last order is what counts.
+    let outputs = bench.outputs();
+    assert!(
+        matches!(&outputs[..], [Output::Leave { .. }]),
+        "{outputs:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_personal_channel_belongs_to_its_user() {
     let mut bench = Bench::anonymous();
     bench.command(1, subscribe("user:ann"));

@@ -114,6 +114,14 @@ impl Handoff {
 }
 
 impl Item {
+    /// How much there is to read in it.
+    pub(super) fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Message { payload, .. } => payload.len(),
+            Self::Subscribed(_) | Self::Unsubscribed(_) | Self::Settled { .. } | Self::Lost => 0,
+        }
+    }
+
     fn of(push: PushInfo) -> Option<Self> {
         let mut data = push.data.into_iter();
         let mut bytes = || match data.next() {

@@ -11,6 +11,7 @@ use super::flow::Shared;
 use super::handoff::Item;
 use super::lanes::Lane;
 use crate::clock::{Instant, Throttle};
+use crate::fairness::{Share, units_of};
 
 /// Reads until it is told to stop.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
@@ -19,19 +20,20 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         unreadable: Throttle::new(WARN_INTERVAL),
         overflows: Throttle::new(WARN_INTERVAL),
     };
+    // Kept from one load to the next: while messages keep coming, every load may be small and there at once.
+    let mut share = Share::of(UNITS_PER_TURN);
     loop {
         let queue = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             queue = reader.shared.handoff.take() => queue,
         };
-        for (count, (lane, item)) in queue.items.into_iter().enumerate() {
+        for (lane, item) in queue.items {
+            share.spend(1 + units_of(item.payload_bytes()));
             reader.take(&lane, item);
-            if count % ITEMS_PER_TURN == ITEMS_PER_TURN - 1 {
-                tokio::task::yield_now().await;
-                if stop.is_cancelled() {
-                    return;
-                }
+            share.yield_if_spent().await;
+            if stop.is_cancelled() {
+                return;
             }
         }
         // After everything that came before: what is read now has what was dropped.
@@ -125,8 +127,8 @@ impl Reader {
     }
 }
 
-/// 256: about half a millisecond; then other tasks get their turn.
-const ITEMS_PER_TURN: usize = 256;
+/// 512: about half a millisecond; then other tasks get their turn.
+const UNITS_PER_TURN: u32 = 512;
 
 /// 10 s: what a peer can cause is logged no more often.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);

@@ -37,6 +37,7 @@ fn read(chunks: &[&[u8]]) -> Result<Vec<Incoming>, FrameError> {
         while let Some(incoming) = reader.next()? {
             all.push(incoming);
         }
+        all.retain(|incoming| *incoming != Incoming::Fragment);
     }
     Ok(all)
 }
@@ -103,6 +104,51 @@ async fn a_length_above_the_limit_is_refused_before_its_bytes_arrive() {
         read(&[&text(&"x".repeat(BYTES_MAX))]).map(|all| all.len()),
         Ok(1)
     );
+}
+
+#[tokio::test]
+async fn text_that_cannot_become_utf8_is_refused_before_the_rest_of_it_arrives() {
+    // "κόσμε" and then a code point above U+10FFFF, which its second byte shows.
+    let broken = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited";
+    let good = broken.len() - b"\x90\x80\x80edited".len();
+    let whole = frame(OpCode::Data(Data::Text), broken, true);
+    let header = whole.len() - broken.len();
+    assert_eq!(read(&[&whole[..header + good]]), Ok(Vec::new()));
+    refuses(&whole[..=header + good], 1007);
+    // Likewise in a fragment, complete or not, and when the character began in the fragment before.
+    let first = frame(OpCode::Data(Data::Text), &broken[..good], false);
+    assert_eq!(read(&[&first]), Ok(Vec::new()));
+    let second = frame(OpCode::Data(Data::Continue), &broken[good..], false);
+    refuses(&[first.clone(), second.clone()].concat(), 1007);
+    let up_to_the_byte = second.len() - (broken.len() - good) + 1;
+    refuses(&[&first, &second[..up_to_the_byte]].concat(), 1007);
+    // A character may be spread over fragments, and binary messages hold anything.
+    let split = [
+        frame(OpCode::Data(Data::Text), b"\xce", false),
+        frame(OpCode::Data(Data::Continue), b"\xba", true),
+    ];
+    assert_eq!(
+        read(&[&split.concat()]),
+        Ok(vec![Incoming::Text("κ".to_owned())])
+    );
+    let binary = frame(OpCode::Data(Data::Binary), broken, true);
+    assert_eq!(
+        read(&[&binary[..binary.len() - 3], &binary[binary.len() - 3..]]),
+        Ok(vec![Incoming::Binary(broken.to_vec())])
+    );
+}
+
+#[tokio::test]
+async fn a_limit_that_widens_counts_from_the_next_frame_on() {
+    let mut reader = FrameReader::new(10, FRAGMENTS_MAX);
+    reader.push(&text(&"x".repeat(10)), Instant::now());
+    assert!(matches!(reader.next(), Ok(Some(Incoming::Text(_)))));
+    reader.set_bytes_max(BYTES_MAX);
+    reader.push(&text(&"x".repeat(BYTES_MAX)), Instant::now());
+    assert!(matches!(reader.next(), Ok(Some(Incoming::Text(_)))));
+    reader.set_bytes_max(10);
+    reader.push(&text(&"x".repeat(11))[..6], Instant::now());
+    assert_eq!(reader.next(), Err(FrameError::TooLarge { bytes_max: 10 }));
 }
 
 #[tokio::test]
