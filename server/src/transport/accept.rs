@@ -1,9 +1,11 @@
 //! The accept loop of [`Server::serve_app`](crate::Server::serve_app): what `axum::serve` leaves open, closed.
 //!
-//! Every connection has a deadline for its first byte and for each request's head, counts against two caps, and ends with the
-//! loop. HTTP/1.1 only.
+//! Every connection has a deadline for its first byte, for each request's head and for what it does not read, counts against
+//! two caps, costs the kernel no more than its buffers, and ends with the loop. HTTP/1.1 only.
 
 mod gate;
+mod pace;
+mod stream;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -26,7 +29,10 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::gate::ConnectionPermit;
 use self::gate::{Full, Gate};
+use self::pace::Pace;
+pub(crate) use self::stream::DeadlineStream;
 use crate::clock::Throttle;
+use crate::fairness::Share;
 
 /// What [`Server::serve`](crate::Server::serve) takes from the network, in time and number.
 #[derive(Debug, Clone)]
@@ -45,6 +51,23 @@ pub struct AcceptLimits {
     pub connections_per_address_max: Option<usize>,
     /// Whether private and loopback addresses are not counted: what connects from there is a proxy or part of the house.
     pub exempts_private_addresses: bool,
+    /// How long a connection may take nothing of an answer before it is closed; 30 seconds. What the kernel's send buffer holds
+    /// counts as taken. For WebSockets it is [`Limits::write_deadline`](crate::Limits::write_deadline).
+    pub write_deadline: Duration,
+    /// How many requests a connection may send per second on average; 200. More of them wait; those of addresses that are not
+    /// counted do not.
+    pub requests_per_second: u32,
+    /// How many requests may come at once; 1,000.
+    pub requests_burst: u32,
+    /// The kernel's send buffer of a connection (`SO_SNDBUF`); 256 KiB, of which Linux makes twice as much. `None` leaves it to
+    /// the kernel, which grows it to 4 MiB by default (`net.ipv4.tcp_wmem`).
+    pub send_buffer_bytes: Option<usize>,
+    /// How much the kernel holds of what cannot be sent yet (`TCP_NOTSENT_LOWAT`, Linux); 128 KiB. It is what a peer that does
+    /// not read costs; the send buffer bounds what is sent and not acknowledged besides. `None` sets no bound.
+    pub unsent_bytes_max: Option<u32>,
+    /// The kernel's receive buffer of a connection (`SO_RCVBUF`); 256 KiB, of which Linux makes twice as much. `None` leaves it
+    /// to the kernel, which grows it to 6 MiB or more (`net.ipv4.tcp_rmem`).
+    pub receive_buffer_bytes: Option<usize>,
 }
 
 impl Default for AcceptLimits {
@@ -57,7 +80,32 @@ impl Default for AcceptLimits {
             connections_max,
             connections_per_address_max: Some((connections_max / 4).clamp(1, 4_096)),
             exempts_private_addresses: true,
+            write_deadline: Duration::from_secs(30),
+            requests_per_second: 200,
+            requests_burst: 1_000,
+            send_buffer_bytes: Some(256 << 10),
+            unsent_bytes_max: Some(128 << 10),
+            receive_buffer_bytes: Some(256 << 10),
         }
+    }
+}
+
+impl AcceptLimits {
+    /// Bounds what a connection costs the kernel. The socket that listens would pass these options on, but not to connections
+    /// that have been waiting since before the loop began.
+    fn bound_buffers(&self, stream: &TcpStream) -> io::Result<()> {
+        let socket = SockRef::from(stream);
+        if let Some(bytes) = self.send_buffer_bytes {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        if let Some(bytes) = self.unsent_bytes_max {
+            socket.set_tcp_notsent_lowat(bytes)?;
+        }
+        Ok(())
     }
 }
 
@@ -101,6 +149,7 @@ pub(crate) async fn run(
     let connections = Arc::new(Connections::new(router, limits, shutdown.clone()));
     let mut failures = 0;
     let mut broken = None;
+    let mut share = Share::of(ACCEPTS_PER_TURN);
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, peer)) => {
@@ -108,7 +157,12 @@ pub(crate) async fn run(
                 match gate.admit(peer.ip()) {
                     Ok(permit) => {
                         report.accepted += 1;
-                        connections.serve(stream, peer, permit);
+                        let pace = if gate.exempts(peer.ip()) {
+                            Pace::unlimited()
+                        } else {
+                            Pace::new(limits.requests_per_second, limits.requests_burst)
+                        };
+                        connections.serve(stream, peer, permit, pace);
                     }
                     Err(full) => {
                         match full {
@@ -118,6 +172,8 @@ pub(crate) async fn run(
                         connections.turn_away(stream, full);
                     }
                 }
+                share.spend(1);
+                share.yield_if_spent().await;
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) if is_final(&error) => {
@@ -145,7 +201,7 @@ pub(crate) async fn run(
 struct Connections {
     http: http1::Builder,
     router: Router,
-    first_byte_deadline: Duration,
+    limits: AcceptLimits,
     shutdown: CancellationToken,
     abort: CancellationToken,
     tasks: TaskTracker,
@@ -163,7 +219,7 @@ impl Connections {
         Self {
             http,
             router,
-            first_byte_deadline: limits.first_byte_deadline,
+            limits: limits.clone(),
             shutdown,
             abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -172,10 +228,16 @@ impl Connections {
         }
     }
 
-    fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, permit: ConnectionPermit) {
+    fn serve(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: ConnectionPermit,
+        pace: Pace,
+    ) {
         let connections = Arc::clone(self);
         self.tasks.spawn(async move {
-            let served = connections.serve_requests(stream, peer, Arc::new(permit));
+            let served = connections.serve_requests(stream, peer, Arc::new(permit), pace);
             connections.abort.run_until_cancelled(served).await;
         });
     }
@@ -185,10 +247,14 @@ impl Connections {
         stream: TcpStream,
         peer: SocketAddr,
         permit: Arc<ConnectionPermit>,
+        pace: Pace,
     ) {
+        if let Err(error) = self.limits.bound_buffers(&stream) {
+            tracing::debug!(%error, "a connection has the kernel's own buffer sizes");
+        }
         // Waiting here costs no buffer, and hyper's deadline for the head begins with the first byte.
         let mut byte = [0];
-        let first_byte = timeout(self.first_byte_deadline, stream.peek(&mut byte));
+        let first_byte = timeout(self.limits.first_byte_deadline, stream.peek(&mut byte));
         let Some(Ok(Ok(1))) = self.shutdown.run_until_cancelled(first_byte).await else {
             return;
         };
@@ -196,12 +262,18 @@ impl Connections {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
         let router = TowerToHyperService::new(self.router.clone());
+        let pace = Arc::new(pace);
         let service = service_fn(move |mut request: http::Request<Incoming>| {
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(peer));
             extensions.insert(Arc::clone(&permit));
-            router.call(request)
+            let (router, pace) = (router.clone(), Arc::clone(&pace));
+            async move {
+                pace.turn().await;
+                router.call(request).await
+            }
         });
+        let stream = DeadlineStream::new(stream, self.limits.write_deadline);
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection.with_upgrades());
         let served = tokio::select! {
@@ -298,6 +370,8 @@ fn open_files_max() -> usize {
     16_384
 }
 
+/// 16: each of them is a task and some allocations; then other tasks get their turn.
+const ACCEPTS_PER_TURN: u32 = 16;
 /// The whole answer to a connection above a cap.
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Retry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";

@@ -28,7 +28,7 @@ use crate::hub::{Outbox, Stream};
 use crate::services::Services;
 use crate::session::driver::Driver;
 use crate::session::{Access, Session};
-use crate::transport::accept::ConnectionPermit;
+use crate::transport::accept::{ConnectionPermit, DeadlineStream};
 use crate::transport::error_body;
 
 /// `GET {path}`: upgrades, or says why not.
@@ -192,6 +192,11 @@ fn raw(upgraded: Upgraded, services: &Services) -> std::io::Result<(Stream, byte
             Ok(parts) => return tcp(parts.io.into_inner(), &parts.read_buf),
             Err(upgraded) => upgraded,
         };
+    // The session has a write deadline of its own.
+    let upgraded = match upgraded.downcast::<TokioIo<DeadlineStream>>() {
+        Ok(parts) => return tcp(parts.io.into_inner().into_inner(), &parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => return tcp(parts.io.into_inner(), &parts.read_buf),
         Err(upgraded) => upgraded,

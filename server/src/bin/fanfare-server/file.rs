@@ -39,6 +39,10 @@ pub(crate) struct File {
     #[serde(default, deserialize_with = "size_text")]
     pub(crate) client_publish_burst: Option<u32>,
     #[serde(default, deserialize_with = "duration_text")]
+    pub(crate) write_deadline: Option<Duration>,
+    #[serde(default, deserialize_with = "size_text")]
+    pub(crate) send_buffer: Option<u32>,
+    #[serde(default, deserialize_with = "duration_text")]
     pub(crate) drain_delay: Option<Duration>,
     #[serde(default, deserialize_with = "duration_text")]
     pub(crate) drain_spread: Option<Duration>,

@@ -118,6 +118,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", env = "FANFARE_CLIENT_PUBLISH_BURST", value_parser = size::parse)]
     pub(crate) client_publish_burst: Option<u32>,
 
+    /// How long a connection may read nothing of what waits for it before it is closed [default: 30s].
+    #[arg(long, value_name = "DURATION", env = "FANFARE_WRITE_DEADLINE", value_parser = duration::parse)]
+    pub(crate) write_deadline: Option<Duration>,
+
+    /// The kernel's send buffer of a connection (SO_SNDBUF); Linux takes twice as much [default: 256KiB].
+    #[arg(long, value_name = "SIZE", env = "FANFARE_SEND_BUFFER", value_parser = size::parse)]
+    pub(crate) send_buffer: Option<u32>,
+
     /// How long a server that was told to stop waits for the load balancer to notice that it is not ready [default: 5s].
     #[arg(long, value_name = "DURATION", env = "FANFARE_DRAIN_DELAY", value_parser = duration::parse)]
     pub(crate) drain_delay: Option<Duration>,

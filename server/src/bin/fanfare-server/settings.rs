@@ -9,7 +9,7 @@ use fanfare_server::auth::{
     BadOrigin, Denied, Grant, JwtAuthorizer, JwtKey, JwtKeyError, Origins, Policy, PublicOnly,
 };
 use fanfare_server::protocol::{ChannelKind, ChannelName};
-use fanfare_server::{ChannelRules, Limits, Server, ServerBuilder};
+use fanfare_server::{AcceptLimits, ChannelRules, Limits, Server, ServerBuilder};
 
 use crate::file::File;
 use crate::options::{LogFormat, Options};
@@ -99,6 +99,7 @@ pub(crate) struct Settings {
     origins: Option<Origins>,
     rules: Vec<Rule>,
     limits: Limits,
+    accept_limits: AcceptLimits,
 }
 
 impl Settings {
@@ -116,6 +117,8 @@ impl Settings {
 
     fn merge(options: Options, file: File) -> Result<Self, SettingsError> {
         let limits = limits(&options, &file)?;
+        let send_buffer = options.send_buffer.or(file.send_buffer);
+        let accept_limits = accept_limits(&limits, send_buffer);
         let redis_url = text(options.redis_url, file.redis_url);
         let redis_prefix = text(options.redis_prefix, file.redis_prefix);
         if redis_prefix.is_some() && redis_url.is_none() {
@@ -156,6 +159,7 @@ impl Settings {
             origins,
             rules,
             limits,
+            accept_limits,
         })
     }
 
@@ -173,7 +177,8 @@ impl Settings {
         let mut builder = Server::builder()
             .authorizer(self.authorizer)
             .channel_rules(rules)
-            .limits(self.limits);
+            .limits(self.limits)
+            .accept_limits(self.accept_limits);
         if self.allows_anonymous {
             builder = builder.allow_anonymous();
         }
@@ -285,6 +290,9 @@ fn limits(options: &Options, file: &File) -> Result<Limits, SettingsError> {
     if let Some(bytes) = options.client_publish_burst.or(file.client_publish_burst) {
         limits.client_bytes_burst = bytes;
     }
+    if let Some(deadline) = options.write_deadline.or(file.write_deadline) {
+        limits.write_deadline = deadline;
+    }
     let drain_delay = options.drain_delay.or(file.drain_delay);
     limits.drain_delay = drain_delay.unwrap_or(DRAIN_DELAY);
     let drain_spread = options.drain_spread.or(file.drain_spread);
@@ -293,6 +301,16 @@ fn limits(options: &Options, file: &File) -> Result<Limits, SettingsError> {
     limits.reconnect_spread = Duration::ZERO;
     limits.shutdown_deadline = LAST_ONES;
     Ok(limits)
+}
+
+/// What is taken from the network: an HTTP answer has to be read as soon as a WebSocket message.
+fn accept_limits(limits: &Limits, send_buffer: Option<u32>) -> AcceptLimits {
+    let mut accept_limits = AcceptLimits::default();
+    accept_limits.write_deadline = limits.write_deadline;
+    if let Some(bytes) = send_buffer {
+        accept_limits.send_buffer_bytes = Some(bytes as usize);
+    }
+    accept_limits
 }
 
 fn rules(texts: &[String]) -> Result<Vec<Rule>, SettingsError> {

@@ -43,8 +43,7 @@ impl Gate {
 
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, Full> {
         let peer = peer.to_canonical();
-        let is_counted = !(self.exempts_private && is_private(peer));
-        let address_max = self.per_address_max.filter(|_| is_counted);
+        let address_max = self.per_address_max.filter(|_| !self.exempts(peer));
         let mut counts = self.counts();
         if counts.all >= self.connections_max {
             return Err(Full::Server);
@@ -63,6 +62,11 @@ impl Gate {
             gate: Arc::clone(self),
             address,
         })
+    }
+
+    /// Whether an address is let off what holds for each of them.
+    pub(super) fn exempts(&self, peer: IpAddr) -> bool {
+        self.exempts_private && is_private(peer.to_canonical())
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {

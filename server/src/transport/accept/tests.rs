@@ -1,9 +1,12 @@
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::Extension;
 use axum::routing::{get, post};
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpSocket;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -18,6 +21,7 @@ fn limits() -> AcceptLimits {
         connections_max: 1_000,
         connections_per_address_max: None,
         exempts_private_addresses: false,
+        ..AcceptLimits::default()
     }
 }
 
@@ -272,7 +276,7 @@ async fn an_upgraded_socket_counts_until_its_permit_is_dropped() {
     async fn upgrade(
         Extension(held): Extension<Held>,
         mut request: axum::extract::Request,
-    ) -> http::Response<axum::body::Body> {
+    ) -> http::Response<Body> {
         let permit = request
             .extensions_mut()
             .remove::<Arc<ConnectionPermit>>()
@@ -282,9 +286,9 @@ async fn an_upgraded_socket_counts_until_its_permit_is_dropped() {
             let parts = upgraded
                 .await
                 .unwrap()
-                .downcast::<TokioIo<TcpStream>>()
+                .downcast::<TokioIo<DeadlineStream>>()
                 .unwrap();
-            let mut stream = parts.io.into_inner();
+            let mut stream = parts.io.into_inner().into_inner();
             stream.write_all(b"raw").await.unwrap();
             held.lock().unwrap().push((permit, stream));
         });
@@ -292,7 +296,7 @@ async fn an_upgraded_socket_counts_until_its_permit_is_dropped() {
             .status(101)
             .header("connection", "upgrade")
             .header("upgrade", "raw")
-            .body(axum::body::Body::empty())
+            .body(Body::empty())
             .unwrap()
     }
 
@@ -463,4 +467,103 @@ async fn a_socket_that_does_not_listen_is_an_error() {
     );
     let error = in_time(ended).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_is_closed() {
+    let router = Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/large", get(|| async { vec![b'x'; 16 << 20] }));
+    let limits = AcceptLimits {
+        connections_max: 1,
+        write_deadline: Duration::from_millis(300),
+        ..limits()
+    };
+    let server = Running::start(router, limits, Duration::from_secs(5)).await;
+    let mut mute = server.client().await;
+    mute.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    // Only one may be connected: another one is let in once the first is gone.
+    admitted(&server).await;
+    drop(mute);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_arrives_whole() {
+    let router = Router::new().route("/large", get(|| async { vec![b'x'; 4 << 20] }));
+    let limits = AcceptLimits {
+        write_deadline: Duration::from_millis(300),
+        ..limits()
+    };
+    let server = Running::start(router, limits, Duration::from_secs(5)).await;
+    let mut slow = server.client().await;
+    let begun = Instant::now();
+    slow.send("GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    let mut pauses = tokio::time::interval(Duration::from_millis(30));
+    let mut piece = vec![0; 128 << 10];
+    let mut received = 0;
+    loop {
+        pauses.tick().await;
+        match in_time(slow.0.read(&mut piece)).await.unwrap() {
+            0 => break,
+            count => received += count,
+        }
+    }
+    assert!(received > 4 << 20, "{received}");
+    // It took longer than the deadline, which is about standing still.
+    assert!(begun.elapsed() > Duration::from_millis(600));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_read_costs_the_kernel_little() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&taken);
+    let endless = move || {
+        let counter = Arc::clone(&counter);
+        async move {
+            let piece = bytes::Bytes::from_static(&[b'x'; 16 << 10]);
+            Body::from_stream(futures_util::stream::repeat_with(move || {
+                counter.fetch_add(piece.len(), Ordering::Relaxed);
+                Ok::<_, io::Error>(piece.clone())
+            }))
+        }
+    };
+    let router = Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/endless", get(endless));
+    let limits = AcceptLimits {
+        connections_max: 1,
+        write_deadline: Duration::from_millis(300),
+        ..limits()
+    };
+    let server = Running::start(router, limits, Duration::from_secs(5)).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut mute = Client(socket.connect(server.address).await.unwrap());
+    mute.send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    admitted(&server).await;
+    let taken = taken.load(Ordering::Relaxed);
+    assert!((16 << 10..768 << 10).contains(&taken), "{taken} bytes");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn requests_above_the_rate_wait_for_their_turn() {
+    let limits = AcceptLimits {
+        requests_per_second: 20,
+        requests_burst: 5,
+        ..limits()
+    };
+    let server = Running::greeting(limits).await;
+    let mut client = server.client().await;
+    let begun = Instant::now();
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let last = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    client.send(&(request.repeat(9) + last)).await;
+    let answers = client.closed().await;
+    assert_eq!(answers.matches("hello").count(), 10);
+    assert!(begun.elapsed() >= Duration::from_millis(250));
+    server.stop().await;
 }

@@ -45,6 +45,23 @@ fn the_command_line_counts_before_the_file_and_the_file_before_the_defaults() {
 }
 
 #[test]
+fn what_is_not_read_has_one_deadline_and_a_buffer() {
+    let usual = settings(&[], "").unwrap();
+    let half_a_minute = Duration::from_secs(30);
+    assert_eq!(usual.limits.write_deadline, half_a_minute);
+    assert_eq!(usual.accept_limits.write_deadline, half_a_minute);
+    assert_eq!(usual.accept_limits.send_buffer_bytes, Some(256 << 10));
+    let said = ["--send-buffer", "1MiB"];
+    let settings = settings(&said, r#"write_deadline = "5s""#).unwrap();
+    assert_eq!(settings.limits.write_deadline, Duration::from_secs(5));
+    assert_eq!(
+        settings.accept_limits.write_deadline,
+        Duration::from_secs(5)
+    );
+    assert_eq!(settings.accept_limits.send_buffer_bytes, Some(1 << 20));
+}
+
+#[test]
 fn what_clients_may_publish_is_said_in_sizes() {
     let said = ["--client-payload-max", "4KiB"];
     let file = r#"
