@@ -1,5 +1,7 @@
 //! WebSocket frames from server to client (RFC 6455, 5.2): unmasked, so the identical bytes serve everybody.
 
+#[cfg(feature = "__frames")]
+pub mod bare;
 pub(crate) mod reader;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,6 +13,8 @@ pub(crate) const HEADER_BYTES_MAX: usize = 10;
 pub(crate) const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
 const TEXT: u8 = 0x1;
+#[cfg(feature = "__frames")]
+const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;

@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask <command>`.
 
+mod autobahn;
 mod chaos;
 mod ci;
 mod demo;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::autobahn::AutobahnOptions;
 use crate::chaos::ChaosOptions;
 use crate::demo::DemoOptions;
 use crate::error::{Result, TaskError};
@@ -42,6 +44,8 @@ enum Task {
     Test(TestOptions),
     /// Trouble a running system and say whether every promise was kept.
     Chaos(ChaosOptions),
+    /// Let Autobahn's fuzzing client loose on the server's frame layer.
+    Autobahn(AutobahnOptions),
     /// Check the rules of the house.
     Tidy,
     /// Check licences, sources and versions of what is linked in, with cargo-deny as well where it is installed.
@@ -75,6 +79,7 @@ fn run(workspace: &Workspace, task: Task) -> Result<()> {
         Task::Demo(options) => demo::run(workspace, &options),
         Task::Test(options) => test::run(workspace, &options),
         Task::Chaos(options) => chaos::run(workspace, &options),
+        Task::Autobahn(options) => autobahn::run(workspace, &options),
         Task::Tidy => tidy::run(workspace),
         Task::Dependencies => dependencies::run(workspace),
         Task::Ci => ci::run(workspace),

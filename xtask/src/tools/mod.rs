@@ -4,6 +4,7 @@ mod apt;
 mod browser;
 mod cargo_install;
 mod node;
+mod python;
 mod servers;
 mod wasm_target;
 
@@ -45,6 +46,12 @@ pub(crate) fn browser(workspace: &Workspace) -> Result<Browser> {
 pub(crate) fn servers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     let _turn = Turn::take(workspace)?;
     servers::ensure(workspace)
+}
+
+/// Autobahn's `wstest`.
+pub(crate) fn wstest(workspace: &Workspace) -> Result<PathBuf> {
+    let _turn = Turn::take(workspace)?;
+    python::wstest(workspace)
 }
 
 /// Node and npm.
