@@ -10,11 +10,13 @@
 //! - [`procfs`], [`histogram`], [`statistics`]: the numbers;
 //! - [`scenario`], [`child`], [`runner`], [`samples`]: one run;
 //! - [`cluster`]: the other benchmark, several nodes on one Redis;
+//! - [`flood`]: what connections that send without end do to the others;
 //! - [`goals`], [`report`], [`machine`]: what is told about it.
 
 pub mod child;
 pub mod cluster;
 pub mod dialect;
+pub mod flood;
 pub mod frame;
 pub mod generator;
 pub mod goals;
