@@ -1,7 +1,8 @@
 //! Positions: which message of a channel, told so that a gap or a rewritten history is always noticed.
 //!
-//! Offsets rise by exactly 1 within an epoch. Every message carries a random tag and, between servers, the tag of the message
-//! before it: two histories that disagree can never be taken for one another, even when they reuse offsets.
+//! Offsets rise by exactly 1 within an epoch. Every message carries a tag, which names all messages up to it, and, between
+//! servers, the tag of the message before it: two histories that disagree can never be taken for one another, even when they
+//! reuse offsets and have messages in common.
 //!
 //! ```
 //! use fanfare_protocol::{Epoch, Link, Position, Tag};
@@ -72,7 +73,7 @@ hex_number! {
 }
 
 hex_number! {
-    /// A message's random mark; `0` stands before the first message. On the wire 1 to 16 hexadecimal digits.
+    /// A name of all messages of an epoch up to one; `0` stands before the first message. On the wire 1 to 16 hexadecimal digits.
     Tag
 }
 
@@ -112,7 +113,7 @@ pub struct Position {
     pub epoch: Epoch,
     /// Rises by exactly 1 with every message of the epoch; below 2^53.
     pub offset: u64,
-    /// The mark of the message at this offset.
+    /// The name of all messages up to this offset.
     pub tag: Tag,
 }
 

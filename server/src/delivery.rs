@@ -306,6 +306,18 @@ pub struct History {
     pub entries: Vec<Delivery>,
 }
 
+impl History {
+    /// Whether the messages come after a position in the same history, as far as they tell: one right behind it names what it
+    /// follows, a later one shows by its offset that others are missing.
+    pub(crate) fn may_follow(&self, since: Position) -> bool {
+        let is_other = |first: &Delivery| {
+            let offset = first.position.map(|position| position.offset);
+            offset == since.offset.checked_add(1) && first.previous != Some(since.tag)
+        };
+        since.epoch == self.top.epoch && !self.entries.first().is_some_and(is_other)
+    }
+}
+
 /// Who is in a presence channel, and at which position this holds.
 #[derive(Debug, Clone)]
 pub struct Members {

@@ -23,6 +23,7 @@ mod environment;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod tag;
 
 /// Where an engine hands over what reaches this node: in order per channel, never blocking.
 ///

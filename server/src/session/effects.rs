@@ -182,8 +182,9 @@ impl Setting {
             .broker
             .history(channel, range, retention);
         let history = self.within_engine(reading).await?;
+        let follows = since.is_none_or(|since| history.may_follow(since));
         let mut entries = history.entries;
-        if since.is_some_and(|since| since.epoch != history.top.epoch) {
+        if !follows {
             // Another history: its messages do not come after that position. The new position says so.
             entries = Vec::new();
         }

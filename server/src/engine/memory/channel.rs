@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use fanfare_protocol::position::OFFSET_MAX;
-use fanfare_protocol::{Epoch, Position, Tag};
+use fanfare_protocol::{Epoch, Position};
 use tokio::time::Instant;
 
 use super::presence::Presence;
 use crate::delivery::{Delivery, History, HistoryRange, Publication, Retention};
+use crate::engine::tag::{random_id, tag_after};
 
 /// One channel's state.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Channel {
         }
         let previous = self.position.tag;
         self.position.offset += 1;
-        self.position.tag = random_tag();
+        self.position.tag = tag_after(previous, random_id());
         self.retention = retention;
         self.active = now;
         let delivery = Delivery::new(publication, Some(self.position), Some(previous));
@@ -174,11 +175,6 @@ impl Channel {
 
 fn random_epoch() -> Epoch {
     Epoch(fastrand::u64(1..))
-}
-
-/// Never 0, which stands before the first message.
-fn random_tag() -> Tag {
-    Tag(fastrand::u64(1..))
 }
 
 /// 10 minutes: ten times the history's life, where nothing shorter than a coffee break is of use.

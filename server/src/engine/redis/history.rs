@@ -149,7 +149,7 @@ fn decode(channel: &ChannelName, answer: &Value) -> Option<Aged> {
     Some(Aged { history, ages })
 }
 
-/// Reads `["12-0", ["b", body, "g", tag, "p", tag before, "a", time]]`.
+/// Reads `["12-0", ["b", body, "g", tag, "p", tag before, "a", time, "i", id]]`.
 fn decode_entry(channel: &ChannelName, top: Position, entry: &Value) -> Option<(Delivery, i64)> {
     let Value::Array(entry) = entry else {
         return None;

@@ -15,12 +15,13 @@ use super::connections::Server;
 use super::envelope::encode_body;
 use super::error::CommandError;
 use super::keys;
-use super::publish::{random_epoch, random_tag};
+use super::publish::random_epoch;
 use super::scripts::ScriptText;
 use super::terms::Terms;
 use super::topology::Layout;
 use crate::delivery::{Departure, Members, Publication, Retention};
 use crate::engine::EngineError;
+use crate::engine::tag::random_id;
 
 /// The presence scripts, ready to be called.
 #[derive(Clone)]
@@ -248,7 +249,7 @@ impl Presence {
             Bytes::from_static(self.commands.publish_command().as_bytes()),
             self.commands.keys().channel(channel).into(),
             random_epoch().to_string().into(),
-            random_tag().to_string().into(),
+            format!("{:x}", random_id()).into(),
             position_ttl.into(),
             removed_head(channel),
         ];

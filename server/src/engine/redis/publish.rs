@@ -1,6 +1,6 @@
 //! Publishing: one script, repeated until it is known what became of it or the budget is used up.
 
-use fanfare_protocol::{ChannelName, Epoch, Tag};
+use fanfare_protocol::{ChannelName, Epoch};
 use redis::Value;
 use tokio::time::Instant;
 
@@ -10,11 +10,12 @@ use super::error::CommandError;
 use super::levels;
 use crate::delivery::{Publication, PublishLevel, Published, Retention};
 use crate::engine::EngineError;
+use crate::engine::tag::random_id;
 
 /// Publishes.
 ///
 /// A call whose answer is lost is repeated only where the script can tell that it was executed: by the caller's key, or by the
-/// message's tag among what the channel keeps. Elsewhere its outcome is unknown. A repetition leaves its tag behind, so that
+/// message's id among what the channel keeps. Elsewhere its outcome is unknown. A repetition leaves that id behind, so that
 /// an earlier attempt that Redis reads only then publishes nothing.
 pub(super) async fn publish(
     commands: &Commands,
@@ -72,7 +73,8 @@ enum Kind {
     /// On a channel with positions.
     Positioned {
         epoch: String,
-        tag: String,
+        /// Drawn once for all attempts.
+        id: String,
         size: String,
         ttl: String,
         position_ttl: String,
@@ -91,7 +93,7 @@ impl<'a> Message<'a> {
         let (script, kind, mut names) = if retention.is_positioned {
             let kind = Kind::Positioned {
                 epoch: random_epoch().to_string(),
-                tag: random_tag().to_string(),
+                id: format!("{:x}", random_id()),
                 size: retention.size.to_string(),
                 ttl: super::milliseconds(retention.ttl),
                 position_ttl: options.position_ttl(retention),
@@ -128,7 +130,7 @@ impl<'a> Message<'a> {
         match &self.kind {
             Kind::Positioned {
                 epoch,
-                tag,
+                id,
                 size,
                 ttl,
                 position_ttl,
@@ -136,7 +138,7 @@ impl<'a> Message<'a> {
                 command,
                 channel,
                 epoch.as_bytes(),
-                tag.as_bytes(),
+                id.as_bytes(),
                 &self.body,
                 size.as_bytes(),
                 ttl.as_bytes(),
@@ -211,11 +213,6 @@ impl<'a> Message<'a> {
 /// A new epoch.
 pub(super) fn random_epoch() -> Epoch {
     Epoch(fastrand::u64(1..))
-}
-
-/// A new tag; never 0, which stands before the first message.
-pub(super) fn random_tag() -> Tag {
-    Tag(fastrand::u64(1..))
 }
 
 /// 10 minutes: after so long without a message nobody can tell a loss from silence anyway.

@@ -100,6 +100,8 @@ pub(super) struct Track {
     is_read_due: bool,
     /// Whether the read begins where the history does, because it is another one than what passed.
     reads_whole: bool,
+    /// Whether a message arrived, or the store stood, where this history has another message.
+    is_contradicted: bool,
     /// Rises with every loss.
     generation: u64,
     /// How many of the held messages arrived before the read began.
@@ -126,6 +128,7 @@ impl Track {
             held: is_positioned.then(Held::default),
             is_read_due: false,
             reads_whole: false,
+            is_contradicted: false,
             generation: 0,
             held_before_read: 0,
             numbers: Numbers::default(),
@@ -229,6 +232,7 @@ impl Track {
             Check::Next => self.pass(delivery, out),
             Check::Repeated => {}
             Check::Broken => {
+                self.is_contradicted |= self.is_contradicted_by(&delivery);
                 self.suspend(out);
                 self.held.get_or_insert_default().push(delivery);
             }
@@ -288,6 +292,7 @@ impl Track {
         } else if is_same_history && found.offset >= asked_at.offset && self.has_passed(found) {
             Verdict::Agrees
         } else {
+            self.is_contradicted |= is_same_history && !self.has_passed(found);
             self.suspend(out);
             Verdict::Differs
         }
@@ -349,6 +354,16 @@ impl Track {
         } else {
             Check::Broken
         }
+    }
+
+    /// Whether a message of this epoch stands where another one has passed, or follows another one.
+    fn is_contradicted_by(&self, delivery: &Delivery) -> bool {
+        let (Some(at), Some(next)) = (self.position, delivery.position) else {
+            return false;
+        };
+        let is_passed = next.offset <= at.offset && !self.has_passed(next);
+        let follows_another = next.offset == at.offset + 1 && delivery.previous != Some(at.tag);
+        next.epoch == at.epoch && (is_passed || follows_another)
     }
 
     /// Whether this position has passed. So far back that its tag is forgotten, a busy channel is given credit: what passed

@@ -1,7 +1,7 @@
 -- Appends messages to a channel: each gets the next position, is kept, and is fanned out.
 --
 -- KEYS, ARGV: those of the script that this text stands before. It is no script by itself.
--- Returns: append() returns the epoch, the offset and the tag before it; or nil and an error reply, and nothing was written.
+-- Returns: append() returns the epoch, the offset and the tag; or nil and an error reply, and nothing was written.
 -- Why atomic: whoever reads the history after a message was delivered finds it there, and no two messages share an offset.
 --
 -- Scripts are not rolled back. So everything is read first, the first write is the one that may be refused (by a replica, or
@@ -23,18 +23,27 @@ local function stands(position)
   end
 end
 
+-- The tag of the message with this id that comes after a tag: the rule of tag.rs. It names all messages up to this one, so that
+-- a master that was replaced and the new one never give the same position to different histories, whatever was repeated on
+-- the new one.
+local function tag_after(previous, id)
+  local digits = string.gsub(string.sub(redis.sha1hex(previous .. ' ' .. id), 1, 16), '^0+', '')
+  return digits ~= '' and digits or '1'
+end
+
 -- `to` says where and how: position, stream (keys), channel, command (PUBLISH or SPUBLISH), epoch (a new one, should it be
 -- needed), size, ttl, position_ttl (milliseconds), now (milliseconds).
-local function append(to, body, tag)
+local function append(to, body, id)
   local epoch, offset, previous = stands(to.position)
   local is_new = not epoch or offset >= OFFSET_MAX
   if is_new then
     epoch, offset, previous = to.epoch, 0, '0'
   end
   offset = string.format('%.0f', offset + 1)
+  local tag = tag_after(previous, id)
   if not is_new and to.size > 0 then
     local added = redis.pcall('XADD', to.stream, 'MAXLEN', to.size, offset .. '-0',
-      'b', body, 'g', tag, 'p', previous, 'a', to.now)
+      'b', body, 'g', tag, 'p', previous, 'a', to.now, 'i', id)
     if added.err then
       -- The stream is ahead: the position was restored from an older copy, and its offsets were taken by other messages.
       if not string.find(added.err, 'equal or smaller', 1, true) then
@@ -42,6 +51,7 @@ local function append(to, body, tag)
       end
       is_new = true
       epoch, offset, previous = to.epoch, '1', '0'
+      tag = tag_after(previous, id)
     end
   end
   -- Redis asks for memory at a script's first write, and no deletion may come before this one.
@@ -52,11 +62,11 @@ local function append(to, body, tag)
   end
   if to.size > 0 then
     if is_new then
-      redis.call('XADD', to.stream, '1-0', 'b', body, 'g', tag, 'p', previous, 'a', to.now)
+      redis.call('XADD', to.stream, '1-0', 'b', body, 'g', tag, 'p', previous, 'a', to.now, 'i', id)
     end
     redis.call('PEXPIRE', to.stream, to.ttl)
   end
   redis.call(to.command, to.channel, '1 ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. tag .. ' ' .. body)
-  return epoch, offset, previous
+  return epoch, offset, tag
 end
 

@@ -1,7 +1,7 @@
 -- Who is in a channel: what the presence scripts share. It stands between append.lua and each of them.
 --
 -- KEYS: 1 position, 2 stream, 3 connections, 4 expiries, 5 users, 6 members.
--- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 a new epoch, 4 random digits that tags are made from, 5 life of a position (in
+-- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 a new epoch, 4 random digits that messages' ids are made from, 5 life of a position (in
 --       milliseconds) where nobody has said better, 6 what the body of a member_removed begins with; and the last three: since
 --       when those whose time is up may be taken out who are known to be lost, since when the silent, and until when
 --       either (milliseconds). They are what the caller's contact with this server allows: contact.rs.
@@ -16,7 +16,6 @@ local POSITION, STREAM = KEYS[1], KEYS[2]
 local CONNECTIONS, EXPIRIES, USERS, MEMBERS = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local LOST_FROM, SILENT_FROM, JUDGED_UNTIL = unpack(ARGV, #ARGV - 2)
 local now = milliseconds()
-local tags = 0
 local is_spared = false
 
 -- All four or none: when some were lost (evicted) nobody knows any more who is here. The nodes join again, in a new epoch.
@@ -37,12 +36,9 @@ local function insist()
   redis.call('PEXPIREAT', EXPIRIES, now + ARGV[5])
 end
 
--- Another tag for every message, also when a call is repeated.
-local function next_tag()
-  tags = tags + 1
-  local digits = string.sub(redis.sha1hex(ARGV[4] .. ' ' .. now .. ' ' .. tags), 1, 16)
-  digits = string.gsub(digits, '^0+', '')
-  return digits ~= '' and digits or '1'
+-- A message's id names what it says: one call may announce several, and a call that is repeated others than at first.
+local function id_of(body)
+  return string.sub(redis.sha1hex(ARGV[4] .. ' ' .. body), 1, 16)
 end
 
 local function announce(body)
@@ -50,7 +46,7 @@ local function announce(body)
   local epoch, failure = append({
     position = POSITION, stream = STREAM, channel = ARGV[2], command = ARGV[1], epoch = ARGV[3],
     size = size, ttl = ttl, position_ttl = life, now = now,
-  }, body, next_tag())
+  }, body, id_of(body))
   if not epoch then
     error(failure.err)
   end

@@ -20,6 +20,7 @@ use crate::engine::redis::envelope::{self, Count, Message};
 use crate::engine::redis::error::CommandError;
 use crate::engine::redis::scripts::Scripts;
 use crate::engine::redis::{history, position, publish};
+use crate::engine::tag::random_id;
 
 /// What went wrong, in a sentence.
 pub(super) type Broken = String;
@@ -289,12 +290,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The script is run twice with one tag, as it is when its first answer is lost.
+    /// The script is run twice with one id, as it is when its first answer is lost.
     async fn repeat_unanswered(&mut self, data: usize, retention: Retention) -> Result<(), Broken> {
-        let tag = format!("{:x}", fastrand::u64(1..));
+        let id = random_id();
         let mut first = None;
         for repetition in ["", "1", "1"] {
-            let answer = publish_once(&self.commands, data, &tag, repetition, retention).await;
+            let answer = publish_once(&self.commands, data, id, repetition, retention).await;
             if let Err(CommandError::Unknown(_)) = answer {
                 let sent = Sent {
                     data: data.to_string(),
@@ -521,29 +522,29 @@ impl<'a> World<'a> {
     }
 }
 
-/// Runs the script for channels with positions as the engine does, with a tag of the caller's choice.
+/// Runs the script for channels with positions as the engine does, with an id of the caller's choice.
 pub(super) async fn run_publish(
     commands: &Commands,
     data: usize,
-    tag: &str,
+    id: u64,
     repetition: &str,
     retention: Retention,
 ) -> Result<Value, Broken> {
-    let published = publish_once(commands, data, tag, repetition, retention).await;
+    let published = publish_once(commands, data, id, repetition, retention).await;
     published.map_err(|error| error.to_string())
 }
 
 async fn publish_once(
     commands: &Commands,
     data: usize,
-    tag: &str,
+    id: u64,
     repetition: &str,
     retention: Retention,
 ) -> Result<Value, CommandError> {
     let (keys, channel) = (commands.keys(), channel());
     let names = [keys.position(&channel), keys.stream(&channel)];
     let (redis_channel, size) = (keys.channel(&channel), retention.size.to_string());
-    let epoch = publish::random_epoch().to_string();
+    let (epoch, id) = (publish::random_epoch().to_string(), format!("{id:x}"));
     let body = envelope::encode_body(&message(data));
     let ttl = retention.ttl.as_millis().to_string();
     let call = Call {
@@ -555,7 +556,7 @@ async fn publish_once(
             b"PUBLISH",
             redis_channel.as_bytes(),
             epoch.as_bytes(),
-            tag.as_bytes(),
+            id.as_bytes(),
             &body,
             size.as_bytes(),
             ttl.as_bytes(),

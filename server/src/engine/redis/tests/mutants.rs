@@ -13,6 +13,8 @@ enum Caught {
     /// A scenario of its own.
     Age,
     /// A scenario of its own.
+    Fork,
+    /// A scenario of its own.
     Distance,
     /// A scenario of its own.
     Late,
@@ -56,7 +58,7 @@ const MUTANTS: &[Mutant] = mutants! {
     Model publish "one message more is kept":
         "'MAXLEN', to.size," => "'MAXLEN', to.size + 1,";
     Model publish "what is kept names itself as the message before it":
-        "'b', body, 'g', tag, 'p', previous, 'a', to.now)\n    if added" => "'b', body, 'g', tag, 'p', tag, 'a', to.now)\n    if added";
+        "'p', previous, 'a', to.now, 'i', id)\n    if added" => "'p', tag, 'a', to.now, 'i', id)\n    if added";
     Model publish "the tag is not remembered":
         "'s', offset, 't', tag)" => "'s', offset, 't', previous)";
     Model publish "the offset is not remembered":
@@ -91,6 +93,12 @@ const MUTANTS: &[Mutant] = mutants! {
         "string.sub(repeated .. ARGV[4]" => "string.sub(' ' .. ARGV[4]";
     Late publish "what repetitions leave behind grows and grows":
         ", -REPEATED_BYTES)" => ", 1)";
+    Fork publish "a tag names its message alone":
+        "redis.sha1hex(previous .. ' ' .. id)" => "redis.sha1hex(id)";
+    Fork publish "a tag names no message":
+        "redis.sha1hex(previous .. ' ' .. id)" => "redis.sha1hex(previous)";
+    Fork publish "a repetition is answered with the tag of another message":
+        "'^%d+'), entry[2][4], 0 }" => "'^%d+'), entry[2][6], 0 }";
     Write publish "who waits for a known key waits for nothing":
         "redis.call('PEXPIRE', key, left > 0 and left or ARGV[9])" => "";
     Write publish "who waits for a known message waits for nothing":
@@ -161,6 +169,9 @@ impl Mutant {
             Caught::Age => scenarios::messages_go_by_their_own_age(redis, &scripts)
                 .await
                 .is_err(),
+            Caught::Fork => scenarios::a_position_names_one_history(redis, &scripts)
+                .await
+                .is_err(),
             Caught::Memory => scenarios::a_full_redis_takes_nothing(&scripts)
                 .await
                 .is_err(),
@@ -198,7 +209,8 @@ async fn the_scripts_pass_the_scenarios_that_find_faults() {
         scenarios::what_was_pushed_out_is_not_sent_again(&redis, &scripts).await,
         scenarios::an_overtaken_attempt_is_too_late(&redis, &scripts).await,
         scenarios::a_full_redis_takes_nothing(&scripts).await,
+        scenarios::a_position_names_one_history(&redis, &scripts).await,
         scenarios::a_repetition_that_waits_writes(&redis, &scripts).await,
     ];
-    assert_eq!(outcomes, [const { Ok(()) }; 6]);
+    assert_eq!(outcomes, [const { Ok(()) }; 7]);
 }

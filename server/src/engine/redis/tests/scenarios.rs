@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_protocol::Position;
 use redis::Value;
 use tokio::time::Instant;
 
@@ -13,7 +14,8 @@ use crate::delivery::{PublishLevel, Retention};
 use crate::engine::redis::RedisEngine;
 use crate::engine::redis::commands::Commands;
 use crate::engine::redis::scripts::Scripts;
-use crate::engine::redis::{history, publish};
+use crate::engine::redis::{history, position, publish};
+use crate::engine::tag::tag_after;
 use crate::engine::{Broker, EngineError};
 
 type Outcome = Result<(), Broken>;
@@ -140,7 +142,7 @@ pub(super) async fn a_repetition_that_waits_writes(
     }
     for repetition in ["", "1"] {
         let before = writes(redis).await;
-        run_publish(&commands, 0, "abc", repetition, KEPT).await?;
+        run_publish(&commands, 0, 0xabc, repetition, KEPT).await?;
         // Where the channel stands may be forgotten by then.
         let position = commands.keys().position(&channel());
         redis.run(&["DEL", &position]).await.unwrap();
@@ -167,23 +169,23 @@ pub(super) async fn what_was_pushed_out_is_not_sent_again(
 ) -> Outcome {
     let commands = Commands::new(redis.options(), scripts.clone());
     let retention = Retention::new(20, Duration::from_mins(5));
-    run_publish(&commands, 0, "abc", "", retention).await?;
+    run_publish(&commands, 0, 0xabc, "", retention).await?;
     for number in 1..=20 {
         let sent = publish::publish(&commands, &message(number), retention).await;
         sent.map_err(|error| error.to_string())?;
     }
-    let again = run_publish(&commands, 0, "abc", "1", retention).await?;
+    let again = run_publish(&commands, 0, 0xabc, "1", retention).await?;
     if again != Value::BulkString(b"UNTOLD".to_vec()) {
         return Err(format!("a repetition is answered {again:?}"));
     }
     // As long as it is kept it is found, however many came after it.
     let roomy = Retention::new(500, retention.ttl);
-    let first = run_publish(&commands, 0, "def", "", roomy).await?;
+    let first = run_publish(&commands, 0, 0xdef, "", roomy).await?;
     for number in 1..=200 {
         let sent = publish::publish(&commands, &message(number), roomy).await;
         sent.map_err(|error| error.to_string())?;
     }
-    let again = run_publish(&commands, 0, "def", "1", roomy).await?;
+    let again = run_publish(&commands, 0, 0xdef, "1", roomy).await?;
     if again != first {
         return Err(format!("{first:?} is answered {again:?} when repeated"));
     }
@@ -197,9 +199,9 @@ pub(super) async fn an_overtaken_attempt_is_too_late(
 ) -> Outcome {
     let commands = Commands::new(redis.options(), scripts.clone());
     let roomy = Retention::new(1_000, Duration::from_mins(5));
-    let tag = |number: usize| format!("{:x}", u64::MAX - number as u64);
+    let id = |number: usize| u64::MAX - number as u64;
     let publish = async |number, repetition| {
-        run_publish(&commands, number, &tag(number), repetition, roomy).await
+        run_publish(&commands, number, id(number), repetition, roomy).await
     };
     let is_published = |answer: &Value| matches!(answer, Value::Array(_));
     for number in 0..REPEATED {
@@ -225,6 +227,72 @@ pub(super) async fn an_overtaken_attempt_is_too_late(
         return Err(format!("{} bytes are left behind", word.len()));
     }
     Ok(())
+}
+
+/// A master is replaced by one that lacks its last messages, and some of these are repeated there: no position of the one is
+/// a position of the other, and a repetition is still known by its id.
+pub(super) async fn a_position_names_one_history(
+    redis: &RedisProcess,
+    scripts: &Scripts,
+) -> Outcome {
+    let commands = Commands::new(redis.options(), scripts.clone());
+    let keys = commands.keys();
+    let names = [keys.position(&channel()), keys.stream(&channel())];
+    let publish = async |id, repetition| {
+        let answer = run_publish(&commands, 0, id, repetition, KEPT).await?;
+        published_at(&answer).ok_or_else(|| format!("answered {answer:?}"))
+    };
+    let [before, x, a, b, c] = [1, 2, 3, 4, 5];
+    let common = publish(before, "").await?;
+    let copies = copy(redis, &names).await;
+    let mut old = Vec::new();
+    for id in [x, a, b] {
+        old.push(publish(id, "").await?);
+    }
+    restore(redis, &names, copies).await;
+    let (mut at, mut new) = (common, Vec::new());
+    for (id, repetition) in [(a, "1"), (c, ""), (b, "1")] {
+        let next = publish(id, repetition).await?;
+        if next.tag != tag_after(at.tag, id) || next.offset != at.offset + 1 {
+            return Err(format!("{next:?} comes after {at:?}"));
+        }
+        at = next;
+        new.push(next);
+    }
+    let again = publish(a, "1").await?;
+    if again != new[0] {
+        return Err(format!("{:?} is answered {again:?} when repeated", new[0]));
+    }
+    match old.iter().find(|old| new.contains(old)) {
+        Some(shared) => Err(format!("{shared:?} is of two histories")),
+        None => Ok(()),
+    }
+}
+
+fn published_at(answer: &Value) -> Option<Position> {
+    match answer {
+        Value::Array(parts) => position(parts.first()?, parts.get(1)?, parts.get(2)?),
+        _ => None,
+    }
+}
+
+async fn copy(redis: &RedisProcess, names: &[String]) -> Vec<Vec<u8>> {
+    let mut copies = Vec::new();
+    for name in names {
+        let mut dump = redis::cmd("DUMP");
+        let dump = dump.arg(name).query_async(&mut redis.connect().await).await;
+        copies.push(dump.unwrap());
+    }
+    copies
+}
+
+async fn restore(redis: &RedisProcess, names: &[String], copies: Vec<Vec<u8>>) {
+    for (name, copy) in names.iter().zip(copies) {
+        let mut restore = redis::cmd("RESTORE");
+        restore.arg(name).arg(0).arg(copy).arg("REPLACE");
+        let restored = restore.exec_async(&mut redis.connect().await).await;
+        restored.unwrap();
+    }
 }
 
 /// Without memory nothing is published, whatever the channel keeps and wherever it stands.

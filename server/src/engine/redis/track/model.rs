@@ -1,11 +1,11 @@
 //! A track between a store that forgets and a network that loses, against what a subscriber must see.
 
-use fanfare_protocol::Epoch;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use super::tests::delivery;
-use super::*;
+use self::world::World;
+
+mod world;
 
 /// What happens next.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,12 @@ enum Step {
     EndSync,
     /// The store loses its newest messages, and what was under way stays under way.
     Rewind(u8),
+    /// Another master takes over that lacks the newest messages. Some are repeated there, and a new one comes before the last.
+    Fork {
+        lost: u8,
+        /// One bit for each.
+        repeated: u8,
+    },
     /// The store loses everything.
     Lose,
     /// The oldest messages are trimmed.
@@ -52,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::BeginSync),
         2 => Just(Step::EndSync),
         1 => (1_u8..4).prop_map(Step::Rewind),
+        3 => (1_u8..4, any::<u8>()).prop_map(|(lost, repeated)| Step::Fork { lost, repeated }),
         1 => Just(Step::Lose),
         1 => (1_u8..4).prop_map(Step::Trim),
     ]
@@ -64,7 +71,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         for step in steps.iter_mut().filter(|_| is_honest) {
             match step {
                 Step::Publish { arrives } => *arrives = true,
-                Step::Rewind(_) | Step::Lose => *step = Step::Arrive,
+                Step::Rewind(_) | Step::Fork { .. } | Step::Lose => *step = Step::Arrive,
                 _ => {}
             }
         }
@@ -91,6 +98,8 @@ enum Fault {
     TrustOldReads,
     /// What the store says is compared with where the track stands when the answer comes.
     CompareLate,
+    /// A tag names its message, and not what came before it.
+    TagOneMessage,
 }
 
 impl Fault {
@@ -103,294 +112,8 @@ impl Fault {
         Self::HideOverflow,
         Self::TrustOldReads,
         Self::CompareLate,
+        Self::TagOneMessage,
     ];
-}
-
-/// The store, the network and the subscribers' view.
-struct World {
-    fault: Option<Fault>,
-    track: Track,
-    out: Vec<Output>,
-    now: Instant,
-    is_subscribed: bool,
-    is_read_due: bool,
-    reading: Option<(Reading, History)>,
-    /// What the store held when the subscription was not there yet.
-    early_read: Option<History>,
-    /// Where the track and the store stood when the store was asked.
-    sync: Option<(Position, Position)>,
-    epoch: u64,
-    top: Position,
-    entries: VecDeque<Delivery>,
-    next_tag: u64,
-    under_way: VecDeque<Delivery>,
-    /// Where a subscriber stands; none before the first position.
-    seen: Option<Position>,
-    has_lost_history: bool,
-    /// Whether something happened that only the next message or a comparison can show.
-    needs_sync: bool,
-    /// Whether the store is another one than when the read was made.
-    changed_while_reading: bool,
-    resets: usize,
-    delivered: Vec<Position>,
-}
-
-/// 4: a read is often cut short.
-const READ_MAX: usize = 4;
-
-impl World {
-    fn new(fault: Option<Fault>) -> Self {
-        Self {
-            fault,
-            early_read: None,
-            track: Track::new(true),
-            out: Vec::new(),
-            now: Instant::now(),
-            is_subscribed: false,
-            is_read_due: false,
-            reading: None,
-            sync: None,
-            epoch: 1,
-            top: Position::start(Epoch(1)),
-            entries: VecDeque::new(),
-            next_tag: 1,
-            under_way: VecDeque::new(),
-            seen: None,
-            has_lost_history: false,
-            needs_sync: false,
-            changed_while_reading: false,
-            resets: 0,
-            delivered: Vec::new(),
-        }
-    }
-
-    fn publish(&mut self, arrives: bool) {
-        let position = Position {
-            epoch: Epoch(self.epoch),
-            offset: self.top.offset + 1,
-            tag: Tag(self.next_tag),
-        };
-        self.next_tag += 1;
-        let message = delivery(Some(position), Some(self.top.tag));
-        self.top = position;
-        self.entries.push_back(message.clone());
-        if arrives && self.is_subscribed {
-            self.under_way.push_back(message);
-        }
-    }
-
-    fn apply(&mut self, step: Step) -> Result<(), TestCaseError> {
-        self.changed_while_reading |= matches!(
-            step,
-            Step::Publish { .. } | Step::Rewind(_) | Step::Lose | Step::Trim(_)
-        );
-        match step {
-            Step::Publish { arrives } => {
-                self.needs_sync |= self.is_subscribed && !arrives;
-                self.publish(arrives);
-            }
-            Step::Arrive => {
-                if let Some(message) = self.under_way.pop_front() {
-                    self.track.arrived(message, None, self.now, &mut self.out);
-                }
-            }
-            Step::Repeat => {
-                if let Some(message) = self.under_way.front().cloned() {
-                    self.track.arrived(message, None, self.now, &mut self.out);
-                }
-            }
-            Step::Cut => self.cut(),
-            Step::Subscribe => self.subscribe(),
-            Step::Overflow => {
-                self.under_way.clear();
-                if self.fault != Some(Fault::HideOverflow) {
-                    self.track.dropped(self.now, &mut self.out);
-                }
-            }
-            Step::BeginRead if self.reading.is_none() && self.is_read_due => {
-                self.is_read_due = false;
-                self.changed_while_reading = false;
-                let reading = self.track.begin_reading();
-                self.reading = reading.map(|reading| (reading, self.read(reading)));
-            }
-            Step::BeginRead => {}
-            Step::EndRead => {
-                if let Some((mut reading, history)) = self.reading.take() {
-                    if self.fault == Some(Fault::TrustOldReads) {
-                        reading.generation = self.track.generation;
-                    }
-                    self.track.read(reading, history, &mut self.out);
-                }
-            }
-            Step::BeginSync => {
-                self.sync = self.track.live_position().map(|at| (at, self.top));
-            }
-            Step::EndSync => self.end_sync(),
-            Step::Rewind(count) => {
-                self.needs_sync = true;
-                self.rewind(count);
-            }
-            Step::Lose => {
-                self.needs_sync = true;
-                self.has_lost_history = true;
-                self.epoch += 1;
-                self.top = Position::start(Epoch(self.epoch));
-                self.entries.clear();
-            }
-            Step::Trim(count) => {
-                self.has_lost_history = true;
-                for _ in 0..count {
-                    self.entries.pop_front();
-                }
-            }
-        }
-        self.take_outputs()
-    }
-
-    fn cut(&mut self) {
-        self.is_subscribed = false;
-        self.under_way.clear();
-        if self.fault != Some(Fault::HideCut) {
-            self.track.cut(self.now);
-        }
-    }
-
-    fn subscribe(&mut self) {
-        if self.is_subscribed {
-            return;
-        }
-        self.early_read.get_or_insert_with(|| History {
-            top: Position::start(Epoch(1)),
-            entries: Vec::new(),
-        });
-        self.is_subscribed = true;
-        if self.fault != Some(Fault::HideCut) || self.track.position().is_none() {
-            self.track.subscribed(&mut self.out);
-        }
-    }
-
-    fn end_sync(&mut self) {
-        let Some((mut asked_at, found)) = self.sync.take() else {
-            return;
-        };
-        match self.fault {
-            Some(Fault::NeverSync) => return,
-            Some(Fault::CompareLate) => asked_at.offset = 0,
-            _ => {}
-        }
-        let verdict = self.track.compare(asked_at, found, &mut self.out);
-        if verdict == Verdict::Ahead {
-            // The second look comes when everything under way has arrived.
-            while let Some(message) = self.under_way.pop_front() {
-                self.track.arrived(message, None, self.now, &mut self.out);
-            }
-            self.track.overdue(found, &mut self.out);
-        }
-    }
-
-    fn rewind(&mut self, count: u8) {
-        for _ in 0..count {
-            let Some(message) = self.entries.pop_back() else {
-                return;
-            };
-            let position = message.position.unwrap();
-            self.has_lost_history = true;
-            self.top = Position {
-                offset: position.offset - 1,
-                tag: message.previous.unwrap(),
-                ..position
-            };
-        }
-    }
-
-    /// What a read brings, spoiled by the fault that is planted.
-    fn read(&mut self, reading: Reading) -> History {
-        let mut history = self.history(reading.after);
-        match self.fault {
-            Some(Fault::FeedReversed) => history.entries.reverse(),
-            Some(Fault::SkipFirstRead) if history.entries.len() > 1 => {
-                history.entries.remove(0);
-            }
-            Some(Fault::ReadBeforeSubscribed) if reading.after.is_none() => {
-                history = self.early_read.take().unwrap_or(history);
-            }
-            _ => {}
-        }
-        history
-    }
-
-    fn history(&self, after: Option<u64>) -> History {
-        let offset_of = |entry: &Delivery| entry.position.unwrap().offset;
-        let wanted = self
-            .entries
-            .iter()
-            .filter(|entry| after.is_none_or(|after| offset_of(entry) > after));
-        let mut entries: Vec<Delivery> = wanted.cloned().collect();
-        if after.is_some() {
-            entries.truncate(READ_MAX);
-        }
-        let top = self.top;
-        History { top, entries }
-    }
-
-    fn take_outputs(&mut self) -> Result<(), TestCaseError> {
-        for output in std::mem::take(&mut self.out) {
-            match output {
-                Output::Read => {
-                    prop_assert!(!self.is_read_due, "a second read of one channel");
-                    self.is_read_due = true;
-                }
-                Output::Deliver(message) => {
-                    let position = message.position.unwrap();
-                    let at = self.seen.expect("a message passed before the position");
-                    prop_assert_eq!(position.epoch, at.epoch);
-                    prop_assert_eq!(position.offset, at.offset + 1);
-                    prop_assert_eq!(message.previous, Some(at.tag));
-                    self.seen = Some(position);
-                    self.delivered.push(position);
-                }
-                Output::Adopt { history, is_whole } => {
-                    prop_assert!(
-                        self.seen.is_none() || self.seen == Some(history.top),
-                        "a new beginning that nobody was told of"
-                    );
-                    let kept = self.history(None);
-                    let is_all = kept.entries.len() == history.entries.len();
-                    prop_assert!(!is_whole || self.changed_while_reading || is_all);
-                    self.seen = Some(history.top);
-                }
-                Output::Reset(position, _) => {
-                    self.resets += 1;
-                    self.seen = Some(position);
-                }
-                Output::Gap(_) => prop_assert!(false, "a gap where history should help"),
-            }
-        }
-        prop_assert_eq!(self.seen, self.track.position());
-        Ok(())
-    }
-
-    /// The network is calm again, and the store is compared where nothing else can help: afterwards the subscribers stand where
-    /// the store stands.
-    fn settle(&mut self) -> Result<(), TestCaseError> {
-        self.apply(Step::Subscribe)?;
-        for _ in 0..200 {
-            self.apply(Step::EndRead)?;
-            while !self.under_way.is_empty() {
-                self.apply(Step::Arrive)?;
-            }
-            if self.needs_sync {
-                self.apply(Step::BeginSync)?;
-                self.apply(Step::EndSync)?;
-            }
-            self.apply(Step::BeginRead)?;
-            if self.reading.is_none() && self.track.live_position() == Some(self.top) {
-                return Ok(());
-            }
-        }
-        prop_assert!(false, "it never settles");
-        Ok(())
-    }
 }
 
 /// Whatever happens: a subscriber sees an unbroken chain, or is told.
@@ -420,6 +143,36 @@ proptest! {
     ) {
         check(steps, None)?;
     }
+}
+
+/// A master pauses while three messages are published, and its last words are x, a and b. A replica without them takes over,
+/// where a and b are repeated and c comes in between. The subscribers here have heard the old master.
+fn two_masters(fault: Option<Fault>) -> Result<(), TestCaseError> {
+    let mut world = World::new(fault);
+    let [x_a_b, a_and_b] = [3, 0b110];
+    let publish = Step::Publish { arrives: true };
+    let began = [Step::Subscribe, Step::BeginRead, Step::EndRead];
+    let heard = [publish, publish, publish, publish].into_iter();
+    let heard = heard.flat_map(|step| [step, Step::Arrive]);
+    let forked = Step::Fork {
+        lost: x_a_b,
+        repeated: a_and_b,
+    };
+    let changed = [Step::Cut, forked, Step::Subscribe];
+    let read = [Step::BeginRead, Step::EndRead, publish, Step::Arrive];
+    for step in began.into_iter().chain(heard).chain(changed).chain(read) {
+        world.apply(step)?;
+    }
+    world.settle()?;
+    prop_assert_eq!(world.resets, 1);
+    Ok(())
+}
+
+#[test]
+fn messages_repeated_at_another_master_are_another_history() {
+    two_masters(None).unwrap();
+    let with_tags_of_one_message = two_masters(Some(Fault::TagOneMessage));
+    assert!(with_tags_of_one_message.is_err());
 }
 
 #[test]

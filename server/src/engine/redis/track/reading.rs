@@ -29,7 +29,10 @@ impl Track {
                 self.adopt(reading, history, out);
                 false
             }
-            Some(at) if self.feed(at, &history, out) => self.position != Some(top),
+            Some(at) if self.feed(at, &history, out) => {
+                self.is_contradicted = false;
+                self.position != Some(top)
+            }
             Some(at) if self.is_subscribed && is_beginning_unread(at, reading, top) => {
                 self.reads_whole = true;
                 self.request(out);
@@ -113,9 +116,13 @@ impl Track {
         out: &mut Vec<Output>,
     ) -> bool {
         let top = history.top;
-        let is_replaced = top.epoch != at.epoch || top.offset <= at.offset;
-        let reason = if is_replaced { REPLACED } else { TOO_OLD };
         let first = history.entries.first();
+        // What stands right behind `at` and does not follow it is of another history, however far that has come.
+        let is_next = |first: Position| first.offset == at.offset + 1;
+        let is_forked = first.and_then(|first| first.position).is_some_and(is_next);
+        let is_forked = is_forked || std::mem::take(&mut self.is_contradicted);
+        let is_replaced = top.epoch != at.epoch || top.offset <= at.offset || is_forked;
+        let reason = if is_replaced { REPLACED } else { TOO_OLD };
         let first = first.filter(|_| top.epoch != at.epoch).and_then(before);
         if let Some(begin) = first {
             let mut passed = Vec::new();
