@@ -146,6 +146,31 @@ impl Sentinel {
         .await;
     }
 
+    /// Has a sentinel replace the master, which is well.
+    pub async fn fail_over(&self) {
+        let asked = ["SENTINEL", "FAILOVER", MASTER];
+        let answer = match self.sentinels.first() {
+            Some(first) => ask(first.address, &asked).await,
+            None => None,
+        };
+        assert!(answer.is_some(), "a sentinel refuses a failover");
+    }
+
+    /// Waits until so many clients listen to every sentinel for the replacement of a master.
+    pub async fn until_listened_to(&self, count: usize) {
+        eventually("clients that listen to the sentinels", async || {
+            for sentinel in &self.sentinels {
+                let clients = ask(sentinel.address, &["CLIENT", "LIST"]).await;
+                let clients = clients.map(|clients| clients.text()).unwrap_or_default();
+                if clients.matches(" sub=2 ").count() < count {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+
     /// Stops one of the sentinels where it is, or lets it go on. The last one is the one that this is told by.
     pub fn pause_sentinel(&self, index: usize, is_paused: bool) {
         self.sentinels[index].pause(is_paused);

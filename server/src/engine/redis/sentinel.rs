@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, PushInfo, PushKind, Value};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::commands::within;
@@ -200,6 +202,42 @@ async fn ask(
         Ok(Err(error)) => Err(refused(error)),
         Err(_) => Err(CommandError::NotExecuted(format!(
             "{sentinel} named no master within {QUESTION_DEADLINE:?}"
+        ))),
+    }
+}
+
+/// Listens to what a sentinel says when a master is replaced: that a replica was promoted, and, when the others follow it, that
+/// there is a new master. Every push goes to `told`, the connection's end included; dropping the connection ends it.
+pub(super) async fn listen(
+    options: &RedisOptions,
+    address: &ConnectionAddr,
+    told: mpsc::Sender<PushKind>,
+) -> Result<MultiplexedConnection, CommandError> {
+    let sentinel = Server::new(address);
+    let refused = |error: redis::RedisError| CommandError::while_opening(&sentinel, &error);
+    let info = connection_info(address.clone(), &options.sentinel_login, 0);
+    let client = info.and_then(Client::open).map_err(refused)?;
+    let listening = async {
+        let pushes = move |push: PushInfo| {
+            // A full queue holds a reason to ask already.
+            let _ = told.try_send(push.kind);
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_push_sender(pushes);
+        let opening = client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = opening.await?;
+        for event in ["+promoted-slave", "+switch-master"] {
+            connection.subscribe(event).await?;
+        }
+        Ok(connection)
+    };
+    match tokio::time::timeout(QUESTION_DEADLINE, listening).await {
+        Ok(listening) => listening.map_err(refused),
+        Err(_) => Err(CommandError::NotExecuted(format!(
+            "{sentinel} confirmed no subscription within {QUESTION_DEADLINE:?}"
         ))),
     }
 }
