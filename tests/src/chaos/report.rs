@@ -126,9 +126,9 @@ const HEAD: &str = "# Chaos\n\n\
     | I10 | files, memory, connections and keys are given back |\n\
     | I11 | everybody is back 30 s after the last fault has healed |\n\n\
     While a fault lasts, the times of I5 and I6 do not run.\n\
-    Where a row makes the store lose what it had accepted (C5–C10, C20), nobody is owed what the store no longer knows; that\n\
+    Where a row makes the store lose what it had accepted (C5–C10, C20, C23, C24), nobody is owed what the store no longer knows; that\n\
     clients are told so is checked all the same.\n\
-    While two masters accept (C8, C8b), each has an order of its own, and what only the losing one took is lost. That is told;\n\
+    While two masters accept (C8, C8b, C23), each has an order of its own, and what only the losing one took is lost. That is told;\n\
     `min-replicas-to-write 1` on the Redis servers ends it after `min-replicas-max-lag`.\n\
     When all clients are cut at once (C22), nodes that follow their channels read at most 1.1 histories per channel, all nodes\n\
     together; nodes that had never heard of the channels read at most 1.1 per channel each.\n\

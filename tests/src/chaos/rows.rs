@@ -248,6 +248,24 @@ pub const ROWS: &[Row] = &[
         play: |stage| Box::pin(nodes::storms(stage)),
         look: no_new_start_with_history,
     },
+    Row {
+        name: "C23",
+        fault: "Sentinel: stop the master with publishes in its sockets, let it go on when they were repeated at the next",
+        store: StoreKind::Sentinel,
+        is_short: false,
+        is_planted: false,
+        play: |stage| Box::pin(sentinel::wakes_with_publishes(stage)),
+        look: nothing_more,
+    },
+    Row {
+        name: "C24",
+        fault: "Cluster: the same",
+        store: StoreKind::Cluster,
+        is_short: true,
+        is_planted: false,
+        play: |stage| Box::pin(cluster::wakes_with_publishes(stage)),
+        look: nothing_more,
+    },
 ];
 
 /// How often a channel with history was begun anew, was reset or had a gap, all clients together. Guests do not count.

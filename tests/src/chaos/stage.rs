@@ -16,6 +16,7 @@ use fanfare_protocol::ChannelName;
 use fanfare_server::Publisher;
 use fanfare_server::engine::Engine;
 use fanfare_server::engine::redis::RedisOptions;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::access;
@@ -303,6 +304,27 @@ impl Stage {
         // Applications come last.
         let voice = desk.voices.iter().rev().find(can_say)?;
         desk.publish(voice, channel).await
+    }
+
+    /// Has applications publish so many messages on every channel at once; resolves when each was accepted or given up.
+    pub fn say_at_once(&self, count: usize) -> impl Future<Output = ()> + use<> {
+        let load = &self.config.load;
+        let channels = [load.kept_channels(), load.live_channels()].concat();
+        let mut saying = JoinSet::new();
+        let handles = self.handles.iter().cycle();
+        for (channel, handle) in channels
+            .iter()
+            .cycle()
+            .zip(handles)
+            .take(channels.len() * count)
+        {
+            let Some(desk) = self.desk.clone() else { break };
+            let (voice, channel) = (Voice::Application(handle.clone()), channel.clone());
+            saying.spawn(async move {
+                desk.publish(&voice, &channel).await;
+            });
+        }
+        async move { while saying.join_next().await.is_some() {} }
     }
 
     async fn fill(&mut self) {

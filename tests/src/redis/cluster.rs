@@ -54,14 +54,7 @@ impl Cluster {
     /// The index of the server that owns a slot, as it says itself.
     pub async fn owner(&self, slot: u16) -> Option<usize> {
         for (index, server) in self.servers.iter().enumerate() {
-            let Ok(nodes) = server.try_command(&["CLUSTER", "NODES"]).await else {
-                continue;
-            };
-            let text = nodes.text();
-            let Some(own) = text.lines().find(|line| line.contains("myself,master")) else {
-                continue;
-            };
-            if own.split(' ').skip(8).any(|part| has_slot(part, slot)) {
+            if owns(server, slot).await {
                 return Some(index);
             }
         }
@@ -75,6 +68,21 @@ impl Cluster {
         })
         .await;
         self.owner(slot).await.unwrap()
+    }
+
+    /// Waits until another server than this one, which may be stopped, owns a slot.
+    pub async fn until_replaced(&self, slot: u16, old: usize) {
+        let others = || self.servers.iter().enumerate();
+        let others = || others().filter(|(index, _)| *index != old);
+        eventually("another owner of the slot", async || {
+            for (_, server) in others() {
+                if owns(server, slot).await {
+                    return true;
+                }
+            }
+            false
+        })
+        .await;
     }
 
     /// Moves a slot with its keys to another master, as `redis-cli --cluster reshard` does.
@@ -259,6 +267,16 @@ impl Cluster {
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         told(&self.servers[0], &["CLUSTER", "MEET", &host, &port, &bus]).await;
     }
+}
+
+/// Whether a server says that it is a master and owns a slot.
+async fn owns(server: &Redis, slot: u16) -> bool {
+    let Ok(nodes) = server.try_command(&["CLUSTER", "NODES"]).await else {
+        return false;
+    };
+    let text = nodes.text();
+    let own = text.lines().find(|line| line.contains("myself,master"));
+    own.is_some_and(|own| own.split(' ').skip(8).any(|part| has_slot(part, slot)))
 }
 
 async fn told(server: &Redis, words: &[&str]) {

@@ -5,7 +5,8 @@
 //! two versions understand each other during a deploy. Numbers are big-endian.
 //!
 //! A **message** is what Redis fans out. The script knows the position, and puts it before the body as text:
-//! `1 <epoch> <offset> <tag before> <tag> <body>`, or, on channels without positions, `0 <number before> <number> <body>`.
+//! `1 <epoch> <offset> <tag before> <tag> <body>`, or, on channels without positions,
+//! `0 <config-epoch> <since> <number before> <number> <body>`.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -26,10 +27,21 @@ pub(super) struct Message {
 /// A message's number among those of a channel without positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Count {
+    /// The term of the master that counts; always 0 outside of a Cluster.
+    pub(super) term: Term,
     /// The number of the message before it; 0 when the count had been forgotten, which says nothing about losses.
     pub(super) previous: u64,
     /// Its own number; higher than all before it.
     pub(super) number: u64,
+}
+
+/// How long one server has counted the messages of a channel without positions: the later a term, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Term {
+    /// The `config-epoch` of the master: every failover raises it.
+    pub(super) epoch: u64,
+    /// Since when it counts, by its own clock, in microseconds: a server that was started again counts in another term.
+    pub(super) since: u64,
 }
 
 /// Why bytes are not a message.
@@ -97,12 +109,19 @@ pub(super) fn decode_message(
             })
         }
         "0" => {
+            let epoch = take(&mut rest, "config-epoch")?;
+            let since = take(&mut rest, "start of a term")?;
+            let term = Term { epoch, since };
             let previous = take(&mut rest, "number before")?;
             let number = take(&mut rest, "number")?;
             let publication = decode_body(channel, rest)?;
             Ok(Message {
                 delivery: Delivery::new(publication, None, None),
-                count: Some(Count { previous, number }),
+                count: Some(Count {
+                    term,
+                    previous,
+                    number,
+                }),
             })
         }
         _ => Err(NotAMessage { part: "kind" }),
@@ -245,12 +264,13 @@ mod tests {
             let kept = decode_kept(&channel(), position, Tag(previous), &body).unwrap();
             same(&kept, &publication);
 
-            let mut message = format!("0 {previous} {offset} ").into_bytes();
+            let mut message = format!("0 {tag} {epoch} {previous} {offset} ").into_bytes();
             message.extend_from_slice(&body);
             let read = decode_message(&channel(), &message).unwrap();
             same(&read.delivery, &publication);
             prop_assert_eq!(read.delivery.position, None);
-            prop_assert_eq!(read.count, Some(Count { previous, number: offset }));
+            let term = Term { epoch: tag, since: epoch };
+            prop_assert_eq!(read.count, Some(Count { term, previous, number: offset }));
         }
 
         #[test]
@@ -258,7 +278,7 @@ mod tests {
             let _ = decode_message(&channel(), &bytes);
             let event = EventName::new("e").unwrap();
             let publication = Publication::new(channel(), event, RawJson::null());
-            let mut message = b"0 1 2 ".to_vec();
+            let mut message = b"0 0 0 1 2 ".to_vec();
             message.extend_from_slice(&encode_body(&publication));
             message.truncate(cut % message.len());
             let is_cut = decode_message(&channel(), &message);
@@ -272,7 +292,7 @@ mod tests {
     fn fields_of_a_later_version_are_skipped() {
         let mut body = vec![0, 8, b'?', 0, 1, b'z', b'e', 0, 1, b'n'];
         body.extend_from_slice(b"null");
-        let mut message = b"0 0 1 ".to_vec();
+        let mut message = b"0 0 0 0 1 ".to_vec();
         message.extend_from_slice(&body);
         let read = decode_message(&channel(), &message).unwrap();
         assert_eq!(read.delivery.event.as_str(), "n");
@@ -281,13 +301,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let rows: [(&[u8], &str); 6] = [
+        let rows: [(&[u8], &str); 7] = [
             (b"", "kind"),
             (b"2 x", "kind"),
             (b"1 g 1 0 1 ", "epoch"),
             (b"1 a x 0 1 ", "offset"),
-            (b"0 1 2 ", "header"),
-            (b"0 1 2 \0\0null", "event"),
+            (b"0 x 2 ", "config-epoch"),
+            (b"0 0 0 1 2 ", "header"),
+            (b"0 0 0 1 2 \0\0null", "event"),
         ];
         for (message, part) in rows {
             let error = decode_message(&channel(), message).unwrap_err();

@@ -63,9 +63,10 @@ impl Keys {
         self.named(channel, ":m")
     }
 
-    /// Number: how many messages went through a channel without positions. Lives for ten minutes after the last one.
+    /// Hash: the number of the last message on a channel without positions, and in which term of which master it was counted. Lives
+    /// for ten minutes after that message.
     pub(super) fn count(&self, channel: &ChannelName) -> String {
-        self.named(channel, ":l")
+        self.named(channel, ":n")
     }
 
     /// Hash: the connections that are present, and what the channel keeps. This and the three below live as long as the position
@@ -112,9 +113,9 @@ impl Keys {
         self.own(tag.as_str(), "")
     }
 
-    /// Number: how many messages went through a probe's channel. Lives for ten of its intervals.
+    /// Hash: the same of a probe's channel. Lives for ten of its intervals.
     pub(super) fn probe_count(&self, tag: &ChannelName) -> String {
-        self.own(tag.as_str(), ":l")
+        self.own(tag.as_str(), ":n")
     }
 
     /// Never written: a key of a certain server, for scripts that ask it for nothing but the time.
@@ -216,7 +217,7 @@ mod tests {
                 "p:{private-a.1}",
                 "p:{private-a.1}:s",
                 "p:{private-a.1}:m",
-                "p:{private-a.1}:l",
+                "p:{private-a.1}:n",
                 "p:{private-a.1}:pc",
                 "p:{private-a.1}:px",
                 "p:{private-a.1}:pu",

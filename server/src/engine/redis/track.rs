@@ -10,7 +10,7 @@
 //!   subscribers are told that it was replaced.
 //! - A read counts only if it began after the loss that it has to make good.
 //! - A channel without positions has nothing to read. There losses show in the numbers that the store gives to the messages, and
-//!   every cut of the subscription is told once.
+//!   every cut of the subscription is told once. A message of a master that was replaced is dropped.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use fanfare_protocol::{Position, Tag};
 
 use self::held::Held;
 use self::numbers::Numbers;
+use super::envelope::Count;
 use crate::clock::Instant;
 use crate::delivery::{Delivery, History};
 
@@ -55,15 +56,6 @@ pub(super) struct Reading {
     from: Option<Position>,
     /// Which losses it makes good.
     generation: u64,
-}
-
-/// How the store counted a message without a position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    /// The number of the message before it; 0 when the store had forgotten its count.
-    pub(super) previous: u64,
-    /// Its number: the highest so far.
-    pub(super) number: u64,
 }
 
 /// What a position read beside the messages means.
@@ -159,7 +151,7 @@ impl Track {
             self.suspend(out);
             return;
         }
-        self.numbers.forget();
+        self.numbers.cut();
         if self.cut.take().is_some() {
             out.push(Output::Gap(CUT));
         }
@@ -205,15 +197,17 @@ impl Track {
     pub(super) fn arrived(
         &mut self,
         delivery: Delivery,
-        stamp: Option<Stamp>,
+        count: Option<Count>,
         now: Instant,
         out: &mut Vec<Output>,
     ) {
         if !self.is_subscribed {
             return;
         }
-        if let Some(stamp) = stamp {
-            self.numbers.count(stamp, now);
+        if let Some(count) = count
+            && !self.numbers.count(count, now)
+        {
+            return;
         }
         if self.resumes_with(&delivery) {
             self.held = None;

@@ -15,10 +15,10 @@ use fanfare_protocol::{ChannelName, Epoch, Position};
 use tokio::sync::{Notify, oneshot};
 
 use super::backoff::Backoff;
-use super::envelope::{Count, Message};
+use super::envelope::Message;
 use super::history::{Aged, Ages};
 use super::recent::{Bounds, Recent};
-use super::track::{Output, Stamp, Track};
+use super::track::{Output, Track};
 use super::unheard::Channels;
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
@@ -241,11 +241,9 @@ impl Tracks {
     /// A message came in on a connection.
     pub(super) fn arrived(&self, lane: u64, message: Message, now: Instant) {
         let channel = message.delivery.channel.clone();
-        let stamp = message
-            .count
-            .map(|Count { previous, number }| Stamp { previous, number });
         self.with(&channel, Some(lane), |entry, out| {
-            entry.track.arrived(message.delivery, stamp, now, out);
+            let Message { delivery, count } = message;
+            entry.track.arrived(delivery, count, now, out);
         });
     }
 

@@ -32,6 +32,34 @@ pub(super) async fn moves(stage: &mut Stage) -> Vec<String> {
     Vec::new()
 }
 
+/// Stops a master that has a replica, so that publishes wait in its sockets and are repeated at the one that takes over, and
+/// lets it go on: then it takes them as well, and hands them on to the new master's subscribers.
+pub(super) async fn wakes_with_publishes(stage: &mut Stage) -> Vec<String> {
+    stage.recorder.store_may_lose();
+    let begun = Instant::now();
+    while begun.elapsed() < stage.config.trouble {
+        let channels = stage.config.load.kept_channels();
+        let channel = &channels[stage.random.usize(..channels.len())];
+        let cluster = stage.store.cluster();
+        let slot = cluster.slot(channel.as_str()).await;
+        let owner = cluster.until_owned(slot).await;
+        let fault = stage.trouble(format!("stop the master of {channel}, server {owner}"));
+        stage.store.cluster().servers[owner].pause();
+        let said = stage.say_at_once(IN_FLIGHT);
+        stage.store.cluster().until_replaced(slot, owner).await;
+        stage.work(REPEATED).await;
+        stage.store.cluster().servers[owner].resume();
+        said.await;
+        let cluster = stage.store.cluster();
+        cluster.until_ok().await;
+        cluster.until_replicated().await;
+        stage.until_ready().await;
+        stage.recorder.healed(fault);
+        stage.work(Duration::from_secs(3)).await;
+    }
+    Vec::new()
+}
+
 /// Kills a master that has a replica.
 pub(super) async fn kills(stage: &mut Stage) -> Vec<String> {
     stage.recorder.store_may_lose();
@@ -56,3 +84,8 @@ pub(super) async fn kills(stage: &mut Stage) -> Vec<String> {
     }
     Vec::new()
 }
+
+/// 3: publishes per channel that wait in the sockets of a master that is stopped.
+const IN_FLIGHT: usize = 3;
+/// 500 ms: the first of them are repeated by then.
+const REPEATED: Duration = Duration::from_millis(500);

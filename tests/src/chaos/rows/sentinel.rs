@@ -35,6 +35,21 @@ pub(super) async fn comes_back(stage: &mut Stage) -> Vec<String> {
     .await
 }
 
+/// Stops the master, so that publishes wait in its sockets and are repeated at the one that takes over, and lets it go on: then
+/// it takes them as well, and gives them the same offsets.
+pub(super) async fn wakes_with_publishes(stage: &mut Stage) -> Vec<String> {
+    every_master(stage, "stop", async |stage: &mut Stage, master| {
+        stage.store.sentinel().servers[master].pause();
+        let said = stage.say_at_once(IN_FLIGHT);
+        stage.store.sentinel().until_failed_over(master).await;
+        stage.work(REPEATED).await;
+        stage.store.sentinel().servers[master].resume();
+        said.await;
+        None
+    })
+    .await
+}
+
 /// Troubles whoever is the master, one after the other, and answers what is wrong about it.
 async fn every_master(
     stage: &mut Stage,
@@ -133,6 +148,10 @@ async fn until_accepted(stage: &Stage) {
     }
 }
 
+/// 3: publishes per channel that wait in the sockets of a master that is stopped.
+const IN_FLIGHT: usize = 3;
+/// 500 ms: the first of them are repeated by then, and nodes are still on both masters.
+const REPEATED: Duration = Duration::from_millis(500);
 /// 3 s: `min-replicas-max-lag` is 2 s, and Redis looks once a second.
 const NO_REPLICA_MAX: Duration = Duration::from_secs(3);
 /// 30 s: many times what one question may take.

@@ -16,7 +16,7 @@ use super::publish::{channel, keyed, message};
 use crate::delivery::{HistoryRange, Publication, Published, Retention};
 use crate::engine::EngineError;
 use crate::engine::redis::commands::{Call, Commands};
-use crate::engine::redis::envelope::{self, Count, Message};
+use crate::engine::redis::envelope::{self, Count, Message, Term};
 use crate::engine::redis::error::CommandError;
 use crate::engine::redis::scripts::Scripts;
 use crate::engine::redis::{history, position, publish};
@@ -590,6 +590,7 @@ fn check_message(message: &Message, expected: &Expected, number: &mut u64) -> Re
             let previous = if *is_counted_anew { 0 } else { *number };
             let is_next = count
                 == Count {
+                    term: Term::default(),
                     previous,
                     number: count.number,
                 }

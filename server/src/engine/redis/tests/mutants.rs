@@ -106,13 +106,13 @@ const MUTANTS: &[Mutant] = mutants! {
     Write publish_live "who waits for a known key waits for nothing":
         "redis.call('PEXPIRE', key, left > 0 and left or ARGV[5])" => "";
     Model publish_live "it gets out before it is counted":
-        "local number = redis.call('INCR', count)" => "redis.call(ARGV[1], ARGV[2], '0 0 1 ' .. ARGV[3])\nlocal number = redis.call('INCR', count)";
+        "local number = redis.call('HINCRBY', count, 'n', 1)" => "redis.call(ARGV[1], ARGV[2], '0 0 0 0 1 ' .. ARGV[3])\nlocal number = redis.call('HINCRBY', count, 'n', 1)";
     Model publish_live "a replica takes it":
-        "local number = redis.call('INCR', count)" => "redis.call(ARGV[1], ARGV[2], '0 0 1 ' .. ARGV[3])\nif true then return 0 end\nlocal number = 1";
+        "local number = redis.call('HINCRBY', count, 'n', 1)" => "redis.call(ARGV[1], ARGV[2], '0 0 0 0 1 ' .. ARGV[3])\nif true then return 0 end\nlocal number = 1";
     Model publish_live "a count begins at 1":
         "if number == 1 then" => "if false then";
     Model publish_live "a count never ends":
-        "redis.call('PEXPIRE', count, ARGV[4])\nredis" => "redis";
+        "redis.call('PEXPIRE', count, ARGV[4])" => "";
     Model publish_live "a key is not looked up":
         "if key and redis.call('EXISTS', key) == 1 then" => "if false then";
     Model publish_live "a key is not remembered":

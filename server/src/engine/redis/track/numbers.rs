@@ -1,30 +1,64 @@
-//! Losses on a channel without positions, counted by the numbers that the store gives to its messages.
+//! Losses and repetitions on a channel without positions, by the numbers that the store gives to its messages.
+//!
+//! Numbers are compared within one term of a master. In a Cluster a master that was replaced and does not know yet hands its
+//! messages on to the new one, which is heard here: they are dropped once the new one was heard, and before that if they were
+//! heard already. What the new master counts passes, whatever its numbers: it may lack the last messages of the old one.
 
 use std::time::Duration;
 
-use super::Stamp;
+use super::Count;
 use crate::clock::Instant;
+use crate::engine::redis::envelope::Term;
 
 /// The last number, and since when something is missing.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
-    last: Option<u64>,
+    last: Option<Last>,
     losing_since: Option<Instant>,
 }
 
+/// The last message that passed.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    term: Term,
+    number: u64,
+    at: Instant,
+    /// Whether a loss since was told, or will be.
+    is_cut: bool,
+}
+
 impl Numbers {
-    /// Takes note of a message.
-    pub(super) fn count(&mut self, stamp: Stamp, now: Instant) {
-        let last = self.last.replace(stamp.number);
+    /// Takes note of a message; answers whether it passes.
+    pub(super) fn count(&mut self, count: Count, now: Instant) -> bool {
+        let Count {
+            term,
+            previous,
+            number,
+        } = count;
+        let last = self.last.filter(|last| !last.is_forgotten(now));
+        if last.is_some_and(|last| !last.lets_pass(&count)) {
+            return false;
+        }
         // A count that the store forgot begins anew; when the store itself was lost, so was the connection to it.
-        if last.is_some_and(|last| stamp.previous > last) {
+        let is_loss = |last: Last| {
+            let is_other_master = term.epoch != last.term.epoch;
+            !last.is_cut && (is_other_master || previous > last.number)
+        };
+        if last.is_some_and(is_loss) {
             self.losing_since.get_or_insert(now);
         }
+        self.last = Some(Last {
+            term,
+            number,
+            at: now,
+            is_cut: false,
+        });
+        true
     }
 
     /// A message was certainly lost; the number it took with it is no second loss.
     pub(super) fn lose(&mut self, now: Instant) {
-        self.last = None;
+        self.note_cut();
         self.losing_since.get_or_insert(now);
     }
 
@@ -33,9 +67,10 @@ impl Numbers {
         self.losing_since.get_or_insert(now);
     }
 
-    /// Starts counting anew: what was missed meanwhile is told otherwise.
-    pub(super) fn forget(&mut self) {
-        *self = Self::default();
+    /// The subscription was cut: what was missed meanwhile is told otherwise.
+    pub(super) fn cut(&mut self) {
+        self.losing_since = None;
+        self.note_cut();
     }
 
     pub(super) fn has_losses(&self) -> bool {
@@ -52,7 +87,32 @@ impl Numbers {
         }
         is_due
     }
+
+    fn note_cut(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.is_cut = true;
+        }
+    }
+}
+
+impl Last {
+    /// Whether a message is none that passed already, nor one of a master that was replaced.
+    fn lets_pass(&self, count: &Count) -> bool {
+        // Outside of a Cluster a connection hears one server, and every message of it once.
+        let is_known = count.term != Term::default();
+        !is_known
+            || count.term > self.term
+            || (count.term == self.term && count.number > self.number)
+    }
+
+    /// Whether it is so long ago that the store has forgotten it too: nothing is compared with it any more.
+    fn is_forgotten(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) >= FORGOTTEN_AFTER
+    }
 }
 
 /// 1 s: losses rarely come alone, and all of a second are told once.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
+
+/// 10 minutes: as long as a count lives in the store.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);

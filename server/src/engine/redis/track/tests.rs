@@ -4,6 +4,7 @@ use super::held::HELD_MAX;
 use super::reading::TOO_OLD;
 use super::*;
 use crate::delivery::Publication;
+use crate::engine::redis::envelope::Term;
 
 /// Offset and tag of epoch 1.
 fn at(offset: u64, tag: u64) -> Position {
@@ -86,10 +87,20 @@ impl Bench {
         self.track.arrived(delivery, None, self.now, &mut self.out);
     }
 
-    fn arrive_stamped(&mut self, previous: u64, number: u64) {
-        let stamp = Stamp { previous, number };
+    fn arrive_counted(&mut self, previous: u64, number: u64) {
+        self.arrive_in_term((0, 0), previous, number);
+    }
+
+    fn arrive_in_term(&mut self, (epoch, since): (u64, u64), previous: u64, number: u64) {
+        let term = Term { epoch, since };
+        let count = Count {
+            term,
+            previous,
+            number,
+        };
+        let delivery = delivery(None, None);
         self.track
-            .arrived(delivery(None, None), Some(stamp), self.now, &mut self.out);
+            .arrived(delivery, Some(count), self.now, &mut self.out);
     }
 
     fn read(&mut self, history: History) {
@@ -501,7 +512,7 @@ fn numbers_show_what_a_live_only_channel_lost() {
     for (numbers, is_loss) in rows {
         let mut bench = Bench::live_only();
         for (previous, number) in *numbers {
-            bench.arrive_stamped(*previous, *number);
+            bench.arrive_counted(*previous, *number);
         }
         assert_eq!(bench.shown().len(), numbers.len());
         assert_eq!(bench.track.is_waiting_to_tell(), *is_loss, "{numbers:?}");
@@ -511,13 +522,101 @@ fn numbers_show_what_a_live_only_channel_lost() {
     }
 }
 
+/// Messages by term, number before and number; whether each passes, and whether a gap is told.
+type Terms<'a> = &'a [((u64, u64), u64, u64, bool)];
+
+#[test]
+fn what_a_replaced_master_says_late_is_dropped_and_what_the_new_one_says_passes() {
+    let (old, new) = ((1, 100), (2, 200));
+    let rows: &[(&str, Terms<'_>, bool)] = &[
+        (
+            "the old master wakes before the new one has said anything: what was heard is not heard again",
+            &[(old, 4, 5, true), (old, 3, 4, false), (old, 4, 5, false)],
+            false,
+        ),
+        (
+            "the old master wakes later",
+            &[
+                (old, 4, 5, true),
+                (new, 5, 6, true),
+                (old, 5, 6, false),
+                (old, 6, 7, false),
+                (new, 6, 7, true),
+            ],
+            true,
+        ),
+        (
+            "the new master lacks the last two messages, and gives their numbers to others",
+            &[
+                (old, 4, 5, true),
+                (old, 5, 6, true),
+                (new, 4, 5, true),
+                (new, 5, 6, true),
+                (old, 6, 7, false),
+                (new, 6, 7, true),
+            ],
+            true,
+        ),
+        (
+            "the same server counts on after a start, or without its data",
+            &[
+                ((1, 100), 4, 5, true),
+                ((1, 150), 5, 6, true),
+                ((1, 160), 0, 1_000, true),
+            ],
+            false,
+        ),
+        (
+            "the same server was started with an old copy",
+            &[
+                ((1, 100), 4, 5, true),
+                ((1, 150), 3, 4, true),
+                ((1, 150), 4, 5, true),
+            ],
+            false,
+        ),
+    ];
+    for (what, messages, is_gap) in rows {
+        let mut bench = Bench::live_only();
+        for (term, previous, number, passes) in *messages {
+            bench.arrive_in_term(*term, *previous, *number);
+            let passed = !bench.shown().is_empty();
+            assert_eq!(passed, *passes, "{what}: {term:?} {number}");
+        }
+        assert_eq!(bench.track.is_waiting_to_tell(), *is_gap, "{what}");
+    }
+}
+
+#[test]
+fn terms_outlast_a_cut_and_are_forgotten_as_the_store_forgets_them() {
+    let (old, new) = ((1, 100), (2, 200));
+    let mut bench = Bench::live_only();
+    bench.arrive_in_term(old, 4, 5);
+    bench.track.cut(bench.now);
+    bench.track.subscribed(&mut bench.out);
+    assert_eq!(bench.shown(), ["message", "gap"]);
+    // The new connection hears the old master's messages through the new one.
+    bench.arrive_in_term(old, 4, 5);
+    assert_eq!(bench.shown(), [""; 0]);
+    bench.arrive_in_term(old, 5, 6);
+    assert_eq!(bench.shown(), ["message"], "nobody here has heard it");
+    bench.track.cut(bench.now);
+    bench.track.subscribed(&mut bench.out);
+    bench.arrive_in_term(new, 5, 6);
+    assert_eq!(bench.shown(), ["gap", "message"]);
+    assert!(!bench.track.is_waiting_to_tell(), "the cut was told");
+    bench.now += Duration::from_mins(10);
+    bench.arrive_in_term(old, 6, 7);
+    assert_eq!(bench.shown(), ["message"]);
+}
+
 #[test]
 fn a_dropped_message_is_one_gap_however_it_is_noticed() {
     let mut bench = Bench::live_only();
-    bench.arrive_stamped(4, 5);
+    bench.arrive_counted(4, 5);
     bench.track.dropped(bench.now, &mut bench.out);
     bench.track.dropped(bench.now, &mut bench.out);
-    bench.arrive_stamped(7, 8);
+    bench.arrive_counted(7, 8);
     bench.now += Duration::from_secs(1);
     bench.track.tick(bench.now, &mut bench.out);
     bench.track.tick(bench.now, &mut bench.out);
