@@ -3,6 +3,7 @@
 mod contract;
 mod flow;
 mod flow_topologies;
+mod formats;
 mod node;
 mod presence;
 mod presence_model;

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::commands::Commands;
 use super::error::CommandError;
 use super::flow_options::FlowOptions;
+use super::format::Formats;
 use super::handoff::Handoff;
 use super::lanes::Lanes;
 use super::questions::{self, Look, Questions, Role};
@@ -59,6 +60,9 @@ pub(super) struct Shared {
     is_word_late: AtomicBool,
     /// The lease of this node was renewed.
     pub(super) leased: Notify,
+    /// Whether nodes of other formats live.
+    pub(super) formats: Formats,
+    role: Role,
     /// What went wrong last while connecting.
     trouble: Mutex<Option<String>>,
 }
@@ -111,6 +115,8 @@ impl Flow {
             is_distrusted: AtomicBool::new(false),
             is_word_late: AtomicBool::new(false),
             leased: Notify::new(),
+            formats: Formats::default(),
+            role,
             trouble: Mutex::default(),
             commands,
             flow,
@@ -120,13 +126,24 @@ impl Flow {
         });
         let started = Self { shared };
         started.spawn_tasks();
-        let leased = started.shared.leased.notified();
-        if tokio::time::timeout(budget, leased).await.is_err() {
-            let trouble = started.shared.trouble();
+        let shared = Arc::clone(&started.shared);
+        let mut late = std::pin::pin!(tokio::time::sleep(budget));
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                () = shared.formats.found.notified() => {
+                    if let Some(refusal) = shared.formats.refusal("starting") {
+                        break Err(refusal);
+                    }
+                }
+                () = shared.leased.notified() => break Ok(()),
+                () = &mut late => break Err(unavailable(&shared.trouble())),
+            }
+        };
+        if outcome.is_err() {
             started.close().await;
-            return Err(unavailable(&trouble));
         }
-        Ok(started)
+        outcome.map(|()| started)
     }
 
     fn spawn_tasks(&self) {
@@ -213,10 +230,27 @@ impl Flow {
         self.shared.questions.have_looked(channel);
     }
 
-    /// Whether messages flow.
+    /// Whether messages flow, and nodes of no other format are there.
     pub(super) fn health(&self) -> Health {
-        let stalled_after = self.shared.flow.stalled_after;
-        self.shared.lanes.health(Instant::now(), stalled_after)
+        match self.shared.formats.health() {
+            Health::Flowing => {
+                let stalled_after = self.shared.flow.stalled_after;
+                self.shared.lanes.health(Instant::now(), stalled_after)
+            }
+            stalled @ Health::Stalled { .. } => stalled,
+        }
+    }
+
+    /// Refuses what a publisher attempts beside nodes of another format. Nobody sees whether it is ready, and no node of theirs
+    /// would have started if it were on the list.
+    pub(super) fn check_format(&self, attempted: &'static str) -> Result<(), EngineError> {
+        match self.shared.role {
+            Role::Node => Ok(()),
+            Role::Publisher => {
+                let refusal = self.shared.formats.refusal(attempted);
+                refusal.map_or(Ok(()), Err)
+            }
+        }
     }
 
     /// Ends the tasks and waits for them.

@@ -13,6 +13,7 @@ mod envelope;
 mod error;
 mod flow;
 mod flow_options;
+mod format;
 mod handoff;
 mod history;
 mod interest;
@@ -163,6 +164,7 @@ impl Broker for RedisEngine {
         retention: Retention,
     ) -> Result<Published, EngineError> {
         let flow = self.flow("publishing")?;
+        flow.check_format("publishing")?;
         let _speaking = match retention.is_positioned {
             true => None,
             false => flow.speak(&publication.channel),

@@ -46,6 +46,8 @@ pub struct RedisOptions {
     pub(super) sentinel_login: Login,
     pub(super) has_tls: bool,
     pub(super) database: i64,
+    /// The format that this node says it speaks.
+    pub(super) format: u32,
     /// What every key and channel in Redis begins with; `fanfare:`. Clusters of nodes that share a Redis need different ones.
     pub prefix: String,
     /// How long a connection may take to open; 2 s.
@@ -100,6 +102,7 @@ impl RedisOptions {
             sentinel_login: Login::default(),
             has_tls: false,
             database: 0,
+            format: super::format::FORMAT,
             prefix: "fanfare:".to_owned(),
             connect_deadline: Duration::from_secs(2),
             command_deadline: Duration::from_secs(2),
@@ -177,6 +180,17 @@ impl RedisOptions {
     #[must_use]
     pub fn with_presence_lease(mut self, lease: Duration) -> Self {
         self.presence_lease = lease;
+        self
+    }
+}
+
+#[cfg(feature = "__contract")]
+impl RedisOptions {
+    /// Has the node say that it speaks another format: a node of another release, for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_format(mut self, format: u32) -> Self {
+        self.format = format;
         self
     }
 }

@@ -19,6 +19,7 @@ use super::backoff::Backoff;
 use super::commands::{Call, Commands};
 use super::error::CommandError;
 use super::flow::Shared;
+use super::format::{Listed, OtherFormats};
 use super::keys;
 use super::lanes::Lane;
 use super::unheard::Channels;
@@ -246,7 +247,9 @@ impl Questions {
         let deadline = Instant::now() + self.deadline;
         let message = message(id, self.incarnation, body);
         let nodes = self.say(&self.asked_name, &message).await?;
-        let mut silent: HashSet<u64> = nodes.into_iter().collect();
+        let nodes = nodes.into_iter().map(|node| node.incarnation);
+        // Nodes of another format never answer.
+        let mut silent: HashSet<u64> = nodes.collect();
         silent.remove(&self.incarnation);
         let asked = silent.len();
         let mut bodies = Vec::with_capacity(asked);
@@ -287,7 +290,7 @@ impl Questions {
     }
 
     /// Says something to nodes; answers which nodes live.
-    async fn say(&self, name: &str, message: &[u8]) -> Result<Vec<u64>, EngineError> {
+    async fn say(&self, name: &str, message: &[u8]) -> Result<Vec<Listed>, EngineError> {
         self.run(self.lease, name, message)
             .await
             .map_err(|error| error.into_engine_error("asking other nodes", 0))
@@ -298,8 +301,9 @@ impl Questions {
         lease: Duration,
         name: &str,
         message: &[u8],
-    ) -> Result<Vec<u64>, CommandError> {
+    ) -> Result<Vec<Listed>, CommandError> {
         let keys = [self.commands.keys().nodes()];
+        let format = self.commands.options().format.to_string();
         let node = format!("{:x}", self.incarnation);
         let lease = lease.as_millis().to_string();
         let command = self.commands.publish_command().as_bytes();
@@ -309,6 +313,7 @@ impl Questions {
             channel: &self.tag,
             keys: &keys,
             args: &[
+                format.as_bytes(),
                 node.as_bytes(),
                 lease.as_bytes(),
                 command,
@@ -319,8 +324,8 @@ impl Questions {
         let Value::Array(nodes) = self.commands.run(call).await? else {
             return Ok(Vec::new());
         };
-        let number = |node: &Value| u64::from_str_radix(super::text(node)?, 16).ok();
-        Ok(nodes.iter().filter_map(number).collect())
+        let listed = |node: &Value| Listed::parse(super::text(node)?);
+        Ok(nodes.iter().filter_map(listed).collect())
     }
 
     fn change(&self, lane: u64, name: &[u8], stands: bool) -> bool {
@@ -367,10 +372,16 @@ pub(super) async fn keep_lease(shared: Arc<Shared>, stop: CancellationToken) {
         let turn = async {
             turns.tick().await;
             questions.listening().await;
-            if let Err(error) = questions.run(questions.lease, "", b"").await {
-                debug!(%error, "the lease of this node was not renewed");
-            } else {
-                shared.leased.notify_one();
+            match questions.run(questions.lease, "", b"").await {
+                Err(error) => debug!(%error, "the lease of this node was not renewed"),
+                Ok(listed) => {
+                    let others = OtherFormats::among(&listed, questions.commands.options().format);
+                    let is_alone = others.is_none();
+                    shared.formats.note(others, Instant::now());
+                    if is_alone {
+                        shared.leased.notify_one();
+                    }
+                }
             }
         };
         tokio::select! {

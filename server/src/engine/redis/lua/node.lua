@@ -1,23 +1,33 @@
 -- Keeps a node on the list of those that live, says something to nodes, and answers who lives.
 --
--- KEYS: 1 the list: nodes by the time until which they count as alive.
--- ARGV: 1 node, 2 lease (milliseconds; 0 takes the node off the list), 3 PUBLISH or SPUBLISH, 4 channel ('' says nothing),
---       5 message.
--- Returns: the nodes that live, in no order.
--- Why atomic: whoever is on the answered list is subscribed and gets what is said here. It writes, because only a master may
---             say anything.
+-- KEYS: 1 the list: nodes, each with its format in front, by the time until which they count as alive.
+-- ARGV: 1 format, 2 node, 3 lease (milliseconds; 0 takes the node off the list), 4 PUBLISH or SPUBLISH, 5 channel ('' says
+--       nothing), 6 message.
+-- Returns: the nodes that live, in no order. A node that is not among them and whose format is not theirs was not added, and
+--       nothing was said.
+-- Why atomic: whoever is on the answered list is subscribed and gets what is said here, and nodes of two formats never come
+--             onto one list. It writes, because only a master may say anything.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local lease = tonumber(ARGV[2])
+local own, lease = ARGV[1] .. ':' .. ARGV[2], tonumber(ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
+local nodes = redis.call('ZRANGE', KEYS[1], 0, -1)
+local is_listed, has_others = false, false
+for _, node in ipairs(nodes) do
+  is_listed = is_listed or node == own
+  has_others = has_others or string.sub(node, 1, #ARGV[1] + 1) ~= ARGV[1] .. ':'
+end
+if has_others and not is_listed then
+  return nodes
+end
 if lease > 0 then
-  redis.call('ZADD', KEYS[1], string.format('%.0f', now + lease), ARGV[1])
+  redis.call('ZADD', KEYS[1], string.format('%.0f', now + lease), own)
   redis.call('PEXPIRE', KEYS[1], lease * 2)
 else
-  redis.call('ZREM', KEYS[1], ARGV[1])
+  redis.call('ZREM', KEYS[1], own)
 end
-if ARGV[4] ~= '' then
-  redis.call(ARGV[3], ARGV[4], ARGV[5])
+if ARGV[5] ~= '' then
+  redis.call(ARGV[4], ARGV[5], ARGV[6])
 end
 return redis.call('ZRANGE', KEYS[1], 0, -1)

@@ -1,0 +1,111 @@
+//! Nodes of releases that do not understand each other, on one Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_server::delivery::Retention;
+use fanfare_server::engine::redis::RedisOptions;
+use fanfare_server::engine::{Engine, EngineError, Health};
+use fanfare_tests::eventually;
+use fanfare_tests::redis::Redis;
+
+use super::node::{KEPT, Node, channel, message, numbers, options};
+
+/// A format that no release speaks.
+const OTHER: u32 = 77;
+
+fn quick(redis: &Redis) -> RedisOptions {
+    let mut options = options(&format!("redis://{}", redis.address()));
+    options.flow.lease_interval = Duration::from_millis(100);
+    options
+}
+
+async fn refused(options: RedisOptions) -> String {
+    let refused = Engine::redis(options).broker.start(Arc::new(|_| {})).await;
+    refused.unwrap_err().to_string()
+}
+
+fn stalled(engine: &Engine) -> Option<String> {
+    match engine.broker.health() {
+        Health::Flowing => None,
+        Health::Stalled { reason, .. } => Some(reason),
+    }
+}
+
+#[tokio::test]
+async fn a_node_of_another_format_starts_only_when_the_others_have_stopped() {
+    let redis = Redis::start().await;
+    let (options, channel) = (quick(&redis), channel("c"));
+    let node = Node::start(options.clone(), Some("!")).await;
+    node.follow(&channel, KEPT).await;
+    let told = refused(options.clone().with_format(OTHER)).await;
+    assert!(
+        told.ends_with(
+            "this node speaks format 77 and there are 1 live nodes of format 2 with the same Redis and prefix: stop all nodes \
+             of one format first"
+        ),
+        "{told}"
+    );
+    let publisher = Engine::redis(options.clone().with_format(OTHER));
+    let told = publisher.broker.start_publishing(Arc::new(|_| {})).await;
+    assert!(matches!(told, Err(EngineError::Refused { .. })), "{told:?}");
+    // The node that is there notices nothing of it.
+    let other = Node::start(options.clone(), Some("?")).await;
+    assert_eq!(
+        other.engine.broker.ask("who".into()).await.unwrap(),
+        ["who!"]
+    );
+    other.publish(&channel, 1, KEPT).await;
+    assert_eq!(numbers(&node.messages(&channel, 1).await), [1]);
+    assert_eq!(stalled(&node.engine), None);
+    for node in [node, other] {
+        node.engine.broker.close().await;
+    }
+    let newer = Node::start(options.clone().with_format(OTHER), None).await;
+    newer.follow(&channel, KEPT).await;
+    newer.publish(&channel, 2, KEPT).await;
+    newer.messages(&channel, 1).await;
+    let told = refused(options).await;
+    assert!(told.contains("1 live nodes of format 77"), "{told}");
+}
+
+#[tokio::test]
+async fn beside_a_node_that_knows_of_no_formats_nodes_are_not_ready_and_publishers_publish_nothing()
+{
+    let redis = Redis::start().await;
+    let (options, channel) = (quick(&redis), channel("c"));
+    let node = Node::start(options.clone(), None).await;
+    let publisher = Engine::redis(options.clone());
+    let started = publisher.broker.start_publishing(Arc::new(|_| {})).await;
+    started.unwrap();
+    let publish = || {
+        publisher
+            .broker
+            .publish(message(&channel, 1), Retention::NONE)
+    };
+    publish().await.unwrap();
+    // Its entry, as such a node writes it.
+    let list = format!("{}~{{nodes}}", options.prefix);
+    let [far_away, entry] = ["9999999999999", "5f3a"];
+    redis.command(&["ZADD", &list, far_away, entry]).await;
+    for engine in [&node.engine, &publisher] {
+        eventually("a node that is not ready", async || {
+            stalled(engine).is_some_and(|reason| reason.contains("1 live nodes of format 1"))
+        })
+        .await;
+    }
+    let told = publish().await;
+    assert!(matches!(told, Err(EngineError::Refused { .. })), "{told:?}");
+    // Those who are connected to the node go on.
+    node.follow(&channel, KEPT).await;
+    node.publish(&channel, 2, KEPT).await;
+    node.messages(&channel, 1).await;
+    redis.command(&["ZREM", &list, entry]).await;
+    for engine in [&node.engine, &publisher] {
+        eventually("a node that is ready again", async || {
+            stalled(engine).is_none()
+        })
+        .await;
+    }
+    publish().await.unwrap();
+}
