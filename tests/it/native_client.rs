@@ -1,8 +1,9 @@
 //! The Rust client against the real server, over lines that break.
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_client::native::{NativeClient, NativeOptions, Subscription};
 use fanfare_client::{
@@ -16,6 +17,7 @@ use fanfare_tests::server::TestServer;
 use fanfare_tests::{eventually, http, suite, within};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 fn channel(name: &str) -> ChannelName {
     name.parse().unwrap()
@@ -280,4 +282,62 @@ async fn a_server_that_shuts_down_is_come_back_to() {
     };
     let status = within("a connection to the other", client.wait_for(is_back)).await;
     assert!(status.unwrap().resumed);
+}
+
+#[tokio::test]
+async fn a_server_that_sends_without_end_leaves_the_application_its_turns() {
+    let ping = &b"\x89\x00"[..];
+    let unknown = &b"\x81\x13{\"type\":\"whatever\"}"[..];
+    for frame in [ping, unknown] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let flooding = std::thread::spawn(move || flood(&listener, frame));
+        let client = connect(address, NativeOptions::default());
+        within("a connection", client.connected()).await.unwrap();
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        let mut last = Instant::now();
+        let mut longest = Duration::ZERO;
+        for _ in 0..100 {
+            ticks.tick().await;
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
+        within("the end of the client", client.close()).await;
+        drop(client);
+        flooding.join().unwrap();
+    }
+}
+
+/// Takes one client in and sends it a frame until it is gone.
+fn flood(listener: &std::net::TcpListener, frame: &[u8]) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.extend_from_slice(&byte);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let key = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("sec-websocket-key")
+            .then(|| value.trim())
+    });
+    let accept = derive_accept_key(key.unwrap().as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+         sec-websocket-protocol: fanfare.v1\r\nsec-websocket-accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).unwrap();
+    let connected = json!({
+        "type": "connected", "socket_id": "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "protocol": 1,
+        "ping_interval": 30_000, "max_payload_size": 32_768, "server_time": 1,
+    });
+    let connected = connected.to_string();
+    let length = u8::try_from(connected.len()).unwrap();
+    stream.write_all(&[0x81, 126, 0, length]).unwrap();
+    stream.write_all(connected.as_bytes()).unwrap();
+    let chunk = frame.repeat(20_000);
+    while stream.write_all(&chunk).is_ok() {}
 }
