@@ -259,6 +259,9 @@ pub struct Retention {
     pub ttl: Duration,
     /// Whether messages carry positions. Always so where messages are kept, and on presence channels.
     pub is_positioned: bool,
+    /// Whether the messages are kept only for the sake of presence: who comes back after their time is told all members anyway,
+    /// and needs no position that is older.
+    pub is_for_presence: bool,
 }
 
 impl Retention {
@@ -267,6 +270,7 @@ impl Retention {
         size: 0,
         ttl: Duration::ZERO,
         is_positioned: false,
+        is_for_presence: false,
     };
 
     /// Keeps the last `size` messages for `ttl`.
@@ -276,6 +280,23 @@ impl Retention {
             size,
             ttl,
             is_positioned: true,
+            is_for_presence: false,
+        }
+    }
+
+    /// Keeps messages only for the sake of presence.
+    #[must_use]
+    pub const fn for_presence(mut self) -> Self {
+        self.is_for_presence = true;
+        self
+    }
+
+    /// How long a position is remembered: ten times as long as messages are kept and at least `life_min`, or twice as long for
+    /// the sake of presence.
+    pub(crate) fn position_life(&self, life_min: Duration) -> Duration {
+        match self.is_for_presence {
+            true => self.ttl.saturating_mul(2),
+            false => self.ttl.saturating_mul(10).max(life_min),
         }
     }
 }

@@ -149,7 +149,7 @@ impl ChannelRules {
             return Retention::new(rule.history_size.min(HISTORY_SIZE_MAX), rule.history_ttl);
         }
         if self.has_presence(channel) {
-            return Retention::new(PRESENCE_HISTORY_SIZE, rule.history_ttl);
+            return Retention::new(PRESENCE_HISTORY_SIZE, rule.history_ttl).for_presence();
         }
         Retention::NONE
     }

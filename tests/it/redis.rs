@@ -7,6 +7,7 @@ mod formats;
 mod node;
 mod presence;
 mod presence_model;
+mod reading;
 mod sentinels;
 mod support;
 mod tls;

@@ -32,10 +32,10 @@ struct Entry {
 }
 
 impl Channel {
-    /// A channel in a new epoch.
-    pub(super) fn new(now: Instant) -> Self {
+    /// A channel without a message.
+    pub(super) fn new(epoch: Epoch, now: Instant) -> Self {
         Self {
-            position: Position::start(random_epoch()),
+            position: Position::start(epoch),
             retention: Retention::NONE,
             entries: VecDeque::new(),
             entries_bytes: 0,
@@ -135,10 +135,15 @@ impl Channel {
 
     /// Whether nothing would be missed but the position, and that for so long that nobody comes back to it.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        let life = self.retention.ttl.saturating_mul(10).max(POSITION_LIFE_MIN);
+        let life = self.retention.position_life(POSITION_LIFE_MIN);
         self.entries.is_empty()
             && self.presence.is_empty()
             && now.saturating_duration_since(self.active) >= life
+    }
+
+    /// Whether it never had a message in its epoch, and has no members: all that is known of it is the epoch.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.position.offset == 0 && self.presence.is_empty()
     }
 
     /// Where the channel stands.

@@ -16,7 +16,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -155,7 +155,7 @@ impl MemoryEngine {
     #[must_use]
     pub fn new(options: MemoryOptions) -> Self {
         let slots = (0..SHARDS).map(|_| {
-            let wanted: Wanted = Arc::new(Mutex::new(HashSet::new()));
+            let wanted = Wanted::default();
             Slot {
                 shard: Mutex::new(Shard::new(options, SHARDS, Arc::clone(&wanted))),
                 wanted,
@@ -261,12 +261,7 @@ impl Broker for MemoryEngine {
     }
 
     fn set_interest(&self, channel: &ChannelName, _retention: Retention, wanted: bool) {
-        let mut set = lock(&self.stores.slot(channel).wanted);
-        if wanted {
-            set.insert(channel.clone());
-        } else {
-            set.remove(channel);
-        }
+        lock(&self.stores.slot(channel).wanted).set(channel, wanted);
     }
 
     async fn interested(&self, channel: &ChannelName) -> Result<(), EngineError> {

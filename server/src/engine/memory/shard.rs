@@ -1,9 +1,11 @@
 //! The channels of one shard, kept within bounds. Pure: takes `now`; the one thing it calls is [`Deliver`].
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fanfare_protocol::{ChannelName, Member, SocketId};
+use fanfare_protocol::{ChannelName, Epoch, Member, Position, SocketId};
 use tokio::time::Instant;
 
 use super::MemoryOptions;
@@ -19,11 +21,36 @@ use crate::engine::{Arrival, Deliver, EngineError};
 ///
 /// A lock of its own, the last in the lock order: the hub may hold its locks when it says what it wants, and the shard's lock
 /// is held while deliveries go to the hub.
-pub(super) type Wanted = Arc<Mutex<HashSet<ChannelName>>>;
+pub(super) type Wanted = Arc<Mutex<Wishes>>;
+
+/// Which channels this node has subscribers for, and which it had lately.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    wanted: HashSet<ChannelName>,
+    /// Channels that lost their last subscriber and that the shard has not looked at since.
+    left: Vec<ChannelName>,
+}
+
+impl Wishes {
+    /// Says whether a channel has subscribers.
+    pub(super) fn set(&mut self, channel: &ChannelName, is_wanted: bool) {
+        if is_wanted {
+            self.wanted.insert(channel.clone());
+        } else if let Some(channel) = self.wanted.take(channel) {
+            self.left.push(channel);
+        }
+    }
+}
 
 /// The channels of one shard.
+///
+/// A channel that never had a message is remembered only while it has subscribers. Its epoch follows from its name and from
+/// `generation`, so that who comes back to it later is told the same epoch: nothing was missed. The generation changes whenever
+/// the shard forgets a message's position; then none of these epochs comes again.
 pub(super) struct Shard {
     channels: HashMap<ChannelName, Channel>,
+    epochs: RandomState,
+    generation: u64,
     keys: Keys,
     /// The sum of all channels' history bytes.
     bytes: usize,
@@ -57,6 +84,8 @@ impl Shard {
     pub(super) fn new(options: MemoryOptions, shards: usize, wanted: Wanted) -> Self {
         Self {
             channels: HashMap::new(),
+            epochs: RandomState::new(),
+            generation: 0,
             keys: Keys::default(),
             bytes: 0,
             limits: Limits {
@@ -103,13 +132,20 @@ impl Shard {
         Ok(Published::new(position))
     }
 
-    /// Reads part of a history. A channel never heard of gets its epoch here, so that the answer holds for its first message.
+    /// Reads part of a history. A channel never heard of keeps the epoch it is told here as long as it has subscribers, so that
+    /// the answer holds for its first message.
     pub(super) fn history(
         &mut self,
         name: &ChannelName,
         range: HistoryRange,
         now: Instant,
     ) -> Result<History, EngineError> {
+        if !self.channels.contains_key(name) && !is_wanted(&self.wanted, name) {
+            return Ok(History {
+                top: self.first_position(name),
+                entries: Vec::new(),
+            });
+        }
         self.with_channel(name, now, |channel| channel.history(range, now))
     }
 
@@ -117,6 +153,7 @@ impl Shard {
     pub(super) fn forget(&mut self, name: &ChannelName) {
         if let Some(channel) = self.channels.get_mut(name) {
             self.bytes -= channel.bytes();
+            self.generation += u64::from(channel.position().offset > 0);
             channel.forget();
         }
     }
@@ -197,10 +234,16 @@ impl Shard {
         deliver: &Deliver,
     ) -> Result<Members, EngineError> {
         self.expire_lost(name, now, deliver)?;
-        let limit = self.limits.options.members_max;
-        self.with_channel(name, now, |channel| Members {
+        let Some(channel) = self.channels.get(name) else {
+            return Ok(Members {
+                count: 0,
+                members: Vec::new(),
+                position: self.first_position(name),
+            });
+        };
+        Ok(Members {
             count: channel.presence.count() as u64,
-            members: channel.presence.members(limit),
+            members: channel.presence.members(self.limits.options.members_max),
             position: channel.position(),
         })
     }
@@ -208,19 +251,52 @@ impl Shard {
     /// Drops what has outlived its time. Answers what had to go earlier since the last sweep.
     pub(super) fn sweep(&mut self, now: Instant) -> Losses {
         self.keys.expire(self.limits.options.key_ttl, now);
+        self.drop_untouched(usize::MAX);
         let Self {
             channels,
             bytes,
             wanted,
+            generation,
             ..
         } = self;
         channels.retain(|name, channel| {
             let before = channel.bytes();
             channel.expire(now);
             *bytes -= before - channel.bytes();
-            !channel.is_idle(now) || is_wanted(wanted, name)
+            let stays = !channel.is_idle(now) || is_wanted(wanted, name);
+            *generation += u64::from(!stays && channel.position().offset > 0);
+            stays
         });
+        give_back(channels.len(), channels.capacity(), |len| {
+            channels.shrink_to(len)
+        });
+        let mut wishes = lock(wanted);
+        let wanted = &mut wishes.wanted;
+        give_back(wanted.len(), wanted.capacity(), |len| wanted.shrink_to(len));
         std::mem::take(&mut self.losses)
+    }
+
+    /// Drops channels that have lost their last subscriber and never had a message, looking at so many at most.
+    fn drop_untouched(&mut self, most: usize) {
+        let mut wishes = lock(&self.wanted);
+        let Wishes { wanted, left } = &mut *wishes;
+        let from = left.len().saturating_sub(most);
+        for name in left.drain(from..) {
+            if !wanted.contains(&name)
+                && let Entry::Occupied(channel) = self.channels.entry(name)
+                && channel.get().is_untouched()
+            {
+                channel.remove();
+            }
+        }
+        if left.is_empty() {
+            *left = Vec::new();
+        }
+    }
+
+    /// Where a channel stands that has no message.
+    fn first_position(&self, name: &ChannelName) -> Position {
+        Position::start(first_epoch(&self.epochs, self.generation, name))
     }
 
     fn announce(
@@ -269,12 +345,19 @@ impl Shard {
         step: impl FnOnce(&mut Channel) -> T,
     ) -> Result<T, EngineError> {
         if !self.channels.contains_key(name) {
+            // Channels that were left go faster than new ones come.
+            self.drop_untouched(LEFT_PER_STEP);
             self.free_channel()?;
         }
-        let channel = self
-            .channels
+        let Self {
+            channels,
+            epochs,
+            generation,
+            ..
+        } = self;
+        let channel = channels
             .entry(name.clone())
-            .or_insert_with(|| Channel::new(now));
+            .or_insert_with(|| Channel::new(first_epoch(epochs, *generation, name), now));
         let before = channel.bytes();
         let answer = step(channel);
         self.bytes = self.bytes - before + channel.bytes();
@@ -334,6 +417,7 @@ impl Shard {
         let quiet: Vec<ChannelName> = quiet.into_iter().map(|(_, name)| name.clone()).collect();
         for name in quiet {
             if let Some(channel) = self.channels.remove(&name) {
+                self.generation += u64::from(channel.position().offset > 0);
                 self.bytes -= channel.bytes();
                 self.losses.channels += 1;
             }
@@ -347,6 +431,11 @@ impl Shard {
     }
 
     #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.channels.capacity()
+    }
+
+    #[cfg(test)]
     pub(super) fn held(&self) -> (usize, usize) {
         let bytes: usize = self.channels.values().map(Channel::bytes).sum();
         assert_eq!(self.bytes, bytes, "the sum of bytes is kept true");
@@ -355,6 +444,27 @@ impl Shard {
 }
 
 fn is_wanted(wanted: &Wanted, name: &ChannelName) -> bool {
-    let wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
-    wanted.contains(name)
+    lock(wanted).wanted.contains(name)
 }
+
+/// The epoch of a channel that has no message.
+fn first_epoch(epochs: &RandomState, generation: u64, name: &ChannelName) -> Epoch {
+    Epoch(epochs.hash_one((generation, name)).max(1))
+}
+
+/// Gives memory back where a table has room for four times what is in it.
+fn give_back(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
+    if capacity > TABLE_MIN && capacity / 4 > len {
+        shrink_to(len * 2);
+    }
+}
+
+fn lock(wanted: &Wanted) -> MutexGuard<'_, Wishes> {
+    wanted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// 4 channels that were left are looked at in every step.
+const LEFT_PER_STEP: usize = 4;
+
+/// 1,024 entries are not worth an allocation.
+const TABLE_MIN: usize = 1_024;

@@ -261,6 +261,7 @@ async fn the_oldest_idempotency_keys_are_forgotten_when_there_are_too_many() {
 #[tokio::test(start_paused = true)]
 async fn offsets_end_below_2_to_the_53_and_start_over_in_a_new_epoch() {
     let (engine, _) = started(MemoryOptions::default()).await;
+    engine.set_interest(&channel("c"), KEPT, true);
     let first = position(&engine, "c").await;
     lock(&engine.stores.slot(&channel("c")).shard)
         .channel(&channel("c"))
@@ -349,4 +350,85 @@ async fn a_dropped_engine_takes_its_task_along() {
     drop(engine);
     tasks.wait().await;
     assert!(stores.upgrade().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_without_a_message_is_remembered_as_long_as_it_has_subscribers() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    let mut most = 0;
+    for index in 0..90_000 {
+        let name = format!("visited.{index}");
+        engine.set_interest(&channel(&name), KEPT, true);
+        position(&engine, &name).await;
+        engine.set_interest(&channel(&name), KEPT, false);
+        if index % 1_000 == 0 {
+            most = most.max(held(&engine).0);
+        }
+    }
+    assert!(most <= 10 * SHARDS, "{most} channels are held by nobody");
+    for index in 0..90_000 {
+        let name = format!("crowded.{index}");
+        engine.set_interest(&channel(&name), KEPT, true);
+        position(&engine, &name).await;
+    }
+    let (channels, _) = held(&engine);
+    assert!(channels >= 90_000);
+    for index in 0..90_000 {
+        engine.set_interest(&channel(&format!("crowded.{index}")), KEPT, false);
+    }
+    pass(Duration::ZERO).await;
+    assert_eq!(held(&engine), (0, 0));
+    let slots = &engine.stores.slots;
+    let room: usize = slots.iter().map(|slot| lock(&slot.shard).room()).sum();
+    assert!(room <= SHARDS * 4_096, "room for {room} channels is kept");
+    // Reading alone, without subscribing, leaves nothing either.
+    position(&engine, "read").await;
+    engine.members(&channel("presence-read")).await.unwrap();
+    assert_eq!(held(&engine), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_to_a_channel_without_a_message_finds_it_as_it_was() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    engine.set_interest(&channel("c"), KEPT, true);
+    let before = position(&engine, "c").await;
+    engine.set_interest(&channel("c"), KEPT, false);
+    pass(Duration::from_hours(1)).await;
+    assert_eq!(held(&engine), (0, 0));
+    assert_eq!(position(&engine, "c").await, before);
+    let first = engine.publish(publication("c", 1), KEPT).await.unwrap();
+    assert_eq!(first.position.unwrap().epoch, before.epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_before_messages_that_are_forgotten_never_comes_again() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    let before = position(&engine, "c").await;
+    let subscribed = channel("subscribed");
+    engine.set_interest(&subscribed, KEPT, true);
+    let standing = position(&engine, "subscribed").await;
+    engine.publish(publication("c", 100), KEPT).await.unwrap();
+    pass(KEPT.ttl * 10).await;
+    assert_ne!(position(&engine, "c").await.epoch, before.epoch);
+    // Who has subscribers stands where it stood.
+    assert_eq!(position(&engine, "subscribed").await, standing);
+
+    let before = position(&engine, "d").await;
+    engine.publish(publication("d", 100), KEPT).await.unwrap();
+    engine.forget(&channel("d")).await.unwrap();
+    pass(KEPT.ttl * 10).await;
+    assert_eq!(held(&engine).0, 1, "the subscribed one");
+    assert_ne!(position(&engine, "d").await.epoch, before.epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_presence_channel_without_a_history_of_its_own_is_forgotten_soon() {
+    let (engine, _) = started(MemoryOptions::default()).await;
+    let (name, connection) = (channel("presence-c"), SocketId::from_bits(1));
+    let join = engine.join(&name, connection, member("ann"), KEPT.for_presence());
+    join.await.unwrap();
+    let left = engine.leave(&name, connection, Departure::Goodbye);
+    left.await.unwrap();
+    pass(KEPT.ttl * 2).await;
+    assert_eq!(held(&engine), (0, 0));
 }

@@ -77,6 +77,7 @@ pub(super) async fn read_aged(
     let epoch = random_epoch().to_string();
     let position_ttl = commands.options().position_ttl(retention);
     let bytes_max = READ_BYTES_MAX.to_string();
+    let empty_ttl = commands.options().empty_position_ttl();
     let args = [
         mode,
         offset.as_bytes(),
@@ -85,6 +86,7 @@ pub(super) async fn read_aged(
         epoch.as_bytes(),
         position_ttl.as_bytes(),
         bytes_max.as_bytes(),
+        empty_ttl.as_bytes(),
     ];
     let call = Call {
         attempted: "reading a history",

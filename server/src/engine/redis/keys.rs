@@ -58,7 +58,8 @@ impl Keys {
     }
 
     /// Hash: where the channel stands, `e` epoch, `s` offset, `t` tag. Lives ten times as long as the history, at least a day,
-    /// after the last message, read or check.
+    /// after the last message, read or check; twice as long where the history is one of members alone; and about two minutes
+    /// while there was no message yet.
     pub(super) fn position(&self, channel: &ChannelName) -> String {
         self.named(channel, ":m")
     }

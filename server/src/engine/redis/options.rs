@@ -196,13 +196,20 @@ impl RedisOptions {
 }
 
 impl RedisOptions {
-    /// How long a channel's position is remembered, in milliseconds: ten times the history's life, where nothing shorter than
-    /// the minimum is of use.
+    /// How long a channel's position is remembered, in milliseconds.
     pub(super) fn position_ttl(&self, retention: Retention) -> String {
-        let ttl = retention.ttl.saturating_mul(10).max(self.position_ttl_min);
-        super::milliseconds(ttl)
+        super::milliseconds(retention.position_life(self.position_ttl_min))
+    }
+
+    /// How long the position of a channel without a message is remembered, in milliseconds: until the nodes that have
+    /// subscribers must have compared it with theirs several times.
+    pub(super) fn empty_position_ttl(&self) -> String {
+        super::milliseconds(self.flow.sync_interval.saturating_mul(EMPTY_POSITION_SYNCS))
     }
 }
+
+/// 5: at the default interval about two minutes, in which four comparisons may fail.
+const EMPTY_POSITION_SYNCS: u32 = 5;
 
 impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

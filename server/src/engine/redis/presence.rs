@@ -180,7 +180,11 @@ impl Presence {
     /// Who is here, and at which position that holds.
     pub(super) async fn members(&self, channel: &ChannelName) -> Result<Snapshot, EngineError> {
         loop {
-            let arguments = vec![number(REAPED_MAX), number(self.terms.members_max)];
+            let arguments = vec![
+                number(REAPED_MAX),
+                number(self.terms.members_max),
+                self.commands.options().empty_position_ttl().into(),
+            ];
             let script = &self.commands.scripts().presence_members;
             let call = self.call("reading members", script, channel, arguments);
             let answer: Vec<Value> = self.repeat(call).await?;

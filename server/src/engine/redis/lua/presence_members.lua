@@ -1,7 +1,7 @@
 -- Who is here, and at which position of the channel that holds.
 --
 -- KEYS, ARGV: those of presence.lua; ARGV further: 7 how many expired ones are taken out at most, 8 how many members are
---       listed at most. Who is spared counts as here.
+--       listed at most, 9 position ttl of a channel without a message (milliseconds). Who is spared counts as here.
 -- Returns: nothing when some are left to be reaped: the call is repeated. Else epoch, offset, tag, count, whether somebody was
 --       spared (1 or 0), and user and info of each member, in the order of the users.
 -- Why atomic: the snapshot is the sum of all messages up to its position, and of no other.
@@ -16,7 +16,7 @@ if not epoch then
   epoch, offset, tag = ARGV[3], 0, '0'
   redis.call('DEL', STREAM)
   redis.call('HSET', POSITION, 'e', epoch, 's', '0', 't', '0')
-  redis.call('PEXPIRE', POSITION, ARGV[5])
+  redis.call('PEXPIRE', POSITION, ARGV[9])
 end
 local answer = { epoch, string.format('%.0f', offset), tag, redis.call('ZCARD', MEMBERS), is_spared and 1 or 0 }
 -- 1000: what fits on Lua's stack with room to spare.

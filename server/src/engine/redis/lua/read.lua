@@ -2,10 +2,11 @@
 --
 -- KEYS: 1 position, 2 stream.
 -- ARGV: 1 'after' or 'last', 2 offset, 3 limit, 4 ttl of messages, 5 a new epoch, 6 position ttl (milliseconds), 7 the most
---       bytes of bodies.
+--       bytes of bodies, 8 position ttl of a channel without a message (milliseconds).
 -- Returns: epoch, offset, tag, entries (oldest first, as XRANGE gives them), the time (milliseconds).
 -- Why atomic: the position and the messages are of one moment; a channel never heard of gets its epoch here, so that the
---             answer holds for its first message. It writes, because only a master may answer.
+--             answer holds for its first message. Nodes with subscribers read again within the short ttl, and nothing else
+--             needs the epoch of a channel without messages: reads alone must not fill Redis. It writes, because only a master may answer.
 
 local position, stream = KEYS[1], KEYS[2]
 local limit, bytes_max = tonumber(ARGV[3]), tonumber(ARGV[7])
@@ -23,7 +24,10 @@ local epoch, offset, tag = stands(position)
 if not epoch then
   epoch, offset, tag = start()
 end
-local touched = redis.pcall('PEXPIRE', position, ARGV[6])
+local function touch()
+  return redis.pcall('PEXPIRE', position, offset > 0 and ARGV[6] or ARGV[8])
+end
+local touched = touch()
 if type(touched) == 'table' and touched.err and string.find(touched.err, 'READONLY', 1, true) then
   return touched
 end
@@ -34,7 +38,7 @@ if newest then
   local at = tonumber(string.match(newest[1], '^%d+'))
   if at > offset then
     epoch, offset, tag = start()
-    redis.call('PEXPIRE', position, ARGV[6])
+    touch()
   elseif at < offset or newest[2][4] ~= tag then
     redis.call('DEL', stream)
   end

@@ -1,0 +1,107 @@
+//! Reading leaves nothing behind in Redis that lasts.
+
+use std::time::Duration;
+
+use fanfare_protocol::{Member, Position, RawJson, SocketId, UserId};
+use fanfare_server::delivery::{Departure, HistoryRange, Retention};
+use fanfare_tests::eventually;
+use fanfare_tests::redis::Redis;
+
+use super::node::{KEPT, Node, channel, check_unbroken, numbers, options};
+
+async fn position(node: &Node, name: &str) -> Position {
+    let nothing = HistoryRange::Last { limit: 0 };
+    let channel = channel(name);
+    let history = node.engine.broker.history(&channel, nothing, KEPT);
+    history.await.unwrap().top
+}
+
+async fn keys(redis: &Redis) -> i64 {
+    redis.command(&["DBSIZE"]).await.number().unwrap()
+}
+
+#[tokio::test]
+async fn channels_that_were_subscribed_and_left_are_forgotten_and_those_in_use_are_not() {
+    let redis = Redis::start().await;
+    let node = Node::start(options(&redis.url()), None).await;
+    let own = keys(&redis).await;
+    let names: Vec<String> = (0..500).map(|at| format!("visited-{at}")).collect();
+    let mut before = Vec::new();
+    for name in &names {
+        node.follow(&channel(name), KEPT).await;
+        before.push(position(&node, name).await);
+    }
+    assert!(keys(&redis).await >= own + 500);
+    node.follow(&channel("in-use"), KEPT).await;
+    let in_use = position(&node, "in-use").await;
+    assert_eq!(in_use.offset, 0);
+    let live = channel("live");
+    node.follow(&live, Retention::NONE).await;
+    node.engine
+        .broker
+        .set_interest(&live, Retention::NONE, false);
+    for name in &names {
+        node.engine.broker.set_interest(&channel(name), KEPT, false);
+    }
+    // The interval of comparisons is 500 ms: a channel without a message is remembered for 2.5 s, unless it is compared.
+    eventually("Redis to forget them", async || {
+        keys(&redis).await == own + 1
+    })
+    .await;
+    let after = position(&node, &names[7]).await;
+    assert_ne!(after.epoch, before[7].epoch, "who comes back is told");
+    assert_eq!(position(&node, "in-use").await, in_use);
+    let name = channel("in-use");
+    node.publish(&name, 1, KEPT).await;
+    let seen = node.messages(&name, 1).await;
+    check_unbroken(&seen);
+    assert_eq!(numbers(&seen), [1]);
+    let first = position(&node, "in-use").await;
+    assert_eq!((first.epoch, first.offset), (in_use.epoch, 1));
+}
+
+#[tokio::test]
+async fn a_channel_that_had_a_message_is_remembered_for_a_day() {
+    let redis = Redis::start().await;
+    let prefix = fanfare_tests::redis::prefix("day");
+    let node = Node::start(options(&redis.url()).with_prefix(&*prefix).unwrap(), None).await;
+    let position_key = format!("{prefix}{{c}}:m");
+    position(&node, "c").await;
+    let ttl = async || {
+        redis
+            .command(&["PTTL", &position_key])
+            .await
+            .number()
+            .unwrap()
+    };
+    assert!((1..=2_500).contains(&ttl().await), "before the first one");
+    node.publish(&channel("c"), 1, KEPT).await;
+    position(&node, "c").await;
+    let day = 24 * 3_600_000;
+    assert!((day - 60_000..=day).contains(&ttl().await));
+}
+
+#[tokio::test]
+async fn a_presence_channel_without_a_history_of_its_own_is_forgotten_soon_after_the_last_member() {
+    let redis = Redis::start().await;
+    let node = Node::start(options(&redis.url()), None).await;
+    let own = keys(&redis).await;
+    let retention = Retention::new(100, Duration::from_secs(1)).for_presence();
+    let presence = &node.engine.presence;
+    for at in 0..50_u128 {
+        let (room, connection) = (channel(&format!("presence-{at}")), SocketId::from_bits(at));
+        let member = Member {
+            id: UserId::new("ann").unwrap(),
+            info: RawJson::null(),
+        };
+        let joined = presence.join(&room, connection, member, retention);
+        joined.await.unwrap();
+        presence.members(&room).await.unwrap();
+        let left = presence.leave(&room, connection, Departure::Goodbye);
+        left.await.unwrap();
+    }
+    assert!(keys(&redis).await > own);
+    eventually("Redis to forget them", async || keys(&redis).await == own).await;
+    presence.members(&channel("presence-empty")).await.unwrap();
+    eventually("Redis to forget it", async || keys(&redis).await == own).await;
+}
