@@ -184,6 +184,7 @@ impl ServerBuilder {
             level: PublishLevel::default(),
             calls: TaskTracker::new(),
         };
+        let authorizer = Arc::new(Guarded::new(self.authorizer, &terms.limits));
         let services = Arc::new(Services {
             terms,
             hub,
@@ -191,7 +192,7 @@ impl ServerBuilder {
             publisher,
             channel_bytes: Budgets::default(),
             sessions,
-            authorizer: Arc::new(Guarded::new(self.authorizer)),
+            authorizer,
             tokens,
             origins: self.origins,
             allows_anonymous: self.allows_anonymous,

@@ -48,6 +48,15 @@ pub struct Limits {
     pub write_deadline: Duration,
     /// How long a close may take once it is decided: 5 s.
     pub close_deadline: Duration,
+    /// How many calls to the authorizer may be under way: 256 to judge credentials, and 256 to judge commands. What waits longer
+    /// than 2 s for its turn is told to try again.
+    pub authorizer_calls_max: usize,
+    /// How many of them may be one user's, or, without a user, come from one address that
+    /// [`AcceptLimits`](crate::AcceptLimits) counts: 32.
+    pub authorizer_calls_per_peer_max: usize,
+    /// How many of them are a connection's own share: 4. What it asks beyond that takes one of half as many further calls that all
+    /// connections have in common.
+    pub authorizer_calls_per_connection_max: usize,
     /// How long a call to the engine may take: 5 s.
     pub engine_deadline: Duration,
     /// How many events a recovery may bring: 300.
@@ -86,6 +95,9 @@ impl Default for Limits {
             authentication_deadline: Duration::from_secs(10),
             write_deadline: Duration::from_secs(30),
             close_deadline: Duration::from_secs(5),
+            authorizer_calls_max: 256,
+            authorizer_calls_per_peer_max: 32,
+            authorizer_calls_per_connection_max: 4,
             engine_deadline: Duration::from_secs(5),
             recovery_events_max: 300,
             recovery_bytes_max: 1 << 20,

@@ -4,6 +4,7 @@
 
 mod accept;
 mod app_events;
+mod authorizer;
 mod channel_tokens;
 mod cluster;
 mod costs;

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::clock;
 use crate::rules::ChannelRules;
+use crate::transport::accept::ConnectionPermit;
 use crate::transport::error_body;
 
 /// What the endpoint works with.
@@ -123,13 +124,15 @@ impl AuthEndpoint {
         let token = Token::of_headers(&parts.headers);
         let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let remote = remote.map(|ConnectInfo(address)| *address);
+        let address = ConnectionPermit::address_of(&parts.extensions);
         let credentials = Credentials::new(Some(parts), token.as_ref(), remote);
+        let credentials = credentials.at_address(address);
         let identity = match self.authorizer.connect(&credentials).await {
             Ok(identity) => Some(identity),
             Err(Denied::NoCredentials) => None,
             Err(denied) => return Err(Refusal::of_caller(denied)),
         };
-        Ok(Caller::new(socket, identity))
+        Ok(Caller::new(socket, identity).at_address(address))
     }
 
     fn permission(

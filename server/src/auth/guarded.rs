@@ -1,4 +1,4 @@
-//! What stands between the server and an application's authorizer: a deadline, a bound on calls at once, a net for panics.
+//! What stands between the server and an application's authorizer: a deadline, shares of calls at once, a net for panics.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,33 +7,37 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fanfare_protocol::{ChannelName, EventName};
 use futures_util::FutureExt as _;
-use tokio::sync::Semaphore;
 
-use crate::clock::Throttle;
-
+use super::shares::{Shares, Slot};
 use super::{Authorizer, Caller, Credentials, Denied, Grant, Identity};
+use crate::clock::Throttle;
+use crate::config::Limits;
 
 /// An authorizer whose every call ends in time, with an answer or with [`Denied::Unavailable`].
 pub(crate) struct Guarded {
     inner: Arc<dyn Authorizer>,
-    slots: Semaphore,
+    shares: Shares,
     warnings: Throttle,
 }
 
 impl Guarded {
     /// Guards an authorizer.
-    pub(crate) fn new(inner: Arc<dyn Authorizer>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Authorizer>, limits: &Limits) -> Self {
         Self {
             inner,
-            slots: Semaphore::new(CALLS_MAX),
+            shares: Shares::new(limits),
             warnings: Throttle::new(Duration::from_secs(1)),
         }
     }
 
-    async fn run<T>(&self, call: impl Future<Output = Result<T, Denied>>) -> Result<T, Denied> {
+    async fn run<T>(
+        &self,
+        slot: impl Future<Output = Option<Slot<'_>>>,
+        call: impl Future<Output = Result<T, Denied>>,
+    ) -> Result<T, Denied> {
         let in_turn = async {
-            let slot = self.slots.acquire().await;
-            let _slot = slot.map_err(|_| Denied::unavailable("the authorizer is closed"))?;
+            let slot = slot.await;
+            let _slot = slot.ok_or_else(|| Denied::unavailable("the authorizer is closed"))?;
             let caught = AssertUnwindSafe(call).catch_unwind().await;
             caught.unwrap_or_else(|_| Err(Denied::unavailable("the authorizer panicked")))
         };
@@ -51,11 +55,13 @@ impl Guarded {
 #[async_trait]
 impl Authorizer for Guarded {
     async fn connect(&self, credentials: &Credentials<'_>) -> Result<Identity, Denied> {
-        self.run(self.inner.connect(credentials)).await
+        let slot = self.shares.connecting(credentials);
+        self.run(slot, self.inner.connect(credentials)).await
     }
 
     async fn subscribe(&self, caller: &Caller, channel: &ChannelName) -> Result<Grant, Denied> {
-        self.run(self.inner.subscribe(caller, channel)).await
+        let slot = self.shares.command(caller);
+        self.run(slot, self.inner.subscribe(caller, channel)).await
     }
 
     async fn publish(
@@ -64,7 +70,9 @@ impl Authorizer for Guarded {
         channel: &ChannelName,
         event: &EventName,
     ) -> Result<(), Denied> {
-        self.run(self.inner.publish(caller, channel, event)).await
+        let slot = self.shares.command(caller);
+        self.run(slot, self.inner.publish(caller, channel, event))
+            .await
     }
 
     fn reads_cookies(&self) -> bool {
@@ -74,8 +82,6 @@ impl Authorizer for Guarded {
 
 /// Two seconds: a client waits longer than that for a reply, and a slow database should not hold thousands of calls.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// 256: at 5 ms per lookup that is 50,000 decisions per second; what waits longer than the deadline is told to come back.
-const CALLS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -108,7 +114,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_answer_is_an_answer_after_two_seconds() {
-        let guarded = Guarded::new(Arc::new(Mood::Silent));
+        let guarded = Guarded::new(Arc::new(Mood::Silent), &Limits::default());
         let begin = tokio::time::Instant::now();
         let denied = guarded.connect(&nothing()).await.unwrap_err();
         assert_eq!(denied, Denied::unavailable("no answer in time"));
@@ -117,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_no_answer() {
-        let guarded = Guarded::new(Arc::new(Mood::Panicking));
+        let guarded = Guarded::new(Arc::new(Mood::Panicking), &Limits::default());
         let denied = guarded.connect(&nothing()).await.unwrap_err();
         assert_eq!(denied, Denied::unavailable("the authorizer panicked"));
     }
@@ -125,13 +131,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_above_the_bound_wait_their_turn_and_no_longer_than_the_deadline() {
         let gate = Arc::new(Notify::new());
-        let guarded = Arc::new(Guarded::new(Arc::new(Mood::Waiting(gate.clone()))));
+        let guarded = Arc::new(Guarded::new(
+            Arc::new(Mood::Waiting(gate.clone())),
+            &Limits::default(),
+        ));
         let mut calls = tokio::task::JoinSet::new();
-        for _ in 0..CALLS_MAX {
+        for _ in 0..Limits::default().authorizer_calls_max {
             let guarded = guarded.clone();
             calls.spawn(async move { guarded.connect(&nothing()).await });
         }
-        while guarded.slots.available_permits() > 0 {
+        while guarded.shares.connecting_available() > 0 {
             tokio::task::yield_now().await;
         }
         let credentials = nothing();
@@ -149,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_defaults_shine_through() {
-        let guarded = Guarded::new(Arc::new(Mood::Silent));
+        let guarded = Guarded::new(Arc::new(Mood::Silent), &Limits::default());
         let caller = Caller::new(SocketId::from_bits(1), None);
         let channel = |name| ChannelName::new(name).unwrap();
         let public = guarded.subscribe(&caller, &channel("orders")).await;

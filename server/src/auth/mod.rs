@@ -13,6 +13,7 @@ mod jwt;
 pub(crate) mod member;
 mod origin;
 mod policy;
+mod shares;
 
 pub use channel_token::{ChannelTokens, TokenClaims, TokenError, Verified, WeakSecret};
 pub use cookie::{CookieAuthorizer, RequestAuthorizer};
@@ -22,7 +23,7 @@ pub use origin::{BadOrigin, OriginRefused, Origins};
 pub use policy::{Policy, PublicOnly};
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -90,6 +91,8 @@ pub struct Credentials<'a> {
     pub token: Option<&'a Token>,
     /// Where the request came from, where that is known.
     pub remote: Option<SocketAddr>,
+    /// Its address, where addresses are counted.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl<'a> Credentials<'a> {
@@ -104,7 +107,15 @@ impl<'a> Credentials<'a> {
             request,
             token,
             remote,
+            address: None,
         }
+    }
+
+    /// Says which address the call counts for.
+    #[must_use]
+    pub(crate) fn at_address(mut self, address: Option<IpAddr>) -> Self {
+        self.address = address;
+        self
     }
 }
 
@@ -200,13 +211,26 @@ pub struct Caller {
     pub socket: SocketId,
     /// Who it belongs to; none when anonymous.
     pub identity: Option<Identity>,
+    /// Where it comes from, where addresses are counted.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Caller {
     /// A connection and its owner.
     #[must_use]
     pub fn new(socket: SocketId, identity: Option<Identity>) -> Self {
-        Self { socket, identity }
+        Self {
+            socket,
+            identity,
+            address: None,
+        }
+    }
+
+    /// Says which address its calls count for.
+    #[must_use]
+    pub(crate) fn at_address(mut self, address: Option<IpAddr>) -> Self {
+        self.address = address;
+        self
     }
 
     /// The user, or the refusal that asks for credentials.

@@ -5,6 +5,7 @@
 //! one channel happens one step after the other, and commands for a channel whose step is still under way wait in line.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub(crate) struct Terms {
 #[derive(Debug)]
 pub(crate) struct Session {
     id: SocketId,
+    /// Where it comes from, where addresses are counted.
+    address: Option<IpAddr>,
     terms: Arc<Terms>,
     access: Access,
     subscriptions: Vec<Subscription>,
@@ -119,6 +122,7 @@ impl Session {
         let frames = Budget::full(terms.limits.frames_rate(), now.instant);
         let mut session = Self {
             id,
+            address: None,
             terms,
             access,
             subscriptions: Vec::new(),
@@ -143,6 +147,12 @@ impl Session {
             session.identified(user);
         }
         session
+    }
+
+    /// Says which address it counts for.
+    pub(crate) fn at_address(mut self, address: Option<IpAddr>) -> Self {
+        self.address = address;
+        self
     }
 
     /// Takes one input. Afterwards drain [`Session::poll_output`].
@@ -228,7 +238,7 @@ impl Session {
             Access::Identified { identity, .. } => Some(identity.clone()),
             Access::Waiting { .. } | Access::Anonymous => None,
         };
-        Caller::new(self.id, identity)
+        Caller::new(self.id, identity).at_address(self.address)
     }
 
     /// Whether the connection still has to say who it is.

@@ -1,6 +1,6 @@
 //! The WebSocket door: handshake (RFC 6455, 4.2), then the raw socket goes to a session's driver.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,11 +116,11 @@ impl Handshake {
         let is_waiting = matches!(access, Access::Waiting { .. });
         let request = is_waiting.then(|| Arc::new(detached(&parts)));
         let permit = parts.extensions.get::<Arc<ConnectionPermit>>().cloned();
-        let dialect = negotiated.dialect;
         let upgrading = Upgrading {
             on_upgrade,
             request,
-            dialect,
+            dialect: negotiated.dialect,
+            address: ConnectionPermit::address_of(&parts.extensions),
             access,
         };
         let connections = services.connections.clone();
@@ -140,6 +140,7 @@ struct Upgrading {
     on_upgrade: OnUpgrade,
     request: Option<Arc<Parts>>,
     dialect: Dialect,
+    address: Option<IpAddr>,
     access: Access,
 }
 
@@ -159,6 +160,7 @@ impl Upgrading {
         let outbox = Arc::new(Outbox::new(socket, self.dialect, outbox_bytes_max, stream));
         let terms = Arc::clone(&services.terms);
         let session = Session::new(socket, terms, self.access, clock::moment());
+        let session = session.at_address(self.address);
         let mut driver = Box::new(Driver::new(services, outbox, session, self.request));
         if !early.is_empty() {
             driver.take_in(&early);
@@ -241,7 +243,8 @@ async fn judge(services: &Services, parts: &Parts) -> Result<Access, Refusal> {
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map(|ConnectInfo(remote)| *remote);
-    let credentials = Credentials::new(Some(parts), token.as_ref(), remote);
+    let address = ConnectionPermit::address_of(&parts.extensions);
+    let credentials = Credentials::new(Some(parts), token.as_ref(), remote).at_address(address);
     match services.authorizer.connect(&credentials).await {
         Ok(identity) => {
             let ends_at = identity.expires_at.map(clock::instant_of);

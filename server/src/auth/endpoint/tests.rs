@@ -52,7 +52,10 @@ fn endpoint(authorizer: impl Authorizer + 'static) -> AuthEndpoint {
         .with("lobby", ChannelRule::default().with_presence(true));
     AuthEndpoint {
         path: "/ws/auth".into(),
-        authorizer: Arc::new(Guarded::new(Arc::new(authorizer))),
+        authorizer: Arc::new(Guarded::new(
+            Arc::new(authorizer),
+            &crate::config::Limits::default(),
+        )),
         tokens: Arc::new(ChannelTokens::new(SECRET).unwrap()),
         origins: Origins::list([APP]).unwrap(),
         rules: Arc::new(rules),

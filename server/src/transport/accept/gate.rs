@@ -81,6 +81,13 @@ pub(crate) struct ConnectionPermit {
     address: Option<IpAddr>,
 }
 
+impl ConnectionPermit {
+    /// The address that the connection of a request counts for: for IPv6 its /64 network. None where addresses are not counted.
+    pub(crate) fn address_of(extensions: &http::Extensions) -> Option<IpAddr> {
+        extensions.get::<Arc<Self>>()?.address
+    }
+}
+
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.gate.counts();
