@@ -35,6 +35,7 @@ mod services;
 mod session;
 mod sessions;
 mod shutdown;
+mod tables;
 mod transport;
 
 #[cfg(feature = "__frames")]

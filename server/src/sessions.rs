@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fanfare_protocol::{ChannelName, Code, SocketId, UserId};
 
 use crate::hub::Outbox;
+use crate::tables::shrink_map;
 
 /// What the rest of the server may ask of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,11 +107,13 @@ impl Sessions {
     pub(crate) fn remove(&self, socket: SocketId, user: Option<&UserId>) {
         let mut live = lock(&self.live);
         live.by_id.remove(&socket);
+        shrink_map(&mut live.by_id);
         let Some(user) = user else { return };
         if let Some(sockets) = live.by_user.get_mut(user) {
             sockets.retain(|other| *other != socket);
             if sockets.is_empty() {
                 live.by_user.remove(user);
+                shrink_map(&mut live.by_user);
             }
         }
     }

@@ -20,6 +20,7 @@ use super::outbox::Outbox;
 use super::sweep::Sweep;
 use crate::delivery::Delivery;
 use crate::fairness::Share;
+use crate::tables::shrink_map;
 
 /// The side of a shard that everybody sees.
 #[derive(Debug, Default)]
@@ -251,6 +252,7 @@ impl Owner<'_> {
                 let left = entry.drain_waiting();
                 self.shard.release(left);
                 self.channels.remove(channel);
+                shrink_map(&mut self.channels);
                 (self.on_interest)(channel, false);
             }
         }

@@ -16,6 +16,7 @@ use crate::delivery::{
     Delivery, Departure, History, HistoryRange, Members, Publication, Published, Retention,
 };
 use crate::engine::{Arrival, Deliver, EngineError};
+use crate::tables::{shrink_map, shrink_set};
 
 /// The channels that this node has subscribers for: their position is kept however long they are quiet.
 ///
@@ -267,12 +268,8 @@ impl Shard {
             *generation += u64::from(!stays && channel.position().offset > 0);
             stays
         });
-        give_back(channels.len(), channels.capacity(), |len| {
-            channels.shrink_to(len)
-        });
-        let mut wishes = lock(wanted);
-        let wanted = &mut wishes.wanted;
-        give_back(wanted.len(), wanted.capacity(), |len| wanted.shrink_to(len));
+        shrink_map(channels);
+        shrink_set(&mut lock(wanted).wanted);
         std::mem::take(&mut self.losses)
     }
 
@@ -452,19 +449,9 @@ fn first_epoch(epochs: &RandomState, generation: u64, name: &ChannelName) -> Epo
     Epoch(epochs.hash_one((generation, name)).max(1))
 }
 
-/// Gives memory back where a table has room for four times what is in it.
-fn give_back(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
-    if capacity > TABLE_MIN && capacity / 4 > len {
-        shrink_to(len * 2);
-    }
-}
-
 fn lock(wanted: &Wanted) -> MutexGuard<'_, Wishes> {
     wanted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// 4 channels that were left are looked at in every step.
 const LEFT_PER_STEP: usize = 4;
-
-/// 1,024 entries are not worth an allocation.
-const TABLE_MIN: usize = 1_024;

@@ -14,6 +14,7 @@ use crate::clock::Instant;
 use crate::delivery::Retention;
 use crate::engine::redis::backoff::Backoff;
 use crate::engine::redis::lanes::Lane;
+use crate::tables::shrink_map;
 
 /// Whether a channel is subscribed, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,6 +283,7 @@ impl Tracks {
 impl Table {
     fn remove(&mut self, channel: &ChannelName) {
         self.entries.remove(channel);
+        shrink_map(&mut self.entries);
         self.recent.forget(channel);
         self.restless.remove(channel);
     }
