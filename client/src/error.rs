@@ -73,7 +73,8 @@ impl ClientError {
             Self::Server { code, .. } => match *code {
                 code if code == Code::RATE_LIMITED.number()
                     || code == Code::PUBLISH_RATE.number()
-                    || code == Code::CHANNEL_RATE.number() =>
+                    || code == Code::CHANNEL_RATE.number()
+                    || code == Code::READ_RATE.number() =>
                 {
                     "rate-limited"
                 }

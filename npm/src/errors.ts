@@ -104,8 +104,8 @@ const REFUSED = 0;
 const FINAL = 10;
 const FORBIDDEN = 12;
 const TOO_LARGE = 13;
-/** Of a connection's commands, its published bytes, and a channel's. */
-const RATE_LIMITED = [4307, 4322, 4323];
+/** Of a connection's commands, its published bytes, a channel's, and what a user reads. */
+const RATE_LIMITED = [4307, 4322, 4323, 4324];
 
 /** In the order of `client-wasm/src/machine/output.rs`. */
 const ERRORS: readonly (readonly [ErrorCode, string])[] = [

@@ -187,4 +187,8 @@ codes! {
     PUBLISH_RATE = 4322, "publish_rate", Command, retry true, token false, "too many bytes published, slow down";
     /// All clients together published too many bytes on a channel in a short time.
     CHANNEL_RATE = 4323, "channel_rate", Command, retry true, token false, "too many bytes published on this channel, slow down";
+    /// The user's connections, or those of its address, read too much in a short time.
+    READ_RATE = 4324, "read_rate", Command, retry true, token false, "too much was read, slow down";
+    /// The server has too many reads under way.
+    READS_BUSY = 4325, "reads_busy", Command, retry true, token false, "too many reads are under way on this server";
 }

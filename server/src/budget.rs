@@ -17,7 +17,7 @@ pub(crate) struct Rate {
 /// A token bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
-    /// Below zero after a cost above the burst.
+    /// Below zero after a cost above the burst, or a charge of more than was there.
     tokens_micro: i64,
     refilled_at: Instant,
 }
@@ -41,6 +41,14 @@ impl Budget {
         }
         self.tokens_micro -= cost_micro;
         Ok(())
+    }
+
+    /// Takes `cost` tokens whether they are there or not: the debt is paid before the next [`take`](Self::take). It is never
+    /// larger than a burst, so that a budget is positive again after twice the time that a burst takes.
+    pub(crate) fn charge(&mut self, cost: u32, rate: Rate, now: Instant) {
+        self.refill(rate, now);
+        let rest = self.tokens_micro - i64::from(cost) * MICRO;
+        self.tokens_micro = rest.max(-rate.burst_micro());
     }
 
     fn is_full(&self, rate: Rate, now: Instant) -> bool {
@@ -100,6 +108,11 @@ impl<K: Clone + Eq + Hash> Budgets<K> {
         now: Instant,
     ) -> Result<(), Duration> {
         self.with(key, rate, now, |budget| budget.take(cost, rate, now))
+    }
+
+    /// Takes `cost` tokens from the budget of `key`, whether they are there or not.
+    pub(crate) fn charge(&self, key: &K, cost: u32, rate: Rate, now: Instant) {
+        self.with(key, rate, now, |budget| budget.charge(cost, rate, now));
     }
 
     fn with<T>(&self, key: &K, rate: Rate, now: Instant, step: impl FnOnce(&mut Budget) -> T) -> T {
@@ -179,6 +192,18 @@ mod tests {
         let much_later = later + Duration::from_secs(3600);
         assert_eq!(budget.take(3, RATE, much_later), Ok(()));
         assert_eq!(budget.take(2, RATE, much_later), Err(wait * 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_charge_makes_a_debt_that_has_an_end() {
+        let start = Instant::now();
+        let mut budget = Budget::full(RATE, start);
+        budget.charge(4, RATE, start);
+        let wait = Duration::from_millis(100);
+        assert_eq!(budget.take(1, RATE, start), Err(wait * 2));
+        budget.charge(u32::MAX, RATE, start);
+        assert_eq!(budget.take(1, RATE, start), Err(wait * 4));
+        assert_eq!(budget.take(1, RATE, start + wait * 4), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

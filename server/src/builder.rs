@@ -18,6 +18,7 @@ use crate::rules::ChannelRules;
 use crate::server::Server;
 use crate::services::Services;
 use crate::session::Terms;
+use crate::session::reads::Reads;
 use crate::sessions::Sessions;
 use crate::transport::accept::AcceptLimits;
 
@@ -185,12 +186,14 @@ impl ServerBuilder {
             calls: TaskTracker::new(),
         };
         let authorizer = Arc::new(Guarded::new(self.authorizer, &terms.limits));
+        let reads = Reads::new(&terms.limits);
         let services = Arc::new(Services {
             terms,
             hub,
             engine,
             publisher,
             channel_bytes: Budgets::default(),
+            reads,
             sessions,
             authorizer,
             tokens,

@@ -36,6 +36,16 @@ pub struct Limits {
     pub commands_per_second: u32,
     /// How many commands may come at once: 200.
     pub commands_burst: u32,
+    /// How many bytes of an answer count as one more command: 16 KiB. The answers are those to `history`, `presence` and
+    /// `subscribe`; a connection pays for them when they go out.
+    pub answer_bytes_per_command: usize,
+    /// How many bytes per second all connections of a user, or, without a user, of an address that
+    /// [`AcceptLimits`](crate::AcceptLimits) counts, are answered on average: 4 MiB on each server.
+    pub peer_answer_bytes_per_second: u32,
+    /// How many bytes they are answered at once: 64 MiB.
+    pub peer_answer_bytes_burst: u32,
+    /// How many reads of histories and members may be under way for all connections of the server: 64. A connection has one.
+    pub large_reads_max: usize,
     /// How many bytes may wait for a connection that does not read: 1 MiB.
     pub outbox_bytes_max: usize,
     /// After so long without a word from the client it gets a WebSocket ping: 30 s.
@@ -89,6 +99,10 @@ impl Default for Limits {
             channels_max: 100,
             commands_per_second: 50,
             commands_burst: 200,
+            answer_bytes_per_command: 16 << 10,
+            peer_answer_bytes_per_second: 4 << 20,
+            peer_answer_bytes_burst: 64 << 20,
+            large_reads_max: 64,
             outbox_bytes_max: 1 << 20,
             ping_interval: Duration::from_secs(30),
             stale_after: Duration::from_secs(60),
@@ -145,6 +159,14 @@ impl Limits {
         Rate {
             per_second: self.commands_per_second,
             burst: self.commands_burst,
+        }
+    }
+
+    /// What all connections of a user or an address are answered, in bytes.
+    pub(crate) fn peer_answer_rate(&self) -> Rate {
+        Rate {
+            per_second: self.peer_answer_bytes_per_second,
+            burst: self.peer_answer_bytes_burst,
         }
     }
 

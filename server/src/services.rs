@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::hub::Hub;
 use crate::publish::Publisher;
 use crate::session::Terms;
+use crate::session::reads::Reads;
 use crate::sessions::{Control, Sessions};
 
 pub(crate) struct Services {
@@ -22,6 +23,8 @@ pub(crate) struct Services {
     pub(crate) publisher: Publisher,
     /// What clients may still publish on each channel.
     pub(crate) channel_bytes: Budgets<ChannelName>,
+    /// What large answers may cost.
+    pub(crate) reads: Reads,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Arc<ChannelTokens>,

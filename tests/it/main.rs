@@ -20,6 +20,7 @@ mod presence;
 mod presence_unknown;
 mod random;
 mod raw_browser;
+mod reading;
 mod recovery;
 mod redis;
 mod rolling_deploy;

@@ -233,6 +233,15 @@ impl Caller {
         self
     }
 
+    /// Whom its calls count for, beside the connection.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        match (&self.identity, self.address) {
+            (Some(identity), _) => Some(Peer::User(identity.user.clone())),
+            (None, Some(address)) => Some(Peer::Address(address)),
+            (None, None) => None,
+        }
+    }
+
     /// The user, or the refusal that asks for credentials.
     ///
     /// # Errors
@@ -243,6 +252,15 @@ impl Caller {
             .map(|identity| &identity.user)
             .ok_or(Denied::NoCredentials)
     }
+}
+
+/// Whom the calls of several connections count for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Peer {
+    /// A user's connections.
+    User(UserId),
+    /// Those without a user that come from one address, where addresses are counted.
+    Address(IpAddr),
 }
 
 /// A permitted subscription.

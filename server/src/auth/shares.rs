@@ -11,13 +11,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fanfare_protocol::{SocketId, UserId};
+use fanfare_protocol::SocketId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use super::{Caller, Credentials};
+use super::{Caller, Credentials, Peer};
 use crate::config::Limits;
 
 /// The slots of one server for calls to the authorizer.
@@ -29,14 +28,6 @@ pub(super) struct Shares {
     peers: Turns<Peer>,
     peers_spare: Turns<Peer>,
     connections: Turns<SocketId>,
-}
-
-/// Whom a call counts for, beside its connection.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Peer {
-    User(UserId),
-    /// An address that connections are counted by.
-    Address(IpAddr),
 }
 
 /// The right to make a call, given back when dropped.
@@ -73,11 +64,7 @@ impl Shares {
 
     /// Waits for a slot to judge a command of a connection. Cancel safe.
     pub(super) async fn command(&self, caller: &Caller) -> Option<Slot<'_>> {
-        let peer = match (&caller.identity, caller.address) {
-            (Some(identity), _) => Some(Peer::User(identity.user.clone())),
-            (None, Some(address)) => Some(Peer::Address(address)),
-            (None, None) => None,
-        };
+        let peer = caller.peer();
         let own = async {
             // Its own share first: calls that wait for it hold nothing that the peer's other connections need.
             let connection = self.connections.take(&caller.socket).await?;
@@ -177,6 +164,7 @@ impl<K: Clone + Eq + Hash> Drop for Turn<'_, K> {
 
 #[cfg(test)]
 mod tests {
+    use fanfare_protocol::UserId;
     use futures_util::FutureExt as _;
 
     use super::*;

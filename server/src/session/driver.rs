@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -292,7 +293,9 @@ impl Driver {
             self.effects = None;
         }
         self.memberships.extend(done.membership);
-        self.input(Input::Done(done.op, done.outcome), clock::moment());
+        let now = clock::moment();
+        self.session.charge_answer(done.answered_bytes, now);
+        self.input(Input::Done(done.op, done.outcome), now);
     }
 
     /// Carries out what the session wants.
@@ -341,6 +344,7 @@ impl Driver {
             outbox: Arc::clone(&self.outbox),
             caller: self.session.caller(),
             request: self.request.clone(),
+            answered_bytes: AtomicUsize::new(0),
         };
         self.effects
             .get_or_insert_default()

@@ -2,13 +2,15 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use fanfare_protocol::{ChannelName, Code, Position, Presence, Reply};
 
 use super::io::{Effect, OpId, Outcome, Refusal};
+use super::reads;
 use crate::auth::{Caller, Credentials, Denied, Token};
 use crate::clock;
-use crate::delivery::{Delivery, Departure, HistoryRange, Publication};
+use crate::delivery::{Delivery, Departure, History, HistoryRange, Publication};
 use crate::engine::EngineError;
 use crate::hub::{Membership, Outbox};
 use crate::publish::PublishError;
@@ -22,6 +24,8 @@ pub(super) struct Setting {
     pub(super) caller: Caller,
     /// The handshake, while it still matters.
     pub(super) request: Option<Arc<http::request::Parts>>,
+    /// What was read for its answer.
+    pub(super) answered_bytes: AtomicUsize,
 }
 
 /// How an effect ended.
@@ -30,6 +34,8 @@ pub(super) struct Done {
     pub(super) outcome: Outcome,
     /// A new place in a channel, for the driver to keep.
     pub(super) membership: Option<Membership>,
+    /// What was read for its answer.
+    pub(super) answered_bytes: usize,
 }
 
 /// Runs one effect to its end.
@@ -77,6 +83,7 @@ pub(super) async fn run(setting: Setting, op: OpId, effect: Effect) -> Done {
         op,
         outcome,
         membership,
+        answered_bytes: setting.answered_bytes.into_inner(),
     }
 }
 
@@ -144,9 +151,11 @@ impl Setting {
     }
 
     async fn read_presence(&self, request: u64, channel: &ChannelName) -> Result<Outcome, Refusal> {
+        let _reading = self.begin_read().await?;
         let members = self
             .within_engine(self.services.engine.presence.members(channel))
             .await?;
+        self.answered(reads::bytes_of_members(&members.members));
         let position = Some(members.position);
         let presence = Some(Presence {
             count: members.count,
@@ -175,13 +184,17 @@ impl Setting {
             },
             None => HistoryRange::Last { limit },
         };
-        let retention = self.services.terms.rules.retention(channel);
-        let reading = self
-            .services
-            .engine
-            .broker
-            .history(channel, range, retention);
-        let history = self.within_engine(reading).await?;
+        let history = match since {
+            Some(since) => {
+                let standing = self.read_range(channel, NOTHING).await?;
+                // Another epoch: what it has need not be read.
+                match standing.top.epoch == since.epoch {
+                    true => self.read_for_answer(channel, range).await?,
+                    false => standing,
+                }
+            }
+            None => self.read_for_answer(channel, range).await?,
+        };
         let follows = since.is_none_or(|since| history.may_follow(since));
         let mut entries = history.entries;
         if !follows {
@@ -194,6 +207,30 @@ impl Setting {
             position: Some(history.top),
             ..Reply::new(request)
         }))
+    }
+
+    /// Reads part of a history that may be large.
+    async fn read_for_answer(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Result<History, Refusal> {
+        let _reading = self.begin_read().await?;
+        let history = self.read_range(channel, range).await?;
+        self.answered(reads::bytes_of_events(&history.entries));
+        Ok(history)
+    }
+
+    /// Reads part of a history.
+    pub(super) async fn read_range(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Result<History, Refusal> {
+        let retention = self.services.terms.rules.retention(channel);
+        let broker = &self.services.engine.broker;
+        self.within_engine(broker.history(channel, range, retention))
+            .await
     }
 
     /// Failing here is covered like a crash: the store forgets what is not refreshed, and there is nobody to tell.
@@ -227,6 +264,9 @@ impl Setting {
         })
     }
 }
+
+/// Where a channel stands, and none of its messages: nodes know that of the channels they follow, and others read it cheaply.
+pub(super) const NOTHING: HistoryRange = HistoryRange::Last { limit: 0 };
 
 fn reply(reply: Reply) -> Outcome {
     Outcome::Replied(Box::new(reply))

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use fanfare_protocol::{ChannelName, Code, Member, Presence};
 
-use super::effects::Setting;
+use super::effects::{NOTHING, Setting};
 use super::io::{Joining, Outcome, Permission, Refusal};
+use super::reads;
 use crate::auth::{Grant, member};
 use crate::clock::{self, Instant};
-use crate::delivery::{Departure, HistoryRange};
+use crate::delivery::{Departure, History, HistoryRange};
 use crate::hub::{Activated, Activation, Membership, Wish};
 
 impl Setting {
@@ -107,17 +108,35 @@ impl Setting {
         let retention = terms.rules.retention(channel);
         let (wish, range) = self.wish(joining);
         for is_last_try in [false, true] {
-            let history = if retention.is_positioned {
-                let broker = &self.services.engine.broker;
-                let reading = broker.history(channel, range, retention);
-                Some(self.within_engine(reading).await?)
-            } else {
-                None
+            let standing = match wish {
+                Wish::Rewind => None,
+                _ if !retention.is_positioned => None,
+                Wish::Live | Wish::Since(_) => Some(self.read_range(channel, NOTHING).await?),
+            };
+            let is_behind = match (wish, &standing) {
+                (Wish::Rewind, _) => retention.is_positioned,
+                (Wish::Since(since), Some(History { top, .. })) => {
+                    top.epoch == since.epoch && top.offset > since.offset
+                }
+                _ => false,
+            };
+            let reading = match is_behind || is_present {
+                true => Some(self.begin_recovery().await?),
+                false => None,
+            };
+            let history = match is_behind {
+                true => {
+                    let history = self.read_range(channel, range).await?;
+                    self.answered(reads::bytes_of_events(&history.entries));
+                    Some(history)
+                }
+                false => standing,
             };
             let presence = if is_present {
                 let members = self
                     .within_engine(self.services.engine.presence.members(channel))
                     .await?;
+                self.answered(reads::bytes_of_members(&members.members));
                 Some((
                     Presence {
                         count: members.count,
@@ -140,7 +159,10 @@ impl Setting {
             };
             // Who reads as fast as its line allows is not slow: it gets one large reply after the other. When the outbox does
             // not drain in time the reply goes out all the same.
-            let _turn = self.outbox.turn(terms.limits.engine_deadline).await;
+            let _turn = match &reading {
+                Some(_) => None,
+                None => self.outbox.turn(terms.limits.engine_deadline).await,
+            };
             match membership.activate(activation).await {
                 Activated::Live => return Ok(()),
                 Activated::Hole => {}

@@ -30,6 +30,7 @@ mod effects;
 mod identity;
 pub(crate) mod io;
 mod joining;
+pub(crate) mod reads;
 mod subscription;
 
 /// Who may do what on a connection.
@@ -300,6 +301,17 @@ impl Session {
         if self.frames.take(1, rate, now.instant).is_err() {
             let reason = "pings, pongs and fragments kept arriving far above the limit";
             self.close(Code::FLOODING, reason, 0);
+        }
+    }
+
+    /// Charges the connection for an answer that goes out: so many bytes count as a command.
+    pub(crate) fn charge_answer(&mut self, bytes: usize, now: Moment) {
+        let limits = &self.terms.limits;
+        let commands = bytes / limits.answer_bytes_per_command.max(1);
+        if commands > 0 {
+            let cost = u32::try_from(commands).unwrap_or(u32::MAX);
+            self.budget
+                .charge(cost, limits.commands_rate(), now.instant);
         }
     }
 

@@ -38,6 +38,10 @@ pub(crate) struct File {
     pub(crate) client_publish_rate: Option<u32>,
     #[serde(default, deserialize_with = "size_text")]
     pub(crate) client_publish_burst: Option<u32>,
+    #[serde(default, deserialize_with = "size_text")]
+    pub(crate) user_read_rate: Option<u32>,
+    #[serde(default, deserialize_with = "size_text")]
+    pub(crate) user_read_burst: Option<u32>,
     #[serde(default, deserialize_with = "duration_text")]
     pub(crate) write_deadline: Option<Duration>,
     #[serde(default, deserialize_with = "size_text")]

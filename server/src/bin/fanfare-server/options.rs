@@ -126,6 +126,15 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", env = "FANFARE_SEND_BUFFER", value_parser = size::parse)]
     pub(crate) send_buffer: Option<u32>,
 
+    /// How much a user's connections may read per second on average: answers to history, presence and subscribe. Without a user,
+    /// a public address counts [default: 4MiB].
+    #[arg(long, value_name = "SIZE", env = "FANFARE_USER_READ_RATE", value_parser = size::parse)]
+    pub(crate) user_read_rate: Option<u32>,
+
+    /// How much they may read at once [default: 64MiB].
+    #[arg(long, value_name = "SIZE", env = "FANFARE_USER_READ_BURST", value_parser = size::parse)]
+    pub(crate) user_read_burst: Option<u32>,
+
     /// How long a server that was told to stop waits for the load balancer to notice that it is not ready [default: 5s].
     #[arg(long, value_name = "DURATION", env = "FANFARE_DRAIN_DELAY", value_parser = duration::parse)]
     pub(crate) drain_delay: Option<Duration>,

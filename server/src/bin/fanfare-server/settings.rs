@@ -293,6 +293,12 @@ fn limits(options: &Options, file: &File) -> Result<Limits, SettingsError> {
     if let Some(deadline) = options.write_deadline.or(file.write_deadline) {
         limits.write_deadline = deadline;
     }
+    if let Some(bytes) = options.user_read_rate.or(file.user_read_rate) {
+        limits.peer_answer_bytes_per_second = bytes;
+    }
+    if let Some(bytes) = options.user_read_burst.or(file.user_read_burst) {
+        limits.peer_answer_bytes_burst = bytes;
+    }
     let drain_delay = options.drain_delay.or(file.drain_delay);
     limits.drain_delay = drain_delay.unwrap_or(DRAIN_DELAY);
     let drain_spread = options.drain_spread.or(file.drain_spread);

@@ -62,17 +62,21 @@ fn what_is_not_read_has_one_deadline_and_a_buffer() {
 }
 
 #[test]
-fn what_clients_may_publish_is_said_in_sizes() {
+fn what_clients_may_publish_and_read_is_said_in_sizes() {
     let said = ["--client-payload-max", "4KiB"];
     let file = r#"
         client_payload_max = "8KiB"
         client_publish_rate = "16KiB"
         client_publish_burst = "1MiB"
+        user_read_rate = "1MiB"
+        user_read_burst = "2MiB"
     "#;
     let limits = settings(&said, file).unwrap().limits;
     assert_eq!(limits.client_payload_bytes_max, 4 << 10);
     assert_eq!(limits.client_bytes_per_second, 16 << 10);
     assert_eq!(limits.client_bytes_burst, 1 << 20);
+    assert_eq!(limits.peer_answer_bytes_per_second, 1 << 20);
+    assert_eq!(limits.peer_answer_bytes_burst, 2 << 20);
     let most = settings(&["--client-payload-max", "1MiB"], "").unwrap();
     assert_eq!(most.limits.client_payload_bytes_max, 1 << 20);
 }
