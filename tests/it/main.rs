@@ -12,6 +12,7 @@ mod embedding;
 mod flood;
 mod frames;
 mod handle;
+mod http_attacks;
 mod identity;
 mod limits;
 mod native_client;

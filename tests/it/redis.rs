@@ -1,5 +1,6 @@
 //! The Redis engine against real servers.
 
+mod attacks;
 mod contract;
 mod flow;
 mod flow_topologies;

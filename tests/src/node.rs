@@ -249,11 +249,16 @@ pub struct Balancer {
 impl Balancer {
     /// Starts one. Answers once it sends connections to every node.
     pub async fn start(nodes: &[SocketAddr]) -> Self {
+        Self::start_with(nodes, &[]).await
+    }
+
+    /// As [`Balancer::start`], with further lines of its configuration for what comes in.
+    pub async fn start_with(nodes: &[SocketAddr], rules: &[&str]) -> Self {
         let folder = Folder::new("haproxy").unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let statistics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let file = folder.path().join("haproxy.cfg");
-        fs::write(&file, configuration(address, statistics, nodes)).unwrap();
+        fs::write(&file, configuration(address, statistics, nodes, rules)).unwrap();
         // Debian puts it where only the administrator's shell looks.
         let usual = Path::new("/usr/sbin/haproxy");
         let program = if usual.is_file() {
@@ -303,12 +308,22 @@ impl Balancer {
 }
 
 /// The configuration of `deploy/` with other addresses, and a page that says how the nodes are.
-fn configuration(address: SocketAddr, statistics: SocketAddr, nodes: &[SocketAddr]) -> String {
+fn configuration(
+    address: SocketAddr,
+    statistics: SocketAddr,
+    nodes: &[SocketAddr],
+    rules: &[&str],
+) -> String {
     let deployed = include_str!("../../deploy/haproxy.cfg");
     let mut text = String::new();
     for line in deployed.lines() {
         match line.trim() {
-            "bind :8000" => text.push_str(&format!("    bind {address}\n")),
+            "bind :8000" => {
+                text.push_str(&format!("    bind {address}\n"));
+                for rule in rules {
+                    text.push_str(&format!("    {rule}\n"));
+                }
+            }
             server if server.starts_with("server node-") => {}
             // A test opens a few hundred connections, and may not open as many files as a server.
             limit if limit.starts_with("maxconn") => text.push_str("    maxconn 2000\n"),
