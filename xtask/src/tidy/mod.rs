@@ -3,6 +3,7 @@
 mod documents;
 mod imports;
 mod rust;
+mod security;
 mod shape;
 mod text;
 
@@ -103,7 +104,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn violations(files: &[SourceFile]) -> Vec<Violation> {
-    let rules: [Rule; 10] = [
+    let rules: [Rule; 13] = [
         imports::forbidden,
         shape::too_long,
         shape::banned_module_names,
@@ -114,6 +115,9 @@ fn violations(files: &[SourceFile]) -> Vec<Violation> {
         documents::unnamed_modules,
         documents::options,
         documents::script_headers,
+        security::unseeded_hashers,
+        security::compared_macs,
+        security::missing_tests,
     ];
     rules.iter().flat_map(|rule| rule(files)).collect()
 }
