@@ -262,7 +262,7 @@ test('a payload above the limit of the server is refused here', async (t) => {
   await assert.rejects(realtime.channel('c').publish('e', 'x'.repeat(2_000)), {
     code: 'payload-too-large',
     retryable: false,
-    message: 'the payload is larger than the server takes: a message has at most 1034 bytes, this one has 2057',
+    message: /^the payload is larger than the server takes: a message has at most 1034 bytes, this one has 2\d{3}$/,
   });
   assert.deepEqual(server.commands, []);
 });
