@@ -383,3 +383,39 @@ static MEMBER_REMOVED: LazyLock<EventName> = LazyLock::new(|| reserved(EventName
 fn reserved(name: &str) -> EventName {
     EventName::new(name).expect("a reserved name is a valid event name")
 }
+
+#[cfg(test)]
+mod tests {
+    use fanfare_protocol::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn messages_follow_a_position_of_their_own_history_only() {
+        let at = |epoch, offset, tag| Position {
+            epoch: Epoch(epoch),
+            offset,
+            tag: Tag(tag),
+        };
+        let channel: ChannelName = "c".parse().unwrap();
+        let event: EventName = "e".parse().unwrap();
+        let publication = Publication::new(channel, event, RawJson::null());
+        let seven = Delivery::new(publication, Some(at(1, 7, 70)), Some(Tag(60)));
+        let history = |entries: &[Delivery]| History {
+            top: at(1, 9, 90),
+            entries: entries.to_vec(),
+        };
+        // (position, messages, whether they may follow it)
+        let rows = [
+            (at(1, 6, 60), vec![seven.clone()], true),
+            (at(1, 6, 61), vec![seven.clone()], false),
+            // Trimmed: the offset shows it.
+            (at(1, 5, 50), vec![seven.clone()], true),
+            (at(2, 6, 60), vec![seven], false),
+            (at(1, 9, 90), Vec::new(), true),
+        ];
+        for (since, entries, expected) in rows {
+            assert_eq!(history(&entries).may_follow(since), expected, "{since:?}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::presence::Presence;
 use crate::delivery::{Delivery, History, HistoryRange, Publication, Retention};
-use crate::engine::tag::{random_id, tag_after};
+use crate::engine::tag::random_tag;
 
 /// One channel's state.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Channel {
         }
         let previous = self.position.tag;
         self.position.offset += 1;
-        self.position.tag = tag_after(previous, random_id());
+        self.position.tag = random_tag();
         self.retention = retention;
         self.active = now;
         let delivery = Delivery::new(publication, Some(self.position), Some(previous));
