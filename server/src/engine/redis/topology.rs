@@ -269,7 +269,10 @@ impl Topology {
                 known.layout = Some(layout.clone());
                 known.is_replaced = false;
                 drop(known);
-                if before.as_ref() != Some(&layout) {
+                if before.as_ref() == Some(&layout) {
+                    // The servers of a cluster that were asked for its map are not all masters.
+                    self.connections.retain(&layout.masters());
+                } else {
                     self.adopt(before.as_ref(), &layout);
                 }
                 Ok(layout)
