@@ -6,7 +6,7 @@
 //!
 //! A **message** is what Redis fans out. The script knows the position, and puts it before the body as text:
 //! `1 <epoch> <offset> <tag before> <tag> <body>`, or, on channels without positions,
-//! `0 <config-epoch> <since> <number before> <number> <body>`.
+//! `0 <config-epoch> <since> <number before> <number> <id> <body>`.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub(super) struct Count {
     pub(super) previous: u64,
     /// Its own number; higher than all before it.
     pub(super) number: u64,
+    /// The message's id: the same when it is given to another master.
+    pub(super) id: u64,
 }
 
 /// How long one server has counted the messages of a channel without positions: the later a term, the greater.
@@ -114,6 +116,8 @@ pub(super) fn decode_message(
             let term = Term { epoch, since };
             let previous = take(&mut rest, "number before")?;
             let number = take(&mut rest, "number")?;
+            let id = take_word(&mut rest, "id")?;
+            let id = u64::from_str_radix(id, 16).map_err(|_| NotAMessage { part: "id" })?;
             let publication = decode_body(channel, rest)?;
             Ok(Message {
                 delivery: Delivery::new(publication, None, None),
@@ -121,6 +125,7 @@ pub(super) fn decode_message(
                     term,
                     previous,
                     number,
+                    id,
                 }),
             })
         }
@@ -264,13 +269,13 @@ mod tests {
             let kept = decode_kept(&channel(), position, Tag(previous), &body).unwrap();
             same(&kept, &publication);
 
-            let mut message = format!("0 {tag} {epoch} {previous} {offset} ").into_bytes();
+            let mut message = format!("0 {tag} {epoch} {previous} {offset} {tag:x} ").into_bytes();
             message.extend_from_slice(&body);
             let read = decode_message(&channel(), &message).unwrap();
             same(&read.delivery, &publication);
             prop_assert_eq!(read.delivery.position, None);
             let term = Term { epoch: tag, since: epoch };
-            prop_assert_eq!(read.count, Some(Count { term, previous, number: offset }));
+            prop_assert_eq!(read.count, Some(Count { term, previous, number: offset, id: tag }));
         }
 
         #[test]
@@ -278,7 +283,7 @@ mod tests {
             let _ = decode_message(&channel(), &bytes);
             let event = EventName::new("e").unwrap();
             let publication = Publication::new(channel(), event, RawJson::null());
-            let mut message = b"0 0 0 1 2 ".to_vec();
+            let mut message = b"0 0 0 1 2 a ".to_vec();
             message.extend_from_slice(&encode_body(&publication));
             message.truncate(cut % message.len());
             let is_cut = decode_message(&channel(), &message);
@@ -292,7 +297,7 @@ mod tests {
     fn fields_of_a_later_version_are_skipped() {
         let mut body = vec![0, 8, b'?', 0, 1, b'z', b'e', 0, 1, b'n'];
         body.extend_from_slice(b"null");
-        let mut message = b"0 0 0 0 1 ".to_vec();
+        let mut message = b"0 0 0 0 1 a ".to_vec();
         message.extend_from_slice(&body);
         let read = decode_message(&channel(), &message).unwrap();
         assert_eq!(read.delivery.event.as_str(), "n");
@@ -301,14 +306,15 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let rows: [(&[u8], &str); 7] = [
+        let rows: [(&[u8], &str); 8] = [
             (b"", "kind"),
             (b"2 x", "kind"),
             (b"1 g 1 0 1 ", "epoch"),
             (b"1 a x 0 1 ", "offset"),
             (b"0 x 2 ", "config-epoch"),
-            (b"0 0 0 1 2 ", "header"),
-            (b"0 0 0 1 2 \0\0null", "event"),
+            (b"0 0 0 1 2 x ", "id"),
+            (b"0 0 0 1 2 a ", "header"),
+            (b"0 0 0 1 2 a \0\0null", "event"),
         ];
         for (message, part) in rows {
             let error = decode_message(&channel(), message).unwrap_err();

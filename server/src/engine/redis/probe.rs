@@ -134,7 +134,7 @@ async fn publish(shared: &Shared, lane: &Lane) {
         script: &shared.commands.scripts().publish_live,
         channel: &probe.tag,
         keys: &keys,
-        args: &[command, name, b"", ttl.as_bytes(), b"1", b""],
+        args: &[command, name, b"", ttl.as_bytes(), b"1", b"", b"0"],
     };
     if let Err(error) = shared.commands.run(call).await {
         debug!(server = %lane.server, %error, "a probe was not published");

@@ -2,6 +2,7 @@
 
 use fanfare_protocol::{ChannelName, Epoch};
 use redis::Value;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::commands::{Call, Commands};
@@ -80,7 +81,10 @@ enum Kind {
         position_ttl: String,
     },
     /// On a channel without.
-    Live,
+    Live {
+        /// Drawn once for all attempts; the same for all calls with one idempotency key.
+        id: String,
+    },
 }
 
 impl<'a> Message<'a> {
@@ -102,7 +106,9 @@ impl<'a> Message<'a> {
             (&commands.scripts().publish, kind, names)
         } else {
             let names = vec![keys.count(channel)];
-            (&commands.scripts().publish_live, Kind::Live, names)
+            let id = key.as_deref().map_or_else(random_id, id_of);
+            let id = format!("{id:x}");
+            (&commands.scripts().publish_live, Kind::Live { id }, names)
         };
         names.extend(key);
         Self {
@@ -147,13 +153,14 @@ impl<'a> Message<'a> {
                 repetition,
                 self.waits.as_bytes(),
             ],
-            Kind::Live => vec![
+            Kind::Live { id } => vec![
                 command,
                 channel,
                 &self.body,
                 COUNT_TTL_MS.as_bytes(),
                 key_ttl,
                 self.waits.as_bytes(),
+                id.as_bytes(),
             ],
         }
     }
@@ -182,7 +189,7 @@ impl<'a> Message<'a> {
     fn read(&self, answer: &Value) -> Result<Published, CommandError> {
         let unreadable = || CommandError::Unknown("the script's answer cannot be read".to_owned());
         match (&self.kind, answer) {
-            (Kind::Live, Value::Int(is_duplicate)) => Ok(if *is_duplicate == 0 {
+            (Kind::Live { .. }, Value::Int(is_duplicate)) => Ok(if *is_duplicate == 0 {
                 Published::new(None)
             } else {
                 Published::duplicate(None)
@@ -208,6 +215,12 @@ impl<'a> Message<'a> {
             )),
         }
     }
+}
+
+/// The id of a message with an idempotency key, by the key's name in Redis.
+fn id_of(key: &str) -> u64 {
+    let digest = Sha256::digest(key);
+    u64::from_be_bytes(digest.first_chunk().copied().unwrap_or_default())
 }
 
 /// A new epoch.

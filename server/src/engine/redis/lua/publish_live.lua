@@ -2,7 +2,8 @@
 --
 -- KEYS: 1 the channel's count: 'n' the number of its last message; in a Cluster also 'r', 'e' and 's', the lineage and the term.
 --       2 (optional) what became of the publication with this idempotency key.
--- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 body, 4 count ttl, 5 key ttl (milliseconds), 6 '1' when the caller waits for replicas or the disk, else ''.
+-- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 body, 4 count ttl, 5 key ttl (milliseconds), 6 '1' when the caller waits for replicas or the disk, else '',
+--       7 the message's id.
 -- Returns: 1 when an earlier publication with this key stood already, else 0.
 -- Whoever waits (WAIT, WAITAOF) waits for the last write of the own connection. So an answer about what stood already writes
 -- too: PEXPIRE on a key that was just found always reaches replicas and log (as PEXPIREAT). The count may be gone by then.
@@ -13,7 +14,7 @@
 -- replaced and does not know is heard by the subscribers of the new one: numbers alone cannot tell its messages, which are to be
 -- dropped, from those of a new master that lacks the last ones. A term is the config-epoch, which a failover raises, and the time
 -- since when this server counts. A server knows that it counts for the first time by its replication id: another one after every
--- promotion and every start. Elsewhere a connection hears one server alone, and the term is always 0 0.
+-- promotion and every start. What both masters were given is known by its id. Elsewhere a connection hears one server alone, and the term is always 0 0.
 
 local count, key = KEYS[1], KEYS[2]
 if key and redis.call('EXISTS', key) == 1 then
@@ -56,7 +57,7 @@ if lineage then
   redis.call('HSET', count, 'r', lineage, 'e', epoch, 's', since)
 end
 redis.call('PEXPIRE', count, ARGV[4])
-local head = string.format('0 %s %s %.0f %.0f ', epoch, since, previous, number)
+local head = string.format('0 %s %s %.0f %.0f %s ', epoch, since, previous, number, ARGV[7])
 redis.call(ARGV[1], ARGV[2], head .. ARGV[3])
 if key then
   redis.call('SET', key, '-', 'PX', ARGV[5])

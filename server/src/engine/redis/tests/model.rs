@@ -593,6 +593,7 @@ fn check_message(message: &Message, expected: &Expected, number: &mut u64) -> Re
                     term: Term::default(),
                     previous,
                     number: count.number,
+                    id: count.id,
                 }
                 && count.number > *number
                 && (*is_counted_anew || count.number == previous + 1);

@@ -106,9 +106,9 @@ const MUTANTS: &[Mutant] = mutants! {
     Write publish_live "who waits for a known key waits for nothing":
         "redis.call('PEXPIRE', key, left > 0 and left or ARGV[5])" => "";
     Model publish_live "it gets out before it is counted":
-        "local number = redis.call('HINCRBY', count, 'n', 1)" => "redis.call(ARGV[1], ARGV[2], '0 0 0 0 1 ' .. ARGV[3])\nlocal number = redis.call('HINCRBY', count, 'n', 1)";
+        "local number = redis.call('HINCRBY', count, 'n', 1)" => "redis.call(ARGV[1], ARGV[2], '0 0 0 0 1 a ' .. ARGV[3])\nlocal number = redis.call('HINCRBY', count, 'n', 1)";
     Model publish_live "a replica takes it":
-        "local number = redis.call('HINCRBY', count, 'n', 1)" => "redis.call(ARGV[1], ARGV[2], '0 0 0 0 1 ' .. ARGV[3])\nif true then return 0 end\nlocal number = 1";
+        "local number = redis.call('HINCRBY', count, 'n', 1)" => "redis.call(ARGV[1], ARGV[2], '0 0 0 0 1 a ' .. ARGV[3])\nif true then return 0 end\nlocal number = 1";
     Model publish_live "a count begins at 1":
         "if number == 1 then" => "if false then";
     Model publish_live "a count never ends":

@@ -2,8 +2,10 @@
 //!
 //! Numbers are compared within one term of a master. In a Cluster a master that was replaced and does not know yet hands its
 //! messages on to the new one, which is heard here: they are dropped once the new one was heard, and before that if they were
-//! heard already. What the new master counts passes, whatever its numbers: it may lack the last messages of the old one.
+//! heard already. What the new master counts passes, whatever its numbers: it may lack the last messages of the old one. Only what
+//! the old one was given too, and what was heard of it, is dropped.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Count;
@@ -14,6 +16,9 @@ use crate::engine::redis::envelope::Term;
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     last: Option<Last>,
+    /// In a Cluster, the ids of the last messages of this term, and of those before it.
+    ids: VecDeque<u64>,
+    earlier: VecDeque<u64>,
     losing_since: Option<Instant>,
 }
 
@@ -34,6 +39,7 @@ impl Numbers {
             term,
             previous,
             number,
+            id,
         } = count;
         let last = self.last.filter(|last| !last.is_forgotten(now));
         if last.is_some_and(|last| !last.lets_pass(&count)) {
@@ -47,13 +53,29 @@ impl Numbers {
         if last.is_some_and(is_loss) {
             self.losing_since.get_or_insert(now);
         }
+        let is_known = self.remember(id, last, term);
         self.last = Some(Last {
             term,
             number,
             at: now,
             is_cut: false,
         });
-        true
+        !is_known
+    }
+
+    /// Remembers a message; answers whether it was heard in an earlier term. Outside of a Cluster there is one term.
+    fn remember(&mut self, id: u64, last: Option<Last>, term: Term) -> bool {
+        if term == Term::default() {
+            return false;
+        }
+        if last.is_none_or(|last| last.term != term) {
+            self.earlier = std::mem::take(&mut self.ids);
+        }
+        if self.ids.len() == IDS_MAX {
+            self.ids.pop_front();
+        }
+        self.ids.push_back(id);
+        self.earlier.contains(&id)
     }
 
     /// A message was certainly lost; the number it took with it is no second loss.
@@ -113,6 +135,9 @@ impl Last {
 
 /// 1 s: losses rarely come alone, and all of a second are told once.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
+
+/// 64: more than one channel has on its way to a master that stands still; 512 bytes per busy channel.
+const IDS_MAX: usize = 64;
 
 /// 10 minutes: as long as a count lives in the store.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);

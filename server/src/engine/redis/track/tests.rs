@@ -91,12 +91,17 @@ impl Bench {
         self.arrive_in_term((0, 0), previous, number);
     }
 
-    fn arrive_in_term(&mut self, (epoch, since): (u64, u64), previous: u64, number: u64) {
+    fn arrive_in_term(&mut self, term: (u64, u64), previous: u64, number: u64) {
+        self.arrive_as(term, previous, number, fastrand::u64(..));
+    }
+
+    fn arrive_as(&mut self, (epoch, since): (u64, u64), previous: u64, number: u64, id: u64) {
         let term = Term { epoch, since };
         let count = Count {
             term,
             previous,
             number,
+            id,
         };
         let delivery = delivery(None, None);
         self.track
@@ -585,6 +590,23 @@ fn what_a_replaced_master_says_late_is_dropped_and_what_the_new_one_says_passes(
         }
         assert_eq!(bench.track.is_waiting_to_tell(), *is_gap, "{what}");
     }
+}
+
+#[test]
+fn what_both_masters_were_given_is_heard_once() {
+    let (old, new) = ((1, 100), (2, 200));
+    let mut bench = Bench::live_only();
+    // The old master wakes while its publishes are only being repeated.
+    bench.arrive_as(old, 4, 5, 0xa);
+    bench.arrive_as(old, 5, 6, 0xb);
+    assert_eq!(bench.shown(), ["message", "message"]);
+    bench.arrive_as(new, 4, 5, 0xc);
+    assert_eq!(bench.shown(), ["message"]);
+    bench.arrive_as(new, 5, 6, 0xa);
+    bench.arrive_as(new, 6, 7, 0xb);
+    assert_eq!(bench.shown(), [""; 0]);
+    bench.arrive_as(new, 7, 8, 0xd);
+    assert_eq!(bench.shown(), ["message"]);
 }
 
 #[test]
