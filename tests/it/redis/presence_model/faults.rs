@@ -179,10 +179,6 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "two messages have one tag",
         script: "",
-        edits: &[
-            ("tags = tags + 1", ""),
-            ("' ' .. now .. ' '", "' '"),
-            ("sha1hex(ARGV[4]", "sha1hex('1'"),
-        ],
+        edits: &[("sha1hex(previous .. ' ' .. id)", "sha1hex('1')")],
     },
 ];
