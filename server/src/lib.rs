@@ -30,6 +30,7 @@ mod handle;
 mod health;
 mod hub;
 mod publish;
+mod refusal_log;
 mod server;
 mod services;
 mod session;

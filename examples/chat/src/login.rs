@@ -99,9 +99,10 @@ fn session_of(headers: &HeaderMap) -> Option<String> {
     headers
         .get_all(COOKIE_HEADER)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(Cookie::split_parse)
-        .filter_map(Result::ok)
+        // One pair after the other: another script's cookie in another encoding must not hide this one.
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b';'))
+        .filter_map(|pair| std::str::from_utf8(pair).ok())
+        .filter_map(|pair| Cookie::parse(pair).ok())
         .find(|cookie| cookie.name() == COOKIE)
         .map(|cookie| cookie.value().to_owned())
 }

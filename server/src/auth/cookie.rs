@@ -131,9 +131,10 @@ fn cookie_values(headers: &HeaderMap, name: &str) -> Vec<String> {
     let sent = headers
         .get_all(COOKIE)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(Cookie::split_parse)
-        .filter_map(Result::ok)
+        // Other cookies are written by scripts of third parties, in any encoding: each one is read for itself.
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b';'))
+        .filter_map(|pair| std::str::from_utf8(pair).ok())
+        .filter_map(|pair| Cookie::parse(pair).ok())
         .filter(|cookie| cookie.name() == name && !cookie.value().is_empty());
     let mut values = Vec::new();
     for cookie in sent {
@@ -158,10 +159,10 @@ mod tests {
     /// Cookie headers, the answer, and what the lookup was asked.
     type Row<'a> = (&'a [&'a str], Result<&'a str, Denied>, &'a [&'a str]);
 
-    fn request(cookies: &[&str]) -> Parts {
+    fn request<T: AsRef<[u8]>>(cookies: &[T]) -> Parts {
         let mut builder = http::Request::builder();
         for cookie in cookies {
-            builder = builder.header(COOKIE, *cookie);
+            builder = builder.header(COOKIE, cookie.as_ref());
         }
         builder.body(()).unwrap().into_parts().0
     }
@@ -224,6 +225,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn cookies_of_others_in_any_encoding_hide_nothing() {
+        let authorizer = CookieAuthorizer::new("sid", |value: String| async move {
+            Ok((value == "good").then(|| Identity::new(UserId::new("ann").unwrap())))
+        });
+        let rows: [&[&[u8]]; 5] = [
+            &["visitor=Jos\u{e9}; sid=good".as_bytes()],
+            &["sid=good; visitor=\u{540d}\u{524d}".as_bytes()],
+            &[b"visitor=Jos\xe9; sid=good"],
+            &[b"Jos\xe9=\xff\xfe;sid=good;\xe9"],
+            &[b"\xe9", b"sid=\xe9", b"sid=good"],
+        ];
+        for cookies in rows {
+            let answer = connect(&authorizer, &request(cookies)).await;
+            assert_eq!(answer.as_deref(), Ok("ann"), "{cookies:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn layers_can_say_who_it_is() {
         #[derive(Clone)]
         struct CurrentUser(&'static str);
@@ -232,7 +251,7 @@ mod tests {
             let user = request.extensions.get::<CurrentUser>().cloned();
             async move { Ok(user.map(|CurrentUser(id)| Identity::new(UserId::new(id).unwrap()))) }
         });
-        let mut request = request(&[]);
+        let mut request = request::<&str>(&[]);
         assert_eq!(
             connect(&authorizer, &request).await,
             Err(Denied::NoCredentials)

@@ -10,16 +10,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare_protocol::{RawJson, UserId};
 
-use self::claims::{Claims, Head, Rejection};
+use self::claims::{Claims, Head, Rejection, check_surroundings};
 pub use self::key::{JwtKey, JwtKeyError};
 use super::{Authorizer, Credentials, Denied, Identity, Token};
 use crate::clock;
+use crate::refusal_log::RefusalLog;
 
 /// Says who a connection belongs to by a JSON Web Token (RFC 7519, with the advice of RFC 8725).
 ///
 /// The token comes from an `authenticate` message or an `Authorization: Bearer` header. Each [key](JwtKey) is bound to one
-/// algorithm, whatever the token claims. `exp` is required and has to be a whole number of seconds; the identity ends with it and
-/// the leeway.
+/// algorithm, whatever the token claims. `exp` is required; the identity ends with it and the leeway.
+///
+/// Why a token was refused is in the log, at a bounded rate and without the token; the client is told less.
 ///
 /// ```
 /// use fanfare_server::auth::{JwtAuthorizer, JwtKey};
@@ -40,6 +42,7 @@ pub struct JwtAuthorizer {
     user_claim: String,
     info_claim: String,
     keeps_claims: bool,
+    refusals: RefusalLog,
 }
 
 impl JwtAuthorizer {
@@ -55,6 +58,7 @@ impl JwtAuthorizer {
             user_claim: "sub".to_owned(),
             info_claim: "info".to_owned(),
             keeps_claims: false,
+            refusals: RefusalLog::new(),
         }
     }
 
@@ -120,6 +124,7 @@ impl JwtAuthorizer {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Rejection::Malformed("the token is too long"));
         }
+        check_surroundings(token)?;
         let parts: Vec<&str> = token.split('.').collect();
         let &[head, claims, signature] = parts.as_slice() else {
             return Err(Rejection::Malformed("a token has three parts"));
@@ -134,11 +139,15 @@ impl JwtAuthorizer {
 
     /// The key that signed the token. The token chooses among the configured keys by `kid`, never an algorithm.
     fn signer(&self, head: &Head, signed: &str, signature: &Vec<u8>) -> Result<&JwtKey, Rejection> {
-        let mut candidates = self.keys.iter().filter(|key| key.is_for(head)).peekable();
-        if candidates.peek().is_none() {
-            return Err(Rejection::NoKey);
+        let mut fitting = self.keys.iter().filter(|key| key.is_for(head)).peekable();
+        if fitting.peek().is_none() {
+            let has_algorithm = self.keys.iter().any(|key| key.has_algorithm(head));
+            return Err(match has_algorithm {
+                true => Rejection::NoKeyWithId,
+                false => Rejection::NoKeyForAlgorithm(key::known_algorithm(&head.alg)),
+            });
         }
-        candidates
+        fitting
             .find(|key| key.has_signed(signed, signature))
             .ok_or(Rejection::BadSignature)
     }
@@ -163,13 +172,13 @@ impl JwtAuthorizer {
         now_ms: u64,
     ) -> Result<Identity, Rejection> {
         let leeway_ms = u64::try_from(self.leeway.as_millis()).unwrap_or(u64::MAX);
-        let expires_ms = claims.seconds("exp")?.ok_or(Rejection::Missing("exp"))? * 1_000;
+        let expires_ms = claims.time_ms("exp")?.ok_or(Rejection::Missing("exp"))?;
         // The identity ends when the token stops counting: one that is let in within the leeway is not thrown out at once.
         let ends_ms = expires_ms.saturating_add(leeway_ms);
         if ends_ms <= now_ms {
             return Err(Rejection::Expired);
         }
-        let not_before_ms = claims.seconds("nbf")?.unwrap_or(0) * 1_000;
+        let not_before_ms = claims.time_ms("nbf")?.unwrap_or(0);
         if not_before_ms > now_ms.saturating_add(leeway_ms) {
             return Err(Rejection::NotYetValid);
         }
@@ -181,8 +190,8 @@ impl JwtAuthorizer {
         self.check_audience(claims)?;
         let user = claims
             .text_or_number(&self.user_claim)?
-            .ok_or(Rejection::NoUser)?;
-        let user = UserId::new(&user).map_err(|_| Rejection::NoUser)?;
+            .ok_or_else(|| Rejection::NoUser(self.user_claim.clone()))?;
+        let user = UserId::new(&user).map_err(|_| Rejection::NoUser(self.user_claim.clone()))?;
         let mut identity = Identity::new(user);
         // A leeway without bound is an identity without end.
         identity.expires_at = UNIX_EPOCH.checked_add(Duration::from_millis(ends_ms));
@@ -191,10 +200,22 @@ impl JwtAuthorizer {
         Ok(identity)
     }
 
+    fn log(&self, rejection: &Rejection) {
+        let Some(unsaid) = self.refusals.turn(rejection) else {
+            return;
+        };
+        if rejection.is_expected() {
+            tracing::info!(error = %rejection, unsaid, "token refused");
+        } else {
+            tracing::warn!(error = %rejection, unsaid, "token refused");
+        }
+    }
+
     fn check_audience(&self, claims: &Claims) -> Result<(), Rejection> {
         let named = claims.texts("aud")?;
         let is_meant = match &named {
             None => self.audiences.is_empty(),
+            Some(_) if self.audiences.is_empty() => return Err(Rejection::UnexpectedAudience),
             Some(named) => named.iter().any(|name| self.audiences.contains(name)),
         };
         is_meant.then_some(()).ok_or(Rejection::WrongAudience)
@@ -212,7 +233,7 @@ impl Authorizer for JwtAuthorizer {
         let token = token.ok_or(Denied::NoCredentials)?;
         self.verify(token.expose(), clock::unix_ms())
             .map_err(|rejection| {
-                tracing::debug!(error = %rejection, "token refused");
+                self.log(&rejection);
                 Denied::refused(rejection.told())
             })
     }

@@ -11,7 +11,7 @@ mod first_of;
 pub(crate) mod guarded;
 mod jwt;
 pub(crate) mod member;
-mod origin;
+pub(crate) mod origin;
 mod policy;
 mod shares;
 
@@ -137,7 +137,9 @@ impl Token {
         let (Some(value), None) = (values.next(), values.next()) else {
             return None;
         };
-        let (scheme, text) = value.to_str().ok()?.split_once(' ')?;
+        // Text that is not UTF-8 is no token, but it was shown: it is refused, not passed over.
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let (scheme, text) = value.split_once(' ')?;
         let text = text.trim();
         (scheme.eq_ignore_ascii_case("bearer") && !text.is_empty()).then(|| Self::new(text))
     }

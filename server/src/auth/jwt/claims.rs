@@ -8,13 +8,15 @@ use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Why a token does not count. The text is for the log; the client is told less.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 pub(super) enum Rejection {
     #[error("malformed token: {0}")]
     Malformed(&'static str),
-    #[error("no key is configured for the token's algorithm and kid")]
-    NoKey,
-    #[error("the signature does not fit")]
+    #[error("the token is signed with {0}, and no key for that algorithm is configured")]
+    NoKeyForAlgorithm(&'static str),
+    #[error("no configured key has the token's kid")]
+    NoKeyWithId,
+    #[error("the signature does not fit: the token was signed with another key, or altered")]
     BadSignature,
     #[error("the header's typ is not the expected one")]
     WrongType,
@@ -24,20 +26,24 @@ pub(super) enum Rejection {
     Missing(&'static str),
     #[error("the claim {0} does not have the expected form")]
     BadClaim(String),
+    #[error("the claim {0} is after the year 9999: it counts seconds, not milliseconds")]
+    Milliseconds(&'static str),
     #[error("the token has expired")]
     Expired,
-    #[error("the token is not valid yet")]
+    #[error("the token is not valid yet, check the clocks")]
     NotYetValid,
-    #[error("the token was issued by somebody else")]
+    #[error("the claim iss is not the configured issuer")]
     WrongIssuer,
-    #[error("the token is meant for somebody else, or names an audience where none is configured")]
+    #[error("the token has the claim aud, and no audience is configured")]
+    UnexpectedAudience,
+    #[error("the claim aud names no configured audience")]
     WrongAudience,
-    #[error("the token names no valid user")]
-    NoUser,
+    #[error("the claim {0} is missing or is no valid user id")]
+    NoUser(String),
 }
 
 impl Rejection {
-    /// What the client may know.
+    /// What the client may know: nothing about the configured keys and claims.
     pub(super) const fn told(&self) -> &'static str {
         match self {
             Self::Expired => "the token has expired",
@@ -45,6 +51,35 @@ impl Rejection {
             _ => "the token is not valid",
         }
     }
+
+    /// Whether this happens with a correct configuration as well.
+    pub(super) const fn is_expected(&self) -> bool {
+        matches!(self, Self::Expired)
+    }
+}
+
+/// Looks for what often stands around a token by mistake.
+///
+/// # Errors
+/// What it is.
+pub(super) fn check_surroundings(token: &str) -> Result<(), Rejection> {
+    let begins_with_scheme = token
+        .get(.."bearer ".len())
+        .is_some_and(|start| start.eq_ignore_ascii_case("bearer "));
+    let mistake = if begins_with_scheme {
+        "it begins with \"Bearer \", which belongs to the Authorization header alone"
+    } else if token.ends_with(['\n', '\r']) {
+        "it ends with a line break"
+    } else if token.trim() != token {
+        "it has white space around it"
+    } else if token.starts_with('"') {
+        "it has quotation marks around it"
+    } else if token.is_empty() {
+        "it is empty"
+    } else {
+        return Ok(());
+    };
+    Err(Rejection::Malformed(mistake))
 }
 
 /// The header of a token (RFC 7515, 4.1). Keys and addresses in it are never looked at.
@@ -93,15 +128,19 @@ impl Claims {
         Some(value.get()).filter(|text| *text != "null")
     }
 
-    /// A time in whole seconds since the Unix epoch.
-    pub(super) fn seconds(&self, name: &'static str) -> Result<Option<u64>, Rejection> {
-        let Some((_, value)) = self.members.iter().find(|(known, _)| known == name) else {
+    /// A time in milliseconds since the Unix epoch. It is written as any JSON number of seconds (RFC 7519, 2, NumericDate).
+    pub(super) fn time_ms(&self, name: &'static str) -> Result<Option<u64>, Rejection> {
+        let Some(seconds) = self.decode::<f64>(name)? else {
             return Ok(None);
         };
-        match serde_json::from_str::<u64>(value.get()) {
-            Ok(seconds @ 1..=SECONDS_MAX) => Ok(Some(seconds)),
-            _ => Err(Rejection::BadClaim(name.to_owned())),
+        if seconds > SECONDS_MAX {
+            return Err(Rejection::Milliseconds(name));
         }
+        if seconds.is_sign_negative() {
+            return Err(Rejection::BadClaim(name.to_owned()));
+        }
+        // Not negative and below 2^53: the fraction of a millisecond is all that is lost.
+        Ok(Some((seconds * 1_000.0) as u64))
     }
 
     pub(super) fn text(&self, name: &str) -> Result<Option<String>, Rejection> {
@@ -166,6 +205,6 @@ impl<'de> Visitor<'de> for MembersVisitor {
 }
 
 /// The last second of the year 9999. Milliseconds given as seconds are above it.
-const SECONDS_MAX: u64 = 253_402_300_799;
+const SECONDS_MAX: f64 = 253_402_300_799.0;
 /// 256: far above any real token, and a bound for the search of repetitions.
 const MEMBERS_MAX: usize = 256;

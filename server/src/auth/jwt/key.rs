@@ -156,7 +156,12 @@ impl JwtKey {
             Some(id) => head.kid.as_ref() == Some(id),
             None => true,
         };
-        is_named && head.alg == self.name
+        is_named && self.has_algorithm(head)
+    }
+
+    /// Whether the key is for the algorithm that this header names.
+    pub(super) fn has_algorithm(&self, head: &Head) -> bool {
+        head.alg == self.name
     }
 
     /// Whether the key has signed this text.
@@ -178,6 +183,18 @@ impl fmt::Debug for JwtKey {
     }
 }
 
+/// The algorithm of a token in our own words: what a token says there may be any text.
+pub(super) fn known_algorithm(name: &str) -> &'static str {
+    let mut known = ALGORITHMS.iter().copied();
+    let found = known.find(|known| known.eq_ignore_ascii_case(name));
+    found.unwrap_or("an unknown algorithm")
+}
+
+/// The names of RFC 7518, 3.1 and RFC 8037.
+const ALGORITHMS: [&str; 14] = [
+    "none", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+    "ES256", "ES384", "ES512", "EdDSA",
+];
 /// 32: RFC 7518, 3.2 requires a key as long as the digest.
 const SECRET_BYTES_MIN: usize = 32;
 /// 2048: RFC 7518, 3.3.
