@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::guarded::Guarded;
+use crate::auth::origin::OriginGate;
 use crate::auth::{Authorizer, ChannelTokens, Origins, PublicOnly, WeakSecret};
 use crate::budget::Budgets;
 use crate::cluster::{Node, Questions};
@@ -185,8 +186,9 @@ impl ServerBuilder {
             level: PublishLevel::default(),
             calls: TaskTracker::new(),
         };
-        let authorizer = Arc::new(Guarded::new(self.authorizer, &terms.limits));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Guarded::new(self.authorizer, &terms.limits));
         let reads = Reads::new(&terms.limits);
+        let origins = Arc::new(OriginGate::new(self.origins, Arc::clone(&authorizer)));
         let services = Arc::new(Services {
             terms,
             hub,
@@ -197,7 +199,7 @@ impl ServerBuilder {
             sessions,
             authorizer,
             tokens,
-            origins: self.origins,
+            origins,
             allows_anonymous: self.allows_anonymous,
             connections: TaskTracker::new(),
             tasks,

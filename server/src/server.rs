@@ -62,7 +62,7 @@ impl Server {
             path: format!("{}/auth", self.path.trim_end_matches('/')).into(),
             authorizer: Arc::clone(&services.authorizer),
             tokens: Arc::clone(&services.tokens),
-            origins: services.origins.clone(),
+            origins: Arc::clone(&services.origins),
             rules: Arc::clone(&services.terms.rules),
         });
         Router::new()

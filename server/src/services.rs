@@ -6,7 +6,8 @@ use fanfare_protocol::{ChannelName, Code, Subscribe};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Authorizer, Caller, ChannelTokens, Grant, Origins, TokenClaims};
+use crate::auth::origin::OriginGate;
+use crate::auth::{Authorizer, Caller, ChannelTokens, Grant, TokenClaims};
 use crate::budget::Budgets;
 use crate::clock::{self, Instant};
 use crate::engine::Engine;
@@ -28,7 +29,7 @@ pub(crate) struct Services {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Arc<ChannelTokens>,
-    pub(crate) origins: Origins,
+    pub(crate) origins: Arc<OriginGate>,
     pub(crate) allows_anonymous: bool,
     /// The sessions, and what they still have to do after their sockets are gone.
     pub(crate) connections: TaskTracker,

@@ -12,18 +12,17 @@ use axum::{Form, Router};
 use fanfare_protocol::{ChannelKind, ChannelName, Code, SocketId};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
-    COOKIE, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY,
+    WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::member::{encode_member, member_of};
-use super::origin::Sharing;
-use super::{
-    Authorizer, Caller, ChannelTokens, Credentials, Denied, Grant, Origins, Token, TokenClaims,
-};
+use super::origin::OriginGate;
+use super::{Authorizer, Caller, ChannelTokens, Credentials, Denied, Grant, Token, TokenClaims};
 use crate::clock;
 use crate::rules::ChannelRules;
 use crate::transport::accept::ConnectionPermit;
@@ -39,7 +38,7 @@ pub(crate) struct AuthEndpoint {
     /// Signs the permissions.
     pub(crate) tokens: Arc<ChannelTokens>,
     /// Which websites may ask.
-    pub(crate) origins: Origins,
+    pub(crate) origins: Arc<OriginGate>,
     /// Which channels have members.
     pub(crate) rules: Arc<ChannelRules>,
 }
@@ -53,71 +52,60 @@ pub(crate) fn router(endpoint: AuthEndpoint) -> Router {
 }
 
 async fn permit(State(endpoint): State<AuthEndpoint>, request: Request) -> Response {
-    let sharing = endpoint.origins.sharing(request.headers());
-    let mut response = match endpoint.answer(request).await {
-        Ok(permission) => axum::Json(permission).into_response(),
-        Err(refusal) => refusal.into_response(),
+    let (mut response, reader) = match endpoint.origins.admit(request.headers()) {
+        Ok(reader) => (endpoint.respond(request).await, reader),
+        Err(refused) => {
+            let refusal = Refusal::forbidden(refused.to_string());
+            (refusal.into_response(), None)
+        }
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    share(headers, sharing);
+    share(headers, reader);
     response
 }
 
-/// Tells a browser that a page of a listed origin may ask (Fetch, CORS-preflight request).
+/// Tells a browser that a page of another origin may ask (Fetch, CORS-preflight request).
 async fn preflight(State(endpoint): State<AuthEndpoint>, request: Request) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
-    let sharing = endpoint.origins.sharing(request.headers());
+    let reader = endpoint.origins.admit(request.headers()).ok().flatten();
     let headers = response.headers_mut();
-    if sharing != Sharing::No {
-        headers.insert(
-            ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("POST"),
-        );
+    if reader.is_some() {
+        let methods = HeaderValue::from_static("POST");
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
         if let Some(wanted) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
         }
     }
-    share(headers, sharing);
+    share(headers, reader);
     response
 }
 
 impl AuthEndpoint {
+    async fn respond(&self, request: Request) -> Response {
+        match self.answer(request).await {
+            Ok(permission) => axum::Json(permission).into_response(),
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
     async fn answer(&self, request: Request) -> Result<Permission, Refusal> {
         let (parts, body) = request.into_parts();
-        self.check_origin(&parts.headers)?;
         let question = Question::read(&parts.headers, body).await?;
         let caller = self.caller(&parts, question.socket).await?;
-        if question.channel.kind() == ChannelKind::Personal {
+        self.judge(&caller, &question.channel).await
+    }
+
+    /// Judges one channel.
+    async fn judge(&self, caller: &Caller, channel: &ChannelName) -> Result<Permission, Refusal> {
+        if channel.kind() == ChannelKind::Personal {
             return Err(Refusal::forbidden(
                 "the server alone joins personal channels",
             ));
         }
-        let grant = self
-            .authorizer
-            .subscribe(&caller, &question.channel)
-            .await
-            .map_err(Refusal::of_channel)?;
-        self.permission(&caller, &question.channel, &grant)
-    }
-
-    /// Refuses what another site's page could have sent with its visitor's cookies.
-    ///
-    /// On top of the rule for handshakes: `Sec-Fetch-Site`, which no script can set, vouches for a page of this very origin
-    /// when a proxy has rewritten `Host`, or when there is no `Origin`.
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let reads_cookies = self.authorizer.reads_cookies();
-        let Err(refused) = self.origins.check(headers, reads_cookies) else {
-            return Ok(());
-        };
-        let is_own_page = headers
-            .get("sec-fetch-site")
-            .is_some_and(|site| site == "same-origin" || site == "none");
-        let is_decided = self.origins.is_list() && headers.contains_key(ORIGIN);
-        if is_own_page && !is_decided && headers.contains_key(COOKIE) {
-            return Ok(());
-        }
-        Err(Refusal::forbidden(refused.to_string()))
+        let grant = self.authorizer.subscribe(caller, channel).await;
+        self.permission(caller, channel, &grant.map_err(Refusal::of_channel)?)
     }
 
     async fn caller(&self, parts: &Parts, socket: SocketId) -> Result<Caller, Refusal> {
@@ -197,16 +185,18 @@ impl Question {
     async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Refusal> {
         let media_type = headers
             .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split(';').next())
-            .map(|essence| essence.trim().to_ascii_lowercase());
+            // Its parameters are of no interest, in whatever encoding they are.
+            .and_then(|value| value.as_bytes().split(|&byte| byte == b';').next())
+            .map(|essence| essence.trim_ascii().to_ascii_lowercase());
         let wire = match media_type.as_deref() {
-            Some("application/json") => {
+            Some(b"application/json") => {
                 let bytes = read_body(body).await?;
                 serde_json::from_slice::<WireQuestion>(&bytes)
                     .map_err(|error| Refusal::bad(error.to_string()))?
             }
-            Some("application/x-www-form-urlencoded") => parse_form(read_body(body).await?).await?,
+            Some(b"application/x-www-form-urlencoded") => {
+                parse_form(read_body(body).await?).await?
+            }
             _ => {
                 return Err(Refusal::new(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -327,24 +317,21 @@ impl Refusal {
     }
 }
 
-/// Lets a page of another origin read the answer, where the list of origins names it (Fetch, CORS protocol).
-fn share(headers: &mut HeaderMap, sharing: Sharing) {
+/// Lets a page of an admitted origin read the answer (Fetch, CORS protocol).
+///
+/// Clients ask with credentials, as they connect with them, and then `*` is no answer: the origin is named.
+fn share(headers: &mut HeaderMap, reader: Option<HeaderValue>) {
     headers.append(VARY, HeaderValue::from_static("Origin"));
-    match sharing {
-        Sharing::No => {}
-        Sharing::WithoutCredentials => {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        }
-        Sharing::With(origin) => {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(
-                ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                HeaderValue::from_static("true"),
-            );
-        }
-    }
+    let Some(origin) = reader else { return };
+    let yes = HeaderValue::from_static("true");
+    let exposed = HeaderValue::from_static("Retry-After");
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
 }
 
+/// 10 minutes: the requests that follow are judged all the same.
+const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
 /// 4 KiB: a socket id, a channel name and their JSON are under 300 bytes.
 const BODY_BYTES_MAX: usize = 4 * 1_024;
 /// As long as a request's head may take.

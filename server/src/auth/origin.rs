@@ -1,14 +1,22 @@
 //! Which websites may connect: a defence against pages that borrow their visitor's cookies.
 
+use std::fmt;
 use std::sync::Arc;
 
-use http::header::{COOKIE, HOST, ORIGIN};
+use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue};
+
+use super::Authorizer;
+use crate::refusal_log::{RefusalLog, Shown};
 
 /// Which origins may connect and ask the auth endpoint.
 ///
-/// A browser names the page's origin (scheme, host and port) in every WebSocket handshake, and no script can change it. The
-/// default is [`Origins::same_host`]. Programs that are not browsers send no `Origin` and no cookies, and pass.
+/// A browser names the page's origin (scheme, host and port) in every WebSocket handshake and every request to another
+/// origin, and no script can change it. The default is [`Origins::same_host`]. Programs that are not browsers send no
+/// `Origin` and no cookies, and pass.
+///
+/// The same judgement holds for both: a page that may open the WebSocket may also read the answers of the auth endpoint
+/// (CORS), and no other page may.
 ///
 /// ```
 /// use fanfare_server::auth::Origins;
@@ -41,7 +49,7 @@ pub struct BadOrigin {
 }
 
 /// Why a request may not go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum OriginRefused {
     /// It carries cookies but does not say which page sent it.
@@ -80,7 +88,8 @@ impl Origins {
     /// Requests with cookies have to come from a page of the same host and port, judged by the `Host` header; the default.
     ///
     /// Without cookies nothing is checked. The schemes are not compared, because the server does not see whether a proxy
-    /// in front of it speaks TLS. A proxy that rewrites `Host` needs a [list](Origins::list).
+    /// in front of it speaks TLS. Behind a proxy that rewrites `Host`, `Sec-Fetch-Site` vouches for the page, where the browser
+    /// sends it; a WebSocket of other browsers needs a [list](Origins::list).
     #[must_use]
     pub const fn same_host() -> Self {
         Self(Allowed::SameHost)
@@ -92,16 +101,12 @@ impl Origins {
         Self(Allowed::Any)
     }
 
-    /// Judges a request by its headers. `reads_cookies`: whether a cookie could say who the caller is.
-    pub(crate) fn check(
-        &self,
-        headers: &HeaderMap,
-        reads_cookies: bool,
-    ) -> Result<(), OriginRefused> {
-        let has_cookies = reads_cookies && headers.contains_key(COOKIE);
+    /// Judges a request by its headers. `reads_cookies`: whether what a browser adds by itself could say who the caller is.
+    fn check(&self, headers: &HeaderMap, reads_cookies: bool) -> Result<(), OriginRefused> {
+        let is_ambient = reads_cookies && has_ambient_credentials(headers);
         match &self.0 {
             Allowed::Any => Ok(()),
-            Allowed::SameHost if !has_cookies => Ok(()),
+            Allowed::SameHost if !is_ambient || is_own_page(headers) => Ok(()),
             Allowed::SameHost => {
                 let origin = sent_origin(headers)?.ok_or(OriginRefused::Missing)?;
                 let origin = Origin::parse(origin).ok_or(OriginRefused::Malformed)?;
@@ -112,41 +117,77 @@ impl Origins {
             Allowed::List(list) => match sent_origin(headers)? {
                 Some(origin) if list.iter().any(|listed| **listed == *origin) => Ok(()),
                 Some(_) => Err(OriginRefused::NotListed),
-                None if has_cookies => Err(OriginRefused::Missing),
+                None if is_ambient && !is_own_page(headers) => Err(OriginRefused::Missing),
                 None => Ok(()),
-            },
-        }
-    }
-
-    /// Whether the allowed origins are named one by one.
-    pub(crate) const fn is_list(&self) -> bool {
-        matches!(self.0, Allowed::List(_))
-    }
-
-    /// What a browser may be told about reading an answer from another origin (CORS).
-    pub(crate) fn sharing(&self, headers: &HeaderMap) -> Sharing {
-        match &self.0 {
-            Allowed::SameHost => Sharing::No,
-            Allowed::Any => Sharing::WithoutCredentials,
-            Allowed::List(list) => match sent_origin(headers) {
-                Ok(Some(origin)) if list.iter().any(|listed| **listed == *origin) => {
-                    HeaderValue::from_str(origin).map_or(Sharing::No, Sharing::With)
-                }
-                _ => Sharing::No,
             },
         }
     }
 }
 
-/// Who may read an answer across origins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// Nobody.
-    No,
-    /// Everybody, for requests without cookies.
-    WithoutCredentials,
-    /// This one origin of the list.
-    With(HeaderValue),
+/// The one judgement of origins, for handshakes, the auth endpoint and its preflight requests.
+pub(crate) struct OriginGate {
+    origins: Origins,
+    authorizer: Arc<dyn Authorizer>,
+    refusals: RefusalLog,
+}
+
+impl OriginGate {
+    pub(crate) fn new(origins: Origins, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self {
+            origins,
+            authorizer,
+            refusals: RefusalLog::new(),
+        }
+    }
+
+    /// Admits a request, and answers the origin whose page may read the answer, where a page sent it.
+    ///
+    /// A preflight request carries no credentials, so it is admitted wherever a request without them is. What follows it is
+    /// judged for itself.
+    ///
+    /// # Errors
+    /// Why it may not go on; it is in the log by then, at a bounded rate.
+    pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, OriginRefused> {
+        let reads_cookies = self.authorizer.reads_cookies();
+        if let Err(refused) = self.origins.check(headers, reads_cookies) {
+            let origin = headers.get(ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
+            if let Some(unsaid) = self.refusals.turn((refused, origin)) {
+                let host = headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
+                let (origin, host) = (Shown(origin), Shown(host));
+                tracing::warn!(%origin, %host, unsaid, error = %refused, "origin refused");
+            }
+            return Err(refused);
+        }
+        let mut sent = headers.get_all(ORIGIN).iter();
+        match (sent.next(), sent.next()) {
+            (Some(origin), None) => Ok(Some(origin.clone())),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl fmt::Debug for OriginGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OriginGate").field(&self.origins).finish()
+    }
+}
+
+/// Whether a browser may have added credentials by itself: cookies, or a login that it remembers (Basic, Negotiate and the
+/// like). A bearer token is shown by a script alone, and a program that is no browser sends no `Origin` beside its login.
+fn has_ambient_credentials(headers: &HeaderMap) -> bool {
+    let is_remembered = |value: &HeaderValue| {
+        let scheme = value.as_bytes().split(|&byte| byte == b' ').next();
+        scheme.is_some_and(|scheme| !scheme.eq_ignore_ascii_case(b"bearer"))
+    };
+    headers.contains_key(COOKIE)
+        || (headers.contains_key(ORIGIN)
+            && headers.get_all(AUTHORIZATION).iter().any(is_remembered))
+}
+
+/// Whether the browser says that a page of the requested origin itself sent this, or no page did. No script can say so.
+fn is_own_page(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    site.is_some_and(|site| site == "same-origin" || site == "none")
 }
 
 /// The one `Origin` header, where there is one.
@@ -444,15 +485,86 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_shared_with_listed_origins_alone() {
+    fn the_browser_vouches_for_a_page_of_this_very_origin() {
+        let site = |site| ("sec-fetch-site", site);
+        let cookie = ("cookie", "s=1");
+        let moved = [
+            ("host", "backend:8000"),
+            ("origin", "https://app.com"),
+            cookie,
+        ];
+        let same_host = Origins::default();
+        check(&same_host, &moved, Err(OriginRefused::OtherHost));
+        check(
+            &same_host,
+            &[&moved[..], &[site("same-origin")]].concat(),
+            Ok(()),
+        );
+        for other in ["same-site", "cross-site", "", "Same-Origin"] {
+            let pairs = [&moved[..], &[site(other)]].concat();
+            check(&same_host, &pairs, Err(OriginRefused::OtherHost));
+        }
+        // A list is exact: a proxy in between may serve pages of its own.
         let list = Origins::list(LISTED).unwrap();
+        let pairs = [&moved[..], &[site("same-origin")]].concat();
+        check(&list, &pairs, Err(OriginRefused::NotListed));
+        check(&list, &[cookie, site("same-origin")], Ok(()));
+        check(
+            &list,
+            &[cookie, site("cross-site")],
+            Err(OriginRefused::Missing),
+        );
+    }
+
+    #[test]
+    fn a_login_that_the_browser_remembers_counts_like_a_cookie() {
+        let from = |authorization| {
+            [
+                ("host", "app.com"),
+                ("origin", "https://evil.io"),
+                ("authorization", authorization),
+            ]
+        };
+        for remembered in ["Basic YTpi", "negotiate YII", "Digest username=\"a\"", ""] {
+            let refused = Err(OriginRefused::OtherHost);
+            check(&Origins::default(), &from(remembered), refused);
+        }
+        check(&Origins::default(), &from("Bearer abc"), Ok(()));
+        check(&Origins::default(), &from("bearer abc"), Ok(()));
+        // A program says its password on purpose.
+        let program = [("host", "app.com"), ("authorization", "Basic YTpi")];
+        check(&Origins::default(), &program, Ok(()));
+    }
+
+    #[test]
+    fn who_is_admitted_may_read_the_answer_and_who_is_refused_is_in_the_log() {
+        let (log, _guard) = crate::refusal_log::captured(tracing::Level::INFO);
+        let gate = |origins| OriginGate::new(origins, Arc::new(crate::auth::PublicOnly));
+        let list = gate(Origins::list(LISTED).unwrap());
         let listed = headers(&[("origin", LISTED[0])]);
-        let evil = headers(&[("origin", "https://evil.io")]);
-        let shared = Sharing::With(HeaderValue::from_static(LISTED[0]));
-        assert_eq!(list.sharing(&listed), shared);
-        assert_eq!(list.sharing(&evil), Sharing::No);
-        assert_eq!(list.sharing(&HeaderMap::new()), Sharing::No);
-        assert_eq!(Origins::same_host().sharing(&listed), Sharing::No);
-        assert_eq!(Origins::any().sharing(&evil), Sharing::WithoutCredentials);
+        let evil = headers(&[("origin", "https://evil.io\u{e9}"), ("host", "app.com")]);
+        let reader = |origin| Ok(Some(HeaderValue::from_static(origin)));
+        assert_eq!(list.admit(&listed), reader(LISTED[0]));
+        assert_eq!(list.admit(&HeaderMap::new()), Ok(None));
+        assert_eq!(log.taken(), "");
+        for _ in 0..100 {
+            assert!(list.admit(&evil).is_err());
+        }
+        let said = log.taken();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("WARN"), "{said}");
+        assert!(said.contains("host=app.com"), "{said}");
+        assert!(said.contains("the Origin header is not valid"), "{said}");
+        assert!(said.contains(r"origin=https://evil.io\xc3\xa9"), "{said}");
+        let other = headers(&[("origin", "https://evil.io")]);
+        assert_eq!(list.admit(&other), Err(OriginRefused::NotListed));
+        let said = log.taken();
+        assert!(said.contains("origin=https://evil.io "), "{said}");
+        // Without cookies any page may connect, and so any page may read.
+        for origins in [Origins::same_host(), Origins::any()] {
+            assert_eq!(gate(origins).admit(&other), reader("https://evil.io"));
+        }
+        let twice = headers(&[("origin", LISTED[0]), ("origin", LISTED[0])]);
+        assert_eq!(gate(Origins::any()).admit(&twice), Ok(None));
     }
 }

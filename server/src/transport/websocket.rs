@@ -73,13 +73,10 @@ impl Handshake {
         let Some(on_upgrade) = on_upgrade else {
             return Err(bad_request("this connection cannot be upgraded"));
         };
-        let offered = offered_subprotocols(&parts.headers);
-        let negotiated = Dialect::negotiate(offered.iter().copied());
+        let negotiated = Dialect::negotiate(elements(&parts.headers, &SEC_WEBSOCKET_PROTOCOL));
         let negotiated = negotiated
             .ok_or_else(|| bad_request("none of the offered subprotocols is spoken here"))?;
-        let reads_cookies = services.authorizer.reads_cookies();
-        if let Err(refused) = services.origins.check(&parts.headers, reads_cookies) {
-            tracing::debug!(error = %refused, "handshake refused");
+        if let Err(refused) = services.origins.admit(&parts.headers) {
             let text = refused.to_string();
             return Err(Refusal::new(StatusCode::FORBIDDEN, Code::FORBIDDEN, text));
         }
@@ -273,15 +270,7 @@ async fn judge(services: &Services, parts: &Parts) -> Result<Access, Refusal> {
 
 fn accept_key(parts: &Parts) -> Result<String, Refusal> {
     let has = |name: HeaderName, word: &str| {
-        let values = parts.headers.get_all(name);
-        values
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| {
-                value
-                    .split(',')
-                    .any(|part| part.trim().eq_ignore_ascii_case(word))
-            })
+        elements(&parts.headers, &name).any(|part| part.eq_ignore_ascii_case(word))
     };
     let upgrade_required =
         |text| Refusal::new(StatusCode::UPGRADE_REQUIRED, Code::PROTOCOL_ERROR, text);
@@ -302,16 +291,13 @@ fn accept_key(parts: &Parts) -> Result<String, Refusal> {
     Ok(derive_accept_key(key.as_bytes()))
 }
 
-fn offered_subprotocols(headers: &HeaderMap) -> Vec<&str> {
-    let values = headers
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+/// The elements of a header that is a list (RFC 9110, 5.6.1). One that is not text hides no other.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter();
     values
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .collect()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|part| std::str::from_utf8(part.trim_ascii()).ok())
+        .filter(|part| !part.is_empty())
 }
 
 fn bad_request(text: &'static str) -> Refusal {

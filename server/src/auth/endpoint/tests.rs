@@ -8,9 +8,10 @@ use tower::ServiceExt as _;
 use super::super::guarded::Guarded;
 use super::super::member::parse_member;
 use super::super::{
-    CookieAuthorizer, Identity, JwtAuthorizer, JwtKey, Policy, RequestAuthorizer, first_of,
+    CookieAuthorizer, Identity, JwtAuthorizer, JwtKey, Origins, Policy, RequestAuthorizer, first_of,
 };
 use super::*;
+use crate::config::Limits;
 use crate::rules::ChannelRule;
 
 const SOCKET: &str = "00000000000000000000000000001234";
@@ -50,15 +51,22 @@ fn endpoint(authorizer: impl Authorizer + 'static) -> AuthEndpoint {
             ChannelRule::default().with_presence(false),
         )
         .with("lobby", ChannelRule::default().with_presence(true));
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Guarded::new(Arc::new(authorizer), &Limits::default()));
+    let origins = OriginGate::new(Origins::list([APP]).unwrap(), Arc::clone(&authorizer));
     AuthEndpoint {
         path: "/ws/auth".into(),
-        authorizer: Arc::new(Guarded::new(
-            Arc::new(authorizer),
-            &crate::config::Limits::default(),
-        )),
+        authorizer,
         tokens: Arc::new(ChannelTokens::new(SECRET).unwrap()),
-        origins: Origins::list([APP]).unwrap(),
+        origins: Arc::new(origins),
         rules: Arc::new(rules),
+    }
+}
+
+fn with_origins(origins: Origins, endpoint: AuthEndpoint) -> AuthEndpoint {
+    let gate = OriginGate::new(origins, Arc::clone(&endpoint.authorizer));
+    AuthEndpoint {
+        origins: Arc::new(gate),
+        ..endpoint
     }
 }
 
@@ -337,10 +345,7 @@ async fn another_sites_page_gets_nothing_with_its_visitors_cookies() {
     let evil = ("origin", "https://evil.io");
     let own = ("sec-fetch-site", "same-origin");
     let listed = endpoint(authorizer());
-    let by_host = AuthEndpoint {
-        origins: Origins::default(),
-        ..endpoint(authorizer())
-    };
+    let by_host = with_origins(Origins::default(), endpoint(authorizer()));
     let host = ("host", "app.example.com");
     let rows: [Row<'_>; 17] = [
         (&listed, &[cookie, ("origin", APP)], true),
@@ -392,10 +397,8 @@ async fn requests_without_cookies_need_no_origin() {
         let user = Token::of_headers(&request.headers).map(|token| token.expose().to_owned());
         async move { Ok(user.map(|user| Identity::new(UserId::new(&user).unwrap()))) }
     });
-    let endpoint = AuthEndpoint {
-        origins: Origins::default(),
-        ..endpoint(Policy::over(bearer).with_subscribe(|_, _| async { Ok(Grant::default()) }))
-    };
+    let policy = Policy::over(bearer).with_subscribe(|_, _| async { Ok(Grant::default()) });
+    let endpoint = with_origins(Origins::default(), endpoint(policy));
     let headers = [
         ("authorization", "Bearer ann"),
         ("origin", "https://evil.io"),
@@ -447,22 +450,99 @@ async fn pages_of_listed_origins_may_read_the_answer() {
     .await;
     assert_eq!(refused.status, 403);
     assert!(!refused.headers.contains_key("access-control-allow-origin"));
+}
 
-    let open = AuthEndpoint {
-        origins: Origins::any(),
-        ..endpoint.clone()
+/// What a browser needs to see before a page of another origin may read an answer to a request with credentials (Fetch,
+/// CORS check).
+#[track_caller]
+fn may_read(answer: &Answer, origin: &str) {
+    assert_eq!(answer.headers["access-control-allow-origin"], origin);
+    assert_eq!(answer.headers["access-control-allow-credentials"], "true");
+    assert_eq!(answer.headers["vary"], "Origin");
+}
+
+#[tokio::test]
+async fn who_may_connect_from_another_origin_may_read_the_answer() {
+    let page = "http://localhost:5173";
+    let jwt = || JwtAuthorizer::new(JwtKey::hs256(SECRET).unwrap());
+    let token = {
+        let claims = json!({ "sub": "ann", "exp": clock::unix_ms() / 1_000 + 60 });
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
     };
-    let answer = send(
-        &open,
-        post_json(&[("origin", "https://evil.io")], &ask("orders")),
-    )
-    .await;
-    assert_eq!(answer.headers["access-control-allow-origin"], "*");
-    assert!(
-        !answer
-            .headers
-            .contains_key("access-control-allow-credentials")
+    let bearer = format!("Bearer {token}");
+    let setups = [
+        // The standalone server without a list of origins, and without keys.
+        with_origins(
+            Origins::default(),
+            endpoint(Policy::over(super::super::PublicOnly)),
+        ),
+        with_origins(Origins::default(), endpoint(jwt())),
+        with_origins(Origins::any(), endpoint(jwt())),
+        with_origins(Origins::any(), endpoint(authorizer())),
+        with_origins(Origins::default(), endpoint(authorizer())),
+    ];
+    for endpoint in setups {
+        let asked = http::Request::options("/ws/auth")
+            .header("origin", page)
+            .header("host", "localhost:8000")
+            .header("access-control-request-method", "POST")
+            .header(
+                "access-control-request-headers",
+                "authorization,content-type",
+            );
+        let answer = send(&endpoint, asked.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, 204);
+        may_read(&answer, page);
+        assert_eq!(answer.headers["access-control-allow-methods"], "POST");
+        let wanted = "authorization,content-type";
+        assert_eq!(answer.headers["access-control-allow-headers"], wanted);
+
+        let headers = [
+            ("origin", page),
+            ("host", "localhost:8000"),
+            ("authorization", &bearer),
+        ];
+        for channel in ["orders", "private-a"] {
+            let answer = send(&endpoint, post_json(&headers, &ask(channel))).await;
+            assert!([200, 401, 403].contains(&answer.status));
+            // A refusal of the channel can be read as well: the client tells its page what it says.
+            may_read(&answer, page);
+        }
+    }
+    // With its visitor's cookies another page may neither act nor read.
+    let by_host = with_origins(Origins::default(), endpoint(authorizer()));
+    let headers = [
+        ("origin", page),
+        ("host", "localhost:8000"),
+        ("cookie", "sid=ann"),
+    ];
+    let answer = send(&by_host, post_json(&headers, &ask("private-user.ann"))).await;
+    assert_eq!(answer.status, 403);
+    assert!(!answer.headers.contains_key("access-control-allow-origin"));
+    assert_eq!(answer.headers["vary"], "Origin");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_reads_when_to_ask_again() {
+    let answer = ask_as("down", "private-user.ann").await;
+    assert_eq!(answer.status, 503);
+    may_read(&answer, APP);
+    assert_eq!(
+        answer.headers["access-control-expose-headers"],
+        "Retry-After"
     );
+}
+
+#[tokio::test]
+async fn parameters_of_the_media_type_are_passed_over_in_any_encoding() {
+    let mut request = post_json(
+        &[("origin", APP), ("cookie", "sid=ann")],
+        &ask("private-user.ann"),
+    );
+    let media_type = HeaderValue::from_bytes(b"application/json; title=Jos\xe9").unwrap();
+    request.headers_mut().insert(CONTENT_TYPE, media_type);
+    assert_eq!(send(&endpoint(authorizer()), request).await.status, 200);
 }
 
 #[tokio::test]
@@ -489,27 +569,7 @@ async fn the_authorizer_learns_where_the_request_came_from() {
 
 #[tokio::test]
 async fn what_a_caller_shows_and_gets_stays_out_of_the_log() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let (log, guard) = crate::refusal_log::captured(tracing::Level::TRACE);
 
     let jwt = JwtAuthorizer::new(JwtKey::hs256(SECRET).unwrap());
     let endpoint = endpoint(first_of(jwt, authorizer()));
@@ -532,7 +592,7 @@ async fn what_a_caller_shows_and_gets_stays_out_of_the_log() {
     }
     drop(guard);
     secrets.extend(["f00d", "5ecret", "eyJhbG", "7777777"].map(str::to_owned));
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.taken();
     assert!(log.contains("token refused"), "{log}");
     assert!(log.contains("authorizer unavailable"), "{log}");
     for secret in secrets {
