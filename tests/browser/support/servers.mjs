@@ -88,6 +88,38 @@ export class ChatServer {
   }
 }
 
+/** The standalone server, and a page of another origin that has nothing but what a browser has. */
+export class StandaloneServer {
+  #program = new Program('fanfare-server');
+  #address = null;
+  #site = null;
+
+  static async start(args = []) {
+    const server = new StandaloneServer();
+    server.#address = await server.#program.start(['--listen', '127.0.0.1:0', ...args]);
+    server.#site = createServer((_, response) => {
+      response.setHeader('content-type', 'text/html');
+      response.end('<!doctype html><title>A page of another origin</title>');
+    }).listen(0, '127.0.0.1');
+    await once(server.#site, 'listening');
+    return server;
+  }
+
+  get address() {
+    return this.#address;
+  }
+
+  get page() {
+    return `http://127.0.0.1:${this.#site.address().port}/`;
+  }
+
+  async end() {
+    this.#site.closeAllConnections();
+    this.#site.close();
+    await this.#program.kill();
+  }
+}
+
 /** The server of the browser suites, with its levers, and a page that has the client and nothing else. */
 export class SuiteServer {
   #program = new Program('wasm-suite-server');

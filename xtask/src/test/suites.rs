@@ -221,6 +221,8 @@ fn browser(workspace: &Workspace) -> Result<Prepared> {
             "chat",
             "-p",
             "fanfare-tests",
+            "-p",
+            "fanfare-server",
             "--bins",
         ]))
     })?;
