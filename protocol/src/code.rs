@@ -191,4 +191,6 @@ codes! {
     READ_RATE = 4324, "read_rate", Command, retry true, token false, "too much was read, slow down";
     /// The server has too many reads under way.
     READS_BUSY = 4325, "reads_busy", Command, retry true, token false, "too many reads are under way on this server";
+    /// The channel token names another user than the one the connection belongs to.
+    OTHER_USER = 4327, "other_user", Command, retry false, token false, "this connection belongs to another user";
 }

@@ -15,6 +15,7 @@ use crate::delivery::PublishLevel;
 use crate::engine::{Arrival, Broker, Deliver, Engine, EngineError};
 use crate::hub::{Hub, Notice, OnInterest};
 use crate::publish::Publisher;
+use crate::refusal_log::RefusalLog;
 use crate::rules::ChannelRules;
 use crate::server::Server;
 use crate::services::Services;
@@ -186,7 +187,8 @@ impl ServerBuilder {
             level: PublishLevel::default(),
             calls: TaskTracker::new(),
         };
-        let authorizer: Arc<dyn Authorizer> = Arc::new(Guarded::new(self.authorizer, &terms.limits));
+        let authorizer: Arc<dyn Authorizer> =
+            Arc::new(Guarded::new(self.authorizer, &terms.limits));
         let reads = Reads::new(&terms.limits);
         let origins = Arc::new(OriginGate::new(self.origins, Arc::clone(&authorizer)));
         let services = Arc::new(Services {
@@ -200,6 +202,7 @@ impl ServerBuilder {
             authorizer,
             tokens,
             origins,
+            refusals: RefusalLog::new(),
             allows_anonymous: self.allows_anonymous,
             connections: TaskTracker::new(),
             tasks,

@@ -2,17 +2,18 @@
 
 use std::sync::{Arc, OnceLock};
 
-use fanfare_protocol::{ChannelName, Code, Subscribe};
+use fanfare_protocol::{ChannelName, Code};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::origin::OriginGate;
-use crate::auth::{Authorizer, Caller, ChannelTokens, Grant, TokenClaims};
+use crate::auth::{Authorizer, ChannelTokens};
 use crate::budget::Budgets;
-use crate::clock::{self, Instant};
+use crate::clock::Instant;
 use crate::engine::Engine;
 use crate::hub::Hub;
 use crate::publish::Publisher;
+use crate::refusal_log::RefusalLog;
 use crate::session::Terms;
 use crate::session::reads::Reads;
 use crate::sessions::{Control, Sessions};
@@ -30,6 +31,8 @@ pub(crate) struct Services {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Arc<ChannelTokens>,
     pub(crate) origins: Arc<OriginGate>,
+    /// Which refused channel tokens are in the log.
+    pub(crate) refusals: RefusalLog,
     pub(crate) allows_anonymous: bool,
     /// The sessions, and what they still have to do after their sockets are gone.
     pub(crate) connections: TaskTracker,
@@ -74,29 +77,5 @@ impl Services {
             reason: code.text().to_owned(),
             after_ms: fastrand::u64(0..=spread),
         }
-    }
-
-    /// Checks the channel token that a subscription shows.
-    ///
-    /// # Errors
-    /// A sentence for the client.
-    pub(crate) fn verify_channel_token(
-        &self,
-        caller: &Caller,
-        auth: &str,
-        subscribe: &Subscribe,
-    ) -> Result<Grant, String> {
-        let user = caller.identity.as_ref().map(|identity| &identity.user);
-        let claims = TokenClaims::new(caller.socket, &subscribe.channel)
-            .with_user(user)
-            .with_channel_data(subscribe.channel_data.as_deref());
-        let verified = self
-            .tokens
-            .verify(auth, &claims, clock::now())
-            .map_err(|error| error.to_string())?;
-        Ok(Grant {
-            info: None,
-            expires_at: verified.expires_at,
-        })
     }
 }

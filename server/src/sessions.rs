@@ -1,10 +1,14 @@
 //! The live sessions of this node, by id and by user.
 
+mod revocations;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fanfare_protocol::{ChannelName, Code, SocketId, UserId};
 
+pub(crate) use self::revocations::Judged;
+use self::revocations::Revocations;
 use crate::hub::Outbox;
 use crate::tables::shrink_map;
 
@@ -24,6 +28,18 @@ pub(crate) enum Control {
         /// When the client may come back, in milliseconds.
         after_ms: u64,
     },
+}
+
+impl Control {
+    /// Ends a connection for good, because the application disconnects its user.
+    pub(crate) fn disconnected() -> Self {
+        let code = Code::DISCONNECTED;
+        Self::Disconnect {
+            code,
+            reason: code.text().to_owned(),
+            after_ms: 0,
+        }
+    }
 }
 
 /// A session as others see it: a way out and a letter box.
@@ -78,7 +94,7 @@ impl SessionHandle {
     }
 }
 
-/// Everybody who is connected to this node.
+/// The sessions of this node.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     live: Mutex<Live>,
@@ -86,61 +102,129 @@ pub(crate) struct Sessions {
 
 #[derive(Debug, Default)]
 struct Live {
-    by_id: HashMap<SocketId, Arc<SessionHandle>>,
+    by_id: HashMap<SocketId, Entry>,
     by_user: HashMap<UserId, Vec<SocketId>>,
+    revocations: Revocations,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: Arc<SessionHandle>,
+    user: Option<UserId>,
+    /// How many revocations there were when the connection was opened.
+    opened_after: u64,
+}
+
+/// Why a session does not become a user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unbound {
+    /// It is another user's already.
+    OtherUser,
+    /// The application disconnected the user after the claim was judged.
+    Revoked,
+    /// It has ended.
+    Ended,
 }
 
 impl Sessions {
     pub(crate) fn add(&self, session: Arc<SessionHandle>) {
-        lock(&self.live).by_id.insert(session.id(), session);
+        let mut live = lock(&self.live);
+        let entry = Entry {
+            session: Arc::clone(&session),
+            user: None,
+            opened_after: live.revocations.count(),
+        };
+        live.by_id.insert(session.id(), entry);
     }
 
-    /// Says who a session belongs to.
-    pub(crate) fn identify(&self, socket: SocketId, user: &UserId) {
+    /// The moment before an authorizer is asked: what the application revokes from here on counts against the answer.
+    pub(crate) fn judging(&self) -> Judged {
+        Judged::After(lock(&self.live).revocations.count())
+    }
+
+    /// When a signature without a time of its own can have been made for a session, at the earliest.
+    pub(crate) fn opened(&self, socket: SocketId) -> Judged {
+        let live = lock(&self.live);
+        let entry = live.by_id.get(&socket);
+        Judged::Since(entry.map_or(0, |entry| entry.opened_after))
+    }
+
+    /// Makes a session a user's, whom its identity or a channel token names. It stays theirs to its end, and what the
+    /// application orders about the user reaches it from here on.
+    ///
+    /// # Errors
+    /// When it is another user's, or the user was disconnected after the claim was judged.
+    pub(crate) fn bind(
+        &self,
+        socket: SocketId,
+        user: &UserId,
+        judged: Judged,
+    ) -> Result<(), Unbound> {
         let mut live = lock(&self.live);
-        let sockets = live.by_user.entry(user.clone()).or_default();
-        if !sockets.contains(&socket) {
-            sockets.push(socket);
+        if live.revocations.is_revoked(user, judged) {
+            return Err(Unbound::Revoked);
         }
+        let entry = live.by_id.get_mut(&socket).ok_or(Unbound::Ended)?;
+        match &entry.user {
+            Some(known) if known == user => return Ok(()),
+            Some(_) => return Err(Unbound::OtherUser),
+            None => entry.user = Some(user.clone()),
+        }
+        live.by_user.entry(user.clone()).or_default().push(socket);
+        Ok(())
     }
 
-    pub(crate) fn remove(&self, socket: SocketId, user: Option<&UserId>) {
+    /// The sessions of a user who is disconnected now. Whatever was judged before and is not bound yet will not be.
+    pub(crate) fn revoke(&self, user: &UserId, unix_ms: u64) -> Vec<Arc<SessionHandle>> {
         let mut live = lock(&self.live);
-        live.by_id.remove(&socket);
+        live.revocations.note(user, unix_ms);
+        live.of_user(user)
+    }
+
+    pub(crate) fn remove(&self, socket: SocketId) {
+        let mut live = lock(&self.live);
+        let entry = live.by_id.remove(&socket);
         shrink_map(&mut live.by_id);
-        let Some(user) = user else { return };
-        if let Some(sockets) = live.by_user.get_mut(user) {
+        let Some(user) = entry.and_then(|entry| entry.user) else {
+            return;
+        };
+        if let Some(sockets) = live.by_user.get_mut(&user) {
             sockets.retain(|other| *other != socket);
             if sockets.is_empty() {
-                live.by_user.remove(user);
+                live.by_user.remove(&user);
                 shrink_map(&mut live.by_user);
             }
         }
     }
 
     pub(crate) fn get(&self, socket: SocketId) -> Option<Arc<SessionHandle>> {
-        lock(&self.live).by_id.get(&socket).cloned()
+        let live = lock(&self.live);
+        let entry = live.by_id.get(&socket)?;
+        Some(Arc::clone(&entry.session))
     }
 
     pub(crate) fn of_user(&self, user: &UserId) -> Vec<Arc<SessionHandle>> {
-        let live = lock(&self.live);
-        let sockets = live
-            .by_user
-            .get(user)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        sockets
-            .iter()
-            .filter_map(|socket| live.by_id.get(socket).cloned())
-            .collect()
+        lock(&self.live).of_user(user)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<SessionHandle>> {
-        lock(&self.live).by_id.values().cloned().collect()
+        let live = lock(&self.live);
+        let entries = live.by_id.values();
+        entries.map(|entry| Arc::clone(&entry.session)).collect()
     }
 
     pub(crate) fn count(&self) -> usize {
         lock(&self.live).by_id.len()
+    }
+}
+
+impl Live {
+    fn of_user(&self, user: &UserId) -> Vec<Arc<SessionHandle>> {
+        let sockets = self.by_user.get(user).into_iter().flatten();
+        sockets
+            .filter_map(|socket| self.by_id.get(socket))
+            .map(|entry| Arc::clone(&entry.session))
+            .collect()
     }
 }
 

@@ -144,11 +144,11 @@ async fn a_permission_is_for_its_user() {
     let door = Door::at(server.address).bearer("user:ben");
     let mut ben = door.enter().await;
     let permit = permission(&server, &ben, "private-ok.1").await;
-    is_refused(
-        &mut ben,
-        json!({ "channel": "private-ok.1", "auth": permit["auth"] }),
-    )
-    .await;
+    let subscribe =
+        json!({ "type": "subscribe", "channel": "private-ok.1", "auth": permit["auth"] });
+    ben.send(subscribe).await;
+    ben.expect(json!({ "type": "subscription_error", "code": 4327, "retry": false }))
+        .await;
 }
 
 #[tokio::test]

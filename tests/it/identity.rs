@@ -11,9 +11,11 @@ use fanfare_server::protocol::{ChannelName, RawJson, UserId};
 use fanfare_server::{Limits, Server, ServerBuilder};
 use fanfare_tests::server::TestServer;
 use fanfare_tests::socket::{Door, Socket};
-use fanfare_tests::suite;
+use fanfare_tests::{suite, within};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 
@@ -84,6 +86,40 @@ async fn a_session_cookie_says_it_at_once() {
     let server = TestServer::start(both()).await;
     let door = Door::at(server.address).header("cookie", "session=s-ben");
     assert_eq!(user_of(door).await.as_deref(), Some("ben"));
+}
+
+#[tokio::test]
+async fn cookies_of_other_scripts_in_any_encoding_do_not_hide_the_session() {
+    const GREETING: &[u8] = br#""type":"connected""#;
+    let server = TestServer::start(both()).await;
+    // As a browser sends a cookie that some script has set; and the same in Latin-1.
+    for visitor in [&b"visitor=Jos\xc3\xa9"[..], b"visitor=Jos\xe9", b"\xff\xfe"] {
+        for (before, behind) in [
+            (visitor, &b"session=s-ben"[..]),
+            (b"session=s-ben", visitor),
+        ] {
+            let mut request = format!(
+                "GET /ws HTTP/1.1\r\nhost: {}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+                 sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\ncookie: ",
+                server.address
+            )
+            .into_bytes();
+            request.extend_from_slice(&[before, b"; ", behind, b"\r\n\r\n"].concat());
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(&request).await.unwrap();
+            let mut answer = Vec::new();
+            let mut buffer = [0; 1_024];
+            while !answer.windows(GREETING.len()).any(|part| part == GREETING) {
+                let count = within("the greeting", stream.read(&mut buffer))
+                    .await
+                    .unwrap();
+                assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&buffer[..count]);
+            }
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert!(answer.contains(r#""user_id":"ben""#), "{answer}");
+        }
+    }
 }
 
 #[tokio::test]

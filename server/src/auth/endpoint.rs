@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use super::member::{encode_member, member_of};
 use super::origin::OriginGate;
-use super::{Authorizer, Caller, ChannelTokens, Credentials, Denied, Grant, Token, TokenClaims};
+use super::{
+    Authorizer, Caller, ChannelTokens, Credentials, Denied, Grant, Lasts, Token, TokenClaims,
+};
 use crate::clock;
 use crate::rules::ChannelRules;
 use crate::transport::accept::ConnectionPermit;
@@ -144,16 +146,11 @@ impl AuthEndpoint {
         let claims = TokenClaims::new(caller.socket, channel)
             .with_user(user)
             .with_channel_data(channel_data.as_deref());
-        // The permission ends with the credentials that earned it.
-        let identity_ends = caller
-            .identity
-            .as_ref()
-            .and_then(|identity| identity.expires_at);
-        let expires_at = [grant.expires_at, identity_ends]
-            .into_iter()
-            .flatten()
-            .min();
-        let auth = self.tokens.sign(&claims, expires_at, clock::now());
+        let identity = caller.identity.as_ref();
+        let lasts = Lasts::default()
+            .with_until(grant.expires_at)
+            .with_session_until(identity.and_then(|identity| identity.expires_at));
+        let auth = self.tokens.sign(&claims, lasts, clock::now());
         Ok(Permission { auth, channel_data })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use fanfare_protocol::{ChannelName, EventName};
@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 
 use super::shares::{Shares, Slot};
 use super::{Authorizer, Caller, Credentials, Denied, Grant, Identity};
-use crate::clock::Throttle;
+use crate::clock::{self, Throttle};
 use crate::config::Limits;
 
 /// An authorizer whose every call ends in time, with an answer or with [`Denied::Unavailable`].
@@ -56,12 +56,21 @@ impl Guarded {
 impl Authorizer for Guarded {
     async fn connect(&self, credentials: &Credentials<'_>) -> Result<Identity, Denied> {
         let slot = self.shares.connecting(credentials);
-        self.run(slot, self.inner.connect(credentials)).await
+        let identity = self.run(slot, self.inner.connect(credentials)).await?;
+        match has_ended(identity.expires_at) {
+            true => Err(Denied::refused("the credentials have expired")),
+            false => Ok(identity),
+        }
     }
 
     async fn subscribe(&self, caller: &Caller, channel: &ChannelName) -> Result<Grant, Denied> {
         let slot = self.shares.command(caller);
-        self.run(slot, self.inner.subscribe(caller, channel)).await
+        let granting = self.inner.subscribe(caller, channel);
+        let grant = self.run(slot, granting).await?;
+        match has_ended(grant.expires_at) {
+            true => Err(Denied::refused("the permission has ended already")),
+            false => Ok(grant),
+        }
     }
 
     async fn publish(
@@ -78,6 +87,11 @@ impl Authorizer for Guarded {
     fn reads_cookies(&self) -> bool {
         self.inner.reads_cookies()
     }
+}
+
+/// What has ended is refused, not confirmed first and ended at once.
+fn has_ended(expires_at: Option<SystemTime>) -> bool {
+    expires_at.is_some_and(|end| end <= clock::now())
 }
 
 /// Two seconds: a client waits longer than that for a reply, and a slow database should not hold thousands of calls.
@@ -154,6 +168,31 @@ mod tests {
         assert!(futures_util::poll!(&mut late).is_pending());
         gate.notify_one();
         assert!(late.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_is_refused() {
+        struct EndsAt(SystemTime);
+
+        #[async_trait]
+        impl Authorizer for EndsAt {
+            async fn connect(&self, _: &Credentials<'_>) -> Result<Identity, Denied> {
+                Ok(Identity::new(UserId::new("ann").unwrap()).expiring_at(self.0))
+            }
+
+            async fn subscribe(&self, _: &Caller, _: &ChannelName) -> Result<Grant, Denied> {
+                Ok(Grant::default().expiring_at(self.0))
+            }
+        }
+
+        let caller = Caller::new(SocketId::from_bits(1), None);
+        let channel = ChannelName::new("private-a").unwrap();
+        let now = clock::now();
+        for (end, holds) in [(now, false), (now + Duration::from_secs(60), true)] {
+            let guarded = Guarded::new(Arc::new(EndsAt(end)), &Limits::default());
+            assert_eq!(guarded.connect(&nothing()).await.is_ok(), holds);
+            assert_eq!(guarded.subscribe(&caller, &channel).await.is_ok(), holds);
+        }
     }
 
     #[tokio::test]

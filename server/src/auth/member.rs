@@ -49,7 +49,7 @@ pub(crate) fn encode_member(member: &Member) -> Result<String, MemberError> {
     let info: &RawValue =
         serde_json::from_str(member.info.as_str()).map_err(|_| MemberError::Malformed)?;
     let wire = ChannelData {
-        id: member.id.as_str().into(),
+        id: member.id.as_str(),
         info,
     };
     serde_json::to_string(&wire).map_err(|_| MemberError::Malformed)
@@ -60,27 +60,49 @@ pub(crate) fn encode_member(member: &Member) -> Result<String, MemberError> {
 /// # Errors
 /// When a key of ours signed something else.
 pub(crate) fn parse_member(channel_data: &str) -> Result<Member, MemberError> {
-    let wire: ChannelData<'_> =
+    let wire: WireChannelData<'_> =
         serde_json::from_str(channel_data).map_err(|_| MemberError::Malformed)?;
-    let id = UserId::new(&wire.id).map_err(|_| MemberError::Malformed)?;
-    if wire.info.get().len() > INFO_BYTES_MAX {
+    let id = match wire.id {
+        WireId::Text(text) => UserId::new(&text),
+        WireId::Number(number) => UserId::new(&number.to_string()),
+    };
+    let info = wire.info.get();
+    if info.len() > INFO_BYTES_MAX {
         return Err(MemberError::InfoTooLong {
-            bytes: wire.info.get().len(),
+            bytes: info.len(),
             bytes_max: INFO_BYTES_MAX,
         });
     }
     Ok(Member {
-        id,
-        info: RawJson::trusted(wire.info.get()),
+        id: id.map_err(|_| MemberError::Malformed)?,
+        info: RawJson::trusted(info),
     })
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct ChannelData<'a> {
-    #[serde(borrow)]
-    id: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
+    id: &'a str,
     info: &'a RawValue,
+}
+
+/// Member data as we write it, or as backends do that know Pusher Channels (its *presence channels*).
+#[derive(Deserialize)]
+struct WireChannelData<'a> {
+    #[serde(alias = "user_id")]
+    id: WireId,
+    #[serde(borrow, default = "no_info", alias = "user_info")]
+    info: &'a RawValue,
+}
+
+fn no_info<'a>() -> &'a RawValue {
+    serde_json::from_str("{}").unwrap_or(RawValue::NULL)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WireId {
+    Text(String),
+    Number(i64),
 }
 
 /// 1 KiB: a name, an avatar's address and a role; a snapshot of 1,000 members stays at 1 MiB.
@@ -116,6 +138,26 @@ mod tests {
     }
 
     #[test]
+    fn member_data_of_other_backends_is_understood() {
+        for (text, id, info) in [
+            (
+                r#"{"user_id":"7","user_info":{"name":"Ann"}}"#,
+                "7",
+                r#"{"name":"Ann"}"#,
+            ),
+            (r#"{ "user_id": 7 }"#, "7", "{}"),
+            (r#"{"id":"a","info":null,"more":1}"#, "a", "null"),
+        ] {
+            let member = parse_member(text).unwrap();
+            assert_eq!(
+                (member.id.as_str(), member.info.as_str()),
+                (id, info),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn long_or_broken_info_is_refused() {
         let long = RawJson::trusted(format!("\"{}\"", "x".repeat(INFO_BYTES_MAX)));
         let error = member_of(&ann().with_info(long.clone()), &Grant::default()).unwrap_err();
@@ -133,8 +175,10 @@ mod tests {
             "[]",
             "{}",
             r#"{"id":"","info":{}}"#,
-            r#"{"id":"a"}"#,
-            r#"{"id":7,"info":{}}"#,
+            r#"{"id":null,"info":{}}"#,
+            r#"{"id":7.5,"info":{}}"#,
+            r#"{"id":"a","user_id":"b"}"#,
+            r#"{"info":{}}"#,
         ] {
             assert_eq!(parse_member(text), Err(MemberError::Malformed), "{text}");
         }

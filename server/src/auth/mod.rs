@@ -14,8 +14,9 @@ pub(crate) mod member;
 pub(crate) mod origin;
 mod policy;
 mod shares;
+mod signature;
 
-pub use channel_token::{ChannelTokens, TokenClaims, TokenError, Verified, WeakSecret};
+pub use channel_token::{ChannelTokens, Lasts, TokenClaims, TokenError, Verified, WeakSecret};
 pub use cookie::{CookieAuthorizer, RequestAuthorizer};
 pub use first_of::{FirstOf, first_of};
 pub use jwt::{JwtAuthorizer, JwtKey, JwtKeyError};

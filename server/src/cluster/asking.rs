@@ -69,7 +69,8 @@ impl Publisher {
         }
     }
 
-    /// The connections of a user, on all nodes.
+    /// The connections of a user, on all nodes: those with the user's credentials, and those that showed a channel token which
+    /// names the user.
     ///
     /// # Errors
     /// When a node did not answer.
@@ -107,6 +108,9 @@ impl Publisher {
 
     /// Ends a connection's subscription, whichever node it is on; the client is told by an `unsubscribed` with code 4318.
     ///
+    /// A channel token that was made before does not bring it back, subscribed or not. Whether the authorizer or the auth
+    /// endpoint let it in again is up to them.
+    ///
     /// # Errors
     /// When there is no such connection, or it is too busy, or a node did not answer.
     pub async fn unsubscribe<C>(&self, socket: SocketId, channel: C) -> Result<(), HandleError>
@@ -123,7 +127,11 @@ impl Publisher {
 
     /// Closes all connections of a user for good (4005), on all nodes: their clients do not come back by themselves.
     ///
-    /// Answers how many there were.
+    /// It reaches connections with the user's credentials, those whose credentials are still being judged, and those that
+    /// showed a channel token which names the user; channel tokens that were made before do not count any more. Take back the
+    /// user's session first: who shows valid credentials afterwards is let in.
+    ///
+    /// Answers how many there were; those that are still being judged are not counted.
     ///
     /// # Errors
     /// When a node did not answer: the others have closed theirs.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_protocol::{ChannelName, Code, SocketId, UserId};
+use fanfare_protocol::{ChannelName, SocketId, UserId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, NAMES_MAX, Question};
+use crate::clock;
 use crate::engine;
 use crate::hub::Hub;
 use crate::sessions::{Control, Sessions};
@@ -121,14 +122,9 @@ impl Node {
     }
 
     fn disconnect_user(&self, user: &UserId) -> usize {
-        let sessions = self.sessions.of_user(user);
+        let sessions = self.sessions.revoke(user, clock::unix_ms());
         for session in &sessions {
-            let code = Code::DISCONNECTED;
-            session.ask(Control::Disconnect {
-                code,
-                reason: code.text().to_owned(),
-                after_ms: 0,
-            });
+            session.ask(Control::disconnected());
         }
         sessions.len()
     }

@@ -16,13 +16,14 @@ use super::effects::{self, Done, Setting};
 use super::io::{Effect, Input, OpId, Output};
 use super::{NORMAL_CLOSURE, Session};
 use crate::clock::{self, Moment};
+use crate::delivery::Departure;
 use crate::fairness::{Share, units_of};
 use crate::frame;
 use crate::frame::reader::{FrameError, FrameReader, Incoming};
 use crate::hub::prepared;
 use crate::hub::{Flush, Membership, Offer, Outbox};
 use crate::services::Services;
-use crate::sessions::SessionHandle;
+use crate::sessions::{Control, Judged, SessionHandle};
 
 type Effects = FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>;
 
@@ -89,9 +90,23 @@ impl Driver {
         }
     }
 
-    /// Runs the connection to its end and cleans up after it.
+    /// Makes the connection known to the rest of the server, before it is served. Answers whether it may be served: the user
+    /// may have been disconnected since the handshake was judged, and then it is told so.
+    pub(crate) fn register(&self, judged: Judged) -> bool {
+        let sessions = &self.services.sessions;
+        sessions.add(Arc::clone(&self.handle));
+        let Some(user) = self.session.user() else {
+            return true;
+        };
+        if sessions.bind(self.outbox.socket(), user, judged).is_ok() {
+            return true;
+        }
+        self.handle.ask(Control::disconnected());
+        false
+    }
+
+    /// Runs the connection to its end and cleans up after it. It is registered before.
     pub(crate) async fn run(mut self: Box<Self>) {
-        self.services.sessions.add(Arc::clone(&self.handle));
         if self.services.is_stopping() {
             self.handle.ask(self.services.farewell());
         }
@@ -321,8 +336,7 @@ impl Driver {
                         membership.leave_with(&farewell);
                     }
                 }
-                Output::Identified(user) => {
-                    self.services.sessions.identify(self.outbox.socket(), &user);
+                Output::Identified => {
                     self.request = None;
                     let limits = &self.services.terms.limits;
                     self.reader.set_bytes_max(limits.message_bytes_max());
@@ -382,6 +396,10 @@ impl Driver {
             };
             // For everybody else it is over now, however long the peer takes to say so too.
             self.memberships.clear();
+            if self.session.departure() == Departure::Removed {
+                // What is still being judged was asked by a user whom the application has disconnected meanwhile.
+                self.effects = None;
+            }
             self.leave_presence();
         }
     }
@@ -421,7 +439,7 @@ impl Driver {
 
     fn finish(mut self: Box<Self>) {
         let socket = self.outbox.socket();
-        self.services.sessions.remove(socket, self.session.user());
+        self.services.sessions.remove(socket);
         self.memberships.clear();
         self.effects = None;
         self.leave_presence();

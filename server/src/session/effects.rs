@@ -16,6 +16,7 @@ use crate::hub::{Membership, Outbox};
 use crate::publish::PublishError;
 use crate::services::Services;
 use crate::session::Terms;
+use crate::sessions::Unbound;
 
 /// What one effect works with.
 pub(super) struct Setting {
@@ -89,6 +90,8 @@ pub(super) async fn run(setting: Setting, op: OpId, effect: Effect) -> Done {
 
 impl Setting {
     async fn authenticate(&self, token: &Token) -> Result<Outcome, Refusal> {
+        let sessions = &self.services.sessions;
+        let judged = sessions.judging();
         let credentials = Credentials::new(self.request.as_deref(), Some(token), None);
         let identity = self
             .within_authorizer(self.services.authorizer.connect(&credentials))
@@ -99,6 +102,15 @@ impl Setting {
                 ..refusal
             },
             _ => refusal,
+        })?;
+        // Before anybody is told: what the application orders about the user from here on reaches the connection.
+        let bound = sessions.bind(self.caller.socket, &identity.user, judged);
+        bound.map_err(|unbound| match unbound {
+            Unbound::OtherUser => {
+                Refusal::new(Code::TOKEN_REFUSED).with_text("a connection cannot change its user")
+            }
+            Unbound::Revoked => Refusal::new(Code::DISCONNECTED),
+            Unbound::Ended => Refusal::unavailable(),
         })?;
         let ends_at = identity.expires_at.map(clock::instant_of);
         Ok(Outcome::Authenticated { identity, ends_at })

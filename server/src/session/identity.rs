@@ -39,7 +39,7 @@ impl Session {
                 }
                 self.access = Access::Identified { identity, ends_at };
                 if is_new {
-                    self.identified(user);
+                    self.identified(&user);
                 }
             }
             Outcome::Refused(Refusal {
@@ -54,14 +54,18 @@ impl Session {
                 self.refuse(request, Code::CREDENTIALS_REFUSED, Some(reason.clone()));
                 self.close(Code::CREDENTIALS_REFUSED, &reason, 0);
             }
+            Outcome::Refused(Refusal {
+                code: code @ Code::DISCONNECTED,
+                ..
+            }) => self.close(code, code.text(), 0),
             Outcome::Refused(refusal) => self.refuse_for(request, refusal),
             Outcome::Subscribed { .. } | Outcome::Replied(_) | Outcome::Accepted => {}
         }
     }
 
-    pub(super) fn identified(&mut self, user: UserId) {
-        let channel = ChannelName::user(&user);
-        self.outputs.push_back(Output::Identified(user));
+    pub(super) fn identified(&mut self, user: &UserId) {
+        let channel = ChannelName::user(user);
+        self.outputs.push_back(Output::Identified);
         self.control(Control::Subscribe(channel));
     }
 }

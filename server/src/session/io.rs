@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare_protocol::json::DecodeError;
 use fanfare_protocol::{
     ChannelName, Code, EventName, IdempotencyKey, Position, RawJson, Reply, Request, ServerMessage,
-    Subscribe, UserId,
+    Subscribe,
 };
 
 use crate::auth::{Identity, Token};
@@ -55,8 +55,8 @@ pub(crate) enum Output {
         /// What the client is told, where it is told anything.
         farewell: Option<ServerMessage>,
     },
-    /// The connection belongs to somebody now.
-    Identified(UserId),
+    /// The connection belongs to a user now: the handshake is of no more use.
+    Identified,
     /// Close the connection.
     Close {
         /// The WebSocket close code.
@@ -128,7 +128,11 @@ pub(crate) struct Joining {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Permission {
     /// A channel token or the authorizer, which has to be asked.
-    Required,
+    Required {
+        /// The application removed the connection from the channel at this time, in milliseconds since the Unix epoch: a
+        /// channel token that may be older does not count.
+        voided_until: Option<u64>,
+    },
     /// The server itself wants it.
     Granted,
     /// The subscription is live: it only moves to another position. Its members are not told.
@@ -152,8 +156,6 @@ pub(crate) enum Outcome {
     Subscribed {
         /// When the permission ends.
         expires_at: Option<Instant>,
-        /// Who the members of a presence channel see.
-        member: Option<UserId>,
     },
     /// A reply is ready.
     Replied(Box<Reply>),

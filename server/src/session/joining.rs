@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use fanfare_protocol::{ChannelName, Code, Member, Presence};
+use fanfare_protocol::{ChannelName, Presence};
 
 use super::effects::{NOTHING, Setting};
 use super::io::{Joining, Outcome, Permission, Refusal};
 use super::reads;
-use crate::auth::{Grant, member};
 use crate::clock::{self, Instant};
 use crate::delivery::{Departure, History, HistoryRange};
 use crate::hub::{Activated, Activation, Membership, Wish};
@@ -22,16 +21,15 @@ impl Setting {
             return self.move_to(&joining, expires_at).await;
         }
         let channel = joining.subscribe.channel.clone();
-        let grant = self.permit(&joining).await?;
+        let permit = self.permit(&joining).await?;
         let terms = &self.services.terms;
         let member = terms
             .rules
             .has_presence(&channel)
-            .then(|| self.member(&joining, &grant))
+            .then(|| self.member(&permit))
             .transpose()?;
         let membership = self.join_hub(&channel).await?;
         let is_present = member.is_some();
-        let shown_as = member.as_ref().map(|member| member.id.clone());
         if let Some(member) = member {
             let retention = terms.rules.retention(&channel);
             let presence = &self.services.engine.presence;
@@ -44,14 +42,8 @@ impl Setting {
         }
         match self.go_live(&membership, &joining, is_present).await {
             Ok(()) => {
-                let expires_at = grant.expires_at.map(clock::instant_of);
-                Ok((
-                    membership,
-                    Outcome::Subscribed {
-                        expires_at,
-                        member: shown_as,
-                    },
-                ))
+                let expires_at = permit.grant.expires_at.map(clock::instant_of);
+                Ok((membership, Outcome::Subscribed { expires_at }))
             }
             Err(refusal) => {
                 if is_present {
@@ -79,10 +71,7 @@ impl Setting {
         if moved.is_err() && is_present {
             self.leave_presence(channel, Departure::Removed).await;
         }
-        let outcome = Outcome::Subscribed {
-            expires_at,
-            member: None,
-        };
+        let outcome = Outcome::Subscribed { expires_at };
         moved.map(|membership| (membership, outcome))
     }
 
@@ -192,57 +181,5 @@ impl Setting {
             }
             (None, _) => (Wish::Live, HistoryRange::Last { limit: 0 }),
         }
-    }
-
-    /// Whether the subscription is allowed: on the server's word, by a channel token, or by the authorizer.
-    async fn permit(&self, joining: &Joining) -> Result<Grant, Refusal> {
-        let subscribe = &joining.subscribe;
-        if joining.permission != Permission::Required {
-            return Ok(Grant::default());
-        }
-        // A presence channel's token covers the member data. Who shows it without is judged by who they are, if that is known.
-        let is_partial = subscribe.channel_data.is_none()
-            && self.caller.identity.is_some()
-            && self.services.terms.rules.has_presence(&subscribe.channel);
-        if let Some(auth) = &subscribe.auth
-            && !is_partial
-        {
-            return self
-                .services
-                .verify_channel_token(&self.caller, auth, subscribe)
-                .map_err(Refusal::invalid_auth);
-        }
-        self.within_authorizer(
-            self.services
-                .authorizer
-                .subscribe(&self.caller, &subscribe.channel),
-        )
-        .await
-    }
-
-    /// Who the members will see: signed member data first, then the grant, then the identity; never the client's own word.
-    fn member(&self, joining: &Joining, grant: &Grant) -> Result<Member, Refusal> {
-        if let (Some(_), Some(signed)) = (&joining.subscribe.auth, &joining.subscribe.channel_data)
-        {
-            let member = member::parse_member(signed)
-                .map_err(|error| Refusal::invalid_auth(error.to_string()))?;
-            if self
-                .caller
-                .identity
-                .as_ref()
-                .is_some_and(|identity| identity.user != member.id)
-            {
-                return Err(Refusal::invalid_auth(
-                    "the member data speaks of another user",
-                ));
-            }
-            return Ok(member);
-        }
-        let Some(identity) = &self.caller.identity else {
-            let text = "a presence channel needs a user or signed member data";
-            return Err(Refusal::new(Code::NOT_AUTHENTICATED).with_text(text));
-        };
-        member::member_of(identity, grant)
-            .map_err(|error| Refusal::new(Code::FORBIDDEN).with_text(error.to_string()))
     }
 }

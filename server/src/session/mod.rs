@@ -15,6 +15,7 @@ use fanfare_protocol::{
 };
 
 use self::io::{Effect, Input, OpId, Outcome, Output, Refusal};
+use self::removals::Removals;
 use self::subscription::Subscription;
 use crate::auth::{Caller, Identity};
 use crate::budget::Budget;
@@ -30,7 +31,9 @@ mod effects;
 mod identity;
 pub(crate) mod io;
 mod joining;
+mod permit;
 pub(crate) mod reads;
+mod removals;
 mod subscription;
 
 /// Who may do what on a connection.
@@ -68,8 +71,7 @@ pub(crate) struct Session {
     terms: Arc<Terms>,
     access: Access,
     subscriptions: Vec<Subscription>,
-    /// Who the members of its presence channels see.
-    shown_as: Option<UserId>,
+    removals: Removals,
     tasks: Vec<(OpId, Task)>,
     next_op: OpId,
     /// Commands for channels whose step is still under way.
@@ -127,7 +129,7 @@ impl Session {
             terms,
             access,
             subscriptions: Vec::new(),
-            shown_as: None,
+            removals: Removals::default(),
             tasks: Vec::new(),
             next_op: 1,
             line: VecDeque::new(),
@@ -145,7 +147,7 @@ impl Session {
         };
         session.send(ServerMessage::Connected(session.greeting(now)));
         if let Some(user) = session.user().cloned() {
-            session.identified(user);
+            session.identified(&user);
         }
         session
     }
@@ -176,7 +178,10 @@ impl Session {
                 }
             }
             Input::Frame => self.frame(now),
-            Input::Control(control) => self.control(control),
+            Input::Control(control) => {
+                self.note_removal(&control, now);
+                self.control(control);
+            }
             Input::Done(op, outcome) => self.done(op, outcome, now),
             Input::Slow => self.close(Code::SLOW_CONSUMER, Code::SLOW_CONSUMER.text(), 0),
             Input::TimedOut => self.timed_out(now),

@@ -6,6 +6,7 @@ use super::io::{Effect, Joining, Outcome, Output, Permission, Refusal};
 use super::{NORMAL_CLOSURE, OpId, Session, Task};
 use crate::clock::{Instant, Moment};
 use crate::delivery::Departure;
+use crate::sessions::Control;
 
 /// One channel of a session.
 #[derive(Debug)]
@@ -40,7 +41,8 @@ impl Session {
         let permission = if is_personal {
             Permission::Granted
         } else {
-            Permission::Required
+            let voided_until = self.removals.voided_until(&channel);
+            Permission::Required { voided_until }
         };
         self.join(request, subscribe, permission);
     }
@@ -70,6 +72,15 @@ impl Session {
         );
     }
 
+    /// What let the connection in does not do so again after the application has removed it, subscribed or not.
+    pub(super) fn note_removal(&mut self, control: &Control, now: Moment) {
+        match control {
+            Control::Unsubscribe(channel) => self.removals.note(channel, now.unix_ms),
+            Control::Subscribe(channel) => self.removals.lift(channel),
+            Control::Disconnect { .. } => {}
+        }
+    }
+
     /// Ends a subscription on the server's word.
     pub(super) fn remove(&mut self, channel: &ChannelName, code: Code) {
         let reason = code.text().to_owned();
@@ -93,18 +104,11 @@ impl Session {
         outcome: Outcome,
     ) {
         match outcome {
-            Outcome::Subscribed { expires_at, member } => {
+            Outcome::Subscribed { expires_at } => {
                 if let Some(subscription) = self.find(channel) {
                     subscription.is_live = true;
                     subscription.step = None;
                     subscription.expires_at = expires_at;
-                }
-                let is_somebody_else = member.is_some_and(|member| {
-                    *self.shown_as.get_or_insert_with(|| member.clone()) != member
-                });
-                if is_somebody_else {
-                    // One connection is one user, whatever tokens it was given.
-                    self.remove(channel, Code::INVALID_AUTH);
                 }
             }
             Outcome::Refused(Refusal { code, text, .. }) => {

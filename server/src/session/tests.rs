@@ -108,10 +108,7 @@ fn publish(name: &str) -> Command {
 }
 
 fn live() -> Outcome {
-    Outcome::Subscribed {
-        expires_at: None,
-        member: None,
-    }
+    Outcome::Subscribed { expires_at: None }
 }
 
 fn identity(user: &str) -> Identity {
@@ -154,13 +151,7 @@ async fn a_second_subscribe_with_a_position_moves_the_subscription_and_keeps_its
     bench.command(1, subscribe("presence-room"));
     let op = bench.effect();
     let expires_at = Some(bench.now.instant + Duration::from_secs(60));
-    bench.done(
-        op,
-        Outcome::Subscribed {
-            expires_at,
-            member: None,
-        },
-    );
+    bench.done(op, Outcome::Subscribed { expires_at });
     bench.command(2, subscribe_since("presence-room"));
     let outputs = bench.outputs();
     let [
@@ -259,7 +250,7 @@ async fn leaving_a_presence_channel_keeps_it_busy_until_the_members_know() {
         outputs[..],
         [
             Output::Send(_),
-            Output::Identified(_),
+            Output::Identified,
             Output::Do(_, Effect::Subscribe(_))
         ]
     ));
@@ -396,7 +387,7 @@ async fn without_credentials_only_talk_about_credentials() {
     let outputs = bench.outputs();
     let [
         Output::Send(ServerMessage::Ok(reply)),
-        Output::Identified(_),
+        Output::Identified,
         Output::Do(_, Effect::Subscribe(personal)),
     ] = &outputs[..]
     else {
@@ -581,10 +572,7 @@ async fn orders_for_a_busy_channel_do_not_pile_up() {
     assert_eq!(bench.session.line.len(), 1);
     let leave = Control::Unsubscribe(channel);
     bench.session.handle(Input::Control(leave), bench.now);
-    let subscribed = Outcome::Subscribed {
-        expires_at: None,
-        member: None,
-    };
+    let subscribed = Outcome::Subscribed { expires_at: None };
     bench.done(op, subscribed);
     // The last order is what counts.
     let outputs = bench.outputs();
@@ -626,13 +614,7 @@ async fn an_expired_permission_ends_its_subscription_alone() {
     bench.command(1, subscribe("goes"));
     let op = bench.effect();
     let expires_at = Some(bench.now.instant + Duration::from_secs(5));
-    bench.done(
-        op,
-        Outcome::Subscribed {
-            expires_at,
-            member: None,
-        },
-    );
+    bench.done(op, Outcome::Subscribed { expires_at });
     assert_eq!(
         bench.session.next_timeout(),
         bench.now.instant + Duration::from_secs(5)
@@ -672,34 +654,47 @@ async fn after_the_close_nothing_comes_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_shown_as_one_user_whatever_tokens_it_has() {
+async fn what_was_signed_before_a_removal_is_void_until_the_application_lets_it_in_again() {
+    #[track_caller]
+    fn voided_until(bench: &mut Bench) -> Option<u64> {
+        let outputs = bench.outputs();
+        let joining = outputs.iter().find_map(|output| match output {
+            Output::Do(_, Effect::Subscribe(joining)) => Some(joining),
+            _ => None,
+        });
+        match joining.map(|joining| joining.permission) {
+            Some(Permission::Required { voided_until }) => voided_until,
+            _ => panic!("{outputs:?}"),
+        }
+    }
+
     let mut bench = Bench::anonymous();
-    for (name, user) in [
-        ("presence-a", "ann"),
-        ("presence-b", "ann"),
-        ("presence-c", "bob"),
+    let control = |bench: &mut Bench, control| {
+        bench.session.handle(Input::Control(control), bench.now);
+    };
+    bench.subscribe("private-a");
+    bench.now.unix_ms = 7_000;
+    control(&mut bench, Control::Unsubscribe(channel("private-a")));
+    // It does not have to be subscribed at that moment.
+    control(&mut bench, Control::Unsubscribe(channel("private-b")));
+    bench.now.unix_ms = 8_000;
+    for (name, expect) in [
+        ("private-a", Some(7_000)),
+        ("private-b", Some(7_000)),
+        ("private-c", None),
     ] {
         bench.command(1, subscribe(name));
-        let op = bench.effect();
-        let member = Some(UserId::new(user).unwrap());
-        bench.done(
-            op,
-            Outcome::Subscribed {
-                expires_at: None,
-                member,
-            },
-        );
+        assert_eq!(voided_until(&mut bench), expect, "{name}");
     }
-    let outputs = bench.outputs();
-    let [
-        Output::Leave {
-            channel,
-            farewell: Some(_),
-        },
-        Output::Do(_, Effect::LeavePresence { .. }),
-    ] = &outputs[..]
-    else {
-        panic!("{outputs:?}")
+    control(&mut bench, Control::Unsubscribe(channel("private-d")));
+    control(&mut bench, Control::Subscribe(channel("private-d")));
+    let op = bench.effect();
+    bench.done(op, live());
+    let leave = Command::Unsubscribe {
+        channel: channel("private-d"),
     };
-    assert_eq!(channel.as_str(), "presence-c");
+    bench.command(1, leave);
+    bench.outputs();
+    bench.command(1, subscribe("private-d"));
+    assert_eq!(voided_until(&mut bench), None);
 }

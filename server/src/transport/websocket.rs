@@ -28,6 +28,7 @@ use crate::hub::{Outbox, Stream};
 use crate::services::Services;
 use crate::session::driver::Driver;
 use crate::session::{Access, Session};
+use crate::sessions::Judged;
 use crate::transport::accept::{ConnectionPermit, DeadlineStream};
 use crate::transport::error_body;
 
@@ -51,6 +52,7 @@ struct Handshake {
     accept_key: String,
     negotiated: Negotiated,
     access: Access,
+    judged: Judged,
 }
 
 impl Handshake {
@@ -80,6 +82,7 @@ impl Handshake {
             let text = refused.to_string();
             return Err(Refusal::new(StatusCode::FORBIDDEN, Code::FORBIDDEN, text));
         }
+        let judged = services.sessions.judging();
         let access = judge(services, &parts).await?;
         Ok(Self {
             parts,
@@ -87,6 +90,7 @@ impl Handshake {
             accept_key,
             negotiated,
             access,
+            judged,
         })
     }
 
@@ -97,6 +101,7 @@ impl Handshake {
             accept_key,
             negotiated,
             access,
+            judged,
         } = self;
         let mut response = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
@@ -119,6 +124,7 @@ impl Handshake {
             dialect: negotiated.dialect,
             address: ConnectionPermit::address_of(&parts.extensions),
             access,
+            judged,
         };
         let connections = services.connections.clone();
         connections.spawn(async move {
@@ -139,6 +145,7 @@ struct Upgrading {
     dialect: Dialect,
     address: Option<IpAddr>,
     access: Access,
+    judged: Judged,
 }
 
 impl Upgrading {
@@ -159,7 +166,7 @@ impl Upgrading {
         let session = Session::new(socket, terms, self.access, clock::moment());
         let session = session.at_address(self.address);
         let mut driver = Box::new(Driver::new(services, outbox, session, self.request));
-        if !early.is_empty() {
+        if driver.register(self.judged) && !early.is_empty() {
             driver.take_in(&early);
         }
         Some(driver)

@@ -20,6 +20,10 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
 }
 
+fn until(end: SystemTime) -> Lasts {
+    Lasts::default().with_until(Some(end))
+}
+
 const SOCKET: SocketId = SocketId::from_bits(0x1234);
 
 #[test]
@@ -30,7 +34,7 @@ fn a_token_counts_for_exactly_what_it_was_made_for() {
     let made = TokenClaims::new(SOCKET, &mine)
         .with_user(Some(&ann))
         .with_channel_data(data);
-    let token = tokens().sign(&made, None, at(0));
+    let token = tokens().sign(&made, Lasts::default(), at(0));
     let verify = |claims: TokenClaims<'_>| tokens().verify(&token, &claims, at(1));
 
     assert_eq!(verify(made).unwrap().user, Some(ann.clone()));
@@ -58,7 +62,7 @@ fn a_token_counts_for_exactly_what_it_was_made_for() {
 fn a_token_of_an_anonymous_caller_names_no_user() {
     let name = channel("private-a");
     let claims = TokenClaims::new(SOCKET, &name);
-    let token = tokens().sign(&claims, None, at(0));
+    let token = tokens().sign(&claims, Lasts::default(), at(0));
     let ann = user("ann");
     let verified = tokens().verify(&token, &claims.with_user(Some(&ann)), at(1));
     assert_eq!(verified.unwrap().user, None);
@@ -70,7 +74,7 @@ fn every_altered_bit_is_noticed() {
     let ann = user("ann");
     let claims = TokenClaims::new(SOCKET, &name).with_user(Some(&ann));
     let bytes = URL_SAFE_NO_PAD
-        .decode(tokens().sign(&claims, Some(at(500)), at(0)))
+        .decode(tokens().sign(&claims, until(at(500)), at(0)))
         .unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut altered = bytes.clone();
@@ -94,7 +98,7 @@ fn every_altered_bit_is_noticed() {
 fn text_that_is_no_token_is_malformed() {
     let name = channel("private-a");
     let claims = TokenClaims::new(SOCKET, &name);
-    let token = tokens().sign(&claims, None, at(0));
+    let token = tokens().sign(&claims, Lasts::default(), at(0));
     for text in [
         "",
         "=",
@@ -120,7 +124,7 @@ fn a_token_has_to_be_used_in_time() {
     fn check(tokens: &ChannelTokens, clock_ms: i64, expect: Result<(), TokenError>) {
         let name = channel("private-a");
         let claims = TokenClaims::new(SOCKET, &name);
-        let token = tokens.sign(&claims, None, at(1_000));
+        let token = tokens.sign(&claims, Lasts::default(), at(1_000));
         let ms = u64::try_from(1_700_001_000_000 + clock_ms).unwrap();
         let verified = tokens.verify(&token, &claims, UNIX_EPOCH + Duration::from_millis(ms));
         assert_eq!(verified.map(|_| ()), expect, "{clock_ms} ms");
@@ -149,16 +153,25 @@ fn a_token_has_to_be_used_in_time() {
 fn the_end_of_the_permission_travels_with_the_token() {
     let name = channel("private-a");
     let claims = TokenClaims::new(SOCKET, &name);
-    let token = tokens().sign(&claims, Some(at(30)), at(0));
+    let token = tokens().sign(&claims, until(at(30)), at(0));
+    let verified = tokens().verify(&token, &claims, at(29)).unwrap();
+    assert_eq!(verified.until, Some(at(30)));
+    assert_eq!(verified.session_until, None);
+    assert_eq!(verified.issued_at, Some(at(0)));
+    let session = Lasts::default().with_session_until(Some(at(40)));
+    let of_session = tokens().sign(&claims, session, at(0));
+    let verified = tokens().verify(&of_session, &claims, at(39)).unwrap();
+    assert_eq!(verified.session_until, Some(at(40)));
+    assert_eq!(verified.until, None);
     assert_eq!(
-        tokens().verify(&token, &claims, at(29)).unwrap().expires_at,
-        Some(at(30))
+        tokens().verify(&of_session, &claims, at(40)),
+        Err(TokenError::Expired)
     );
     assert_eq!(
         tokens().verify(&token, &claims, at(30)),
         Err(TokenError::Expired)
     );
-    let long_ago = tokens().sign(&claims, Some(UNIX_EPOCH), at(0));
+    let long_ago = tokens().sign(&claims, until(UNIX_EPOCH), at(0));
     assert_eq!(
         tokens().verify(&long_ago, &claims, at(0)),
         Err(TokenError::Expired)
@@ -175,10 +188,10 @@ fn secrets_can_be_rotated() {
         .with_previous_secret(SECRET)
         .unwrap();
 
-    let old_token = tokens().sign(&claims, None, at(0));
+    let old_token = tokens().sign(&claims, Lasts::default(), at(0));
     assert!(rotated.verify(&old_token, &claims, at(1)).is_ok());
 
-    let new_token = rotated.sign(&claims, None, at(0));
+    let new_token = rotated.sign(&claims, Lasts::default(), at(0));
     assert!(rotated.verify(&new_token, &claims, at(1)).is_ok());
     assert_eq!(
         tokens().verify(&new_token, &claims, at(1)),
@@ -191,7 +204,7 @@ fn random_secrets_differ() {
     let name = channel("private-a");
     let claims = TokenClaims::new(SOCKET, &name);
     let ours = ChannelTokens::random();
-    let token = ours.sign(&claims, None, at(0));
+    let token = ours.sign(&claims, Lasts::default(), at(0));
     assert!(ours.verify(&token, &claims, at(0)).is_ok());
     assert!(
         ChannelTokens::random()
@@ -214,7 +227,7 @@ fn weak_secrets_are_refused() {
 fn a_key_of_another_purpose_does_not_fit() {
     let name = channel("private-a");
     let claims = TokenClaims::new(SOCKET, &name);
-    let token = tokens().sign(&claims, None, at(0));
+    let token = tokens().sign(&claims, Lasts::default(), at(0));
     let ticket_keys = ChannelTokens::from_key(expand(SECRET.as_bytes(), b"fanfare/1/ticket"));
     assert_eq!(
         ticket_keys.verify(&token, &claims, at(0)),
@@ -309,7 +322,8 @@ impl Tuple {
             channel_data: optional(&mut text),
             times: Times {
                 use_by_ms: u64::from_be_bytes(number(&mut text)),
-                expires_ms: u64::from_be_bytes(number(&mut text)),
+                until_ms: u64::from_be_bytes(number(&mut text)),
+                session_until_ms: u64::from_be_bytes(number(&mut text)),
             },
         };
         assert!(text.is_empty());
@@ -323,18 +337,21 @@ fn tuple() -> impl Strategy<Value = Tuple> {
         "[ab:]{1,6}",
         proptest::option::of("[ab:\u{e9}]{1,6}"),
         proptest::option::of(r#"[ab:{}"\PC]{0,8}"#),
-        any::<(u64, u64)>(),
+        any::<(u64, u64, u64)>(),
     )
         .prop_map(
-            |(socket, channel, user, channel_data, (use_by_ms, expires_ms))| Tuple {
-                socket,
-                channel,
-                user,
-                channel_data,
-                times: Times {
-                    use_by_ms,
-                    expires_ms,
-                },
+            |(socket, channel, user, channel_data, (use_by_ms, until_ms, session_until_ms))| {
+                Tuple {
+                    socket,
+                    channel,
+                    user,
+                    channel_data,
+                    times: Times {
+                        use_by_ms,
+                        until_ms,
+                        session_until_ms,
+                    },
+                }
             },
         )
 }

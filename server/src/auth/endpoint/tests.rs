@@ -51,7 +51,8 @@ fn endpoint(authorizer: impl Authorizer + 'static) -> AuthEndpoint {
             ChannelRule::default().with_presence(false),
         )
         .with("lobby", ChannelRule::default().with_presence(true));
-    let authorizer: Arc<dyn Authorizer> = Arc::new(Guarded::new(Arc::new(authorizer), &Limits::default()));
+    let authorizer: Arc<dyn Authorizer> =
+        Arc::new(Guarded::new(Arc::new(authorizer), &Limits::default()));
     let origins = OriginGate::new(Origins::list([APP]).unwrap(), Arc::clone(&authorizer));
     AuthEndpoint {
         path: "/ws/auth".into(),
@@ -139,7 +140,7 @@ async fn a_private_channel_is_permitted_to_its_user() {
     let tokens = ChannelTokens::new(SECRET).unwrap();
     let verified = tokens.verify(auth, &claims, clock::now()).unwrap();
     let end = UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-    assert_eq!(verified.expires_at, Some(end));
+    assert_eq!(verified.until, Some(end));
 }
 
 #[tokio::test]
