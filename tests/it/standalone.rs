@@ -62,6 +62,115 @@ async fn its_log_tells_no_secret_and_no_token() {
     }
 }
 
+/// Runs `fanfare-server token` and answers what it wrote: its status, the token, the complaint.
+async fn token(arguments: &[&str]) -> (bool, String, String) {
+    let mut command = Command::new(program());
+    command.arg("token").args(arguments).env_remove("REDIS_URL");
+    command.env("FANFARE_SECRET", SECRET);
+    command.env("FANFARE_JWT_SECRET", SECRET);
+    let output = within("the end", command.output()).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim_end().to_owned();
+    let is_made = output.status.success();
+    (is_made, text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn it_makes_the_tokens_that_it_takes() {
+    let variables = [("FANFARE_SECRET", SECRET), ("FANFARE_JWT_SECRET", SECRET)];
+    let arguments = ["--allow-anonymous", "--jwt-audience", "realtime"];
+    let node = Node::start(&arguments, &variables).await;
+    let info = r#"{"name":"Ann"}"#;
+    for form in [&[][..], &["--signature"], &["--lasts", "1h"]] {
+        let mut socket = Socket::connect(node.address()).await;
+        let id = socket.id.clone();
+        for channel in ["private-a", "presence-a"] {
+            let asked = [
+                "--channel",
+                channel,
+                "--socket-id",
+                &id,
+                "--user",
+                "ann",
+                "--info",
+                info,
+            ];
+            let (is_made, said, error) = token(&[&asked[..], form].concat()).await;
+            assert!(is_made, "{error}");
+            let mut subscribe: serde_json::Value = serde_json::from_str(&said).unwrap();
+            subscribe["channel"] = json!(channel);
+            let joined = socket.subscribe_with(subscribe).await;
+            if channel == "presence-a" {
+                let member = json!({ "id": "ann", "info": { "name": "Ann" } });
+                assert_eq!(joined["presence"]["members"][0], member);
+            }
+        }
+        socket.close().await;
+    }
+    let (_, jwt, _) = token(&["--user", "ann", "--jwt-audience", "realtime"]).await;
+    let mut by_header = Door::at(node.address()).bearer(&jwt).open().await.unwrap();
+    assert_eq!(by_header.greeted().await["user_id"], "ann");
+    let (_, other, _) = token(&["--user", "ann"]).await;
+    let refused = Door::at(node.address()).bearer(&other).open().await;
+    assert_eq!(refused.unwrap_err().status(), 401);
+    assert!(
+        node.log().contains("aud names no configured audience"),
+        "{}",
+        node.log()
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_made_is_one_sentence() {
+    let id = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+    let rows: [(&[&str], &str); 5] = [
+        (
+            &["--channel", "presence-a", "--socket-id", id],
+            "error: a presence channel needs a user: give --user",
+        ),
+        (
+            &[],
+            "error: the token of a connection needs a user: give --user",
+        ),
+        (
+            &["--channel", "a", "--socket-id", id, "--secret", "short"],
+            "error: the secret cannot be used: a signing secret needs at least 32 bytes",
+        ),
+        (
+            &["--channel", "a"],
+            "error: the following required arguments were not provided",
+        ),
+        (
+            &["--channel", "a b", "--socket-id", id],
+            "error: invalid value 'a b' for '--channel <NAME>'",
+        ),
+    ];
+    for (arguments, begins) in rows {
+        let (is_made, said, error) = token(arguments).await;
+        assert!(!is_made && said.is_empty(), "{arguments:?} {said}");
+        assert!(error.starts_with(begins), "{error}");
+        assert!(!error.contains(SECRET), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn its_log_says_why_a_page_was_refused() {
+    let arguments = ["--origin", "https://app.example.com"];
+    let node = Node::start(&arguments, &[]).await;
+    let door = Door::at(node.address()).header("origin", "http://localhost:5173");
+    for _ in 0..20 {
+        assert_eq!(door.open().await.unwrap_err().status(), 403);
+    }
+    let log = node.log();
+    let lines = log.lines().filter(|line| line.contains("origin refused"));
+    let lines: Vec<&str> = lines.collect();
+    let [line] = lines.as_slice() else {
+        panic!("{log}")
+    };
+    assert!(line.contains("WARN"), "{line}");
+    assert!(line.contains("origin=http://localhost:5173"), "{line}");
+    assert!(line.contains("this origin is not allowed"), "{line}");
+}
+
 #[tokio::test]
 async fn what_is_wrong_ends_the_start_with_one_sentence() {
     let start = async |arguments: &[&str]| {

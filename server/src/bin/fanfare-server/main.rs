@@ -9,6 +9,7 @@ mod options;
 mod rule;
 mod settings;
 mod size;
+mod token;
 
 use std::error::Error;
 use std::io::{IsTerminal as _, Write as _};
@@ -20,12 +21,18 @@ use fanfare_server::engine::redis::RedisOptions;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-use crate::options::{LogFormat, Options};
-use crate::settings::Settings;
+use crate::options::{Command, LogFormat, Options};
+use crate::settings::{Secrets, Settings};
+use crate::token::TokenOptions;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Options::parse()).await {
+    let mut options = Options::parse();
+    let done = match options.command.take() {
+        Some(Command::Token(token)) => write_token(&token, options),
+        None => run(options).await,
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", sentence(error.as_ref()));
@@ -67,6 +74,12 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         () = asked_twice => return Err("asked twice to stop: ended with connections open".into()),
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+fn write_token(token: &TokenOptions, options: Options) -> Result<(), Box<dyn Error>> {
+    let secrets = Secrets::of(options)?;
+    writeln!(std::io::stdout(), "{}", token::make(token, &secrets)?)?;
     Ok(())
 }
 

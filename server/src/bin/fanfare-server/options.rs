@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::token::TokenOptions;
 use crate::{duration, size};
 
 /// A realtime server: WebSocket channels with history, recovery and presence.
@@ -15,8 +16,12 @@ use crate::{duration, size};
 #[derive(Parser)]
 #[command(name = "fanfare-server", version)]
 pub(crate) struct Options {
+    /// What to do in place of serving.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// A TOML file with the same settings; its names are those of the options, with `_` for `-`.
-    #[arg(long, value_name = "FILE", env = "FANFARE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "FANFARE_CONFIG", global = true)]
     pub(crate) config: Option<PathBuf>,
 
     /// The address to listen on [default: 127.0.0.1:8000].
@@ -42,6 +47,7 @@ pub(crate) struct Options {
         value_name = "SECRET",
         env = "FANFARE_SECRET",
         hide_env_values = true,
+        global = true,
         value_delimiter = ','
     )]
     pub(crate) secrets: Option<Vec<String>>,
@@ -51,7 +57,8 @@ pub(crate) struct Options {
         long,
         value_name = "SECRET",
         env = "FANFARE_JWT_SECRET",
-        hide_env_values = true
+        hide_env_values = true,
+        global = true
     )]
     pub(crate) jwt_secret: Option<String>,
 
@@ -60,7 +67,7 @@ pub(crate) struct Options {
     pub(crate) jwt_key: Option<PathBuf>,
 
     /// What `iss` of a JSON Web Token must be.
-    #[arg(long, value_name = "TEXT", env = "FANFARE_JWT_ISSUER")]
+    #[arg(long, value_name = "TEXT", env = "FANFARE_JWT_ISSUER", global = true)]
     pub(crate) jwt_issuer: Option<String>,
 
     /// What `aud` of a JSON Web Token must name; one of several, separated by commas.
@@ -68,7 +75,8 @@ pub(crate) struct Options {
         long,
         value_name = "TEXT",
         env = "FANFARE_JWT_AUDIENCE",
-        value_delimiter = ','
+        value_delimiter = ',',
+        global = true
     )]
     pub(crate) jwt_audience: Option<Vec<String>>,
 
@@ -150,6 +158,12 @@ pub(crate) struct Options {
     /// Which log lines are written, such as warn or fanfare_server=debug [default: info].
     #[arg(long, value_name = "FILTER", env = "FANFARE_LOG")]
     pub(crate) log: Option<String>,
+}
+
+/// What the program does in place of serving.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Token(TokenOptions),
 }
 
 /// How log lines look.

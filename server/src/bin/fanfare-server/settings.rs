@@ -194,6 +194,34 @@ impl Settings {
     }
 }
 
+/// What tokens are signed with.
+pub(crate) struct Secrets {
+    /// The secrets of channel tokens; the first one signs.
+    pub(crate) channels: Vec<String>,
+    pub(crate) jwt: Option<String>,
+    pub(crate) jwt_issuer: Option<String>,
+    pub(crate) jwt_audiences: Vec<String>,
+}
+
+impl Secrets {
+    /// Puts the command line, the environment and the file together.
+    ///
+    /// # Errors
+    /// When the file is not one.
+    pub(crate) fn of(options: Options) -> Result<Self, SettingsError> {
+        let file = match &options.config {
+            Some(path) => File::read(path)?,
+            None => File::default(),
+        };
+        Ok(Self {
+            channels: list(options.secrets, file.secrets),
+            jwt: text(options.jwt_secret, file.jwt_secret),
+            jwt_issuer: text(options.jwt_issuer, file.jwt_issuer),
+            jwt_audiences: list(options.jwt_audience, file.jwt_audience),
+        })
+    }
+}
+
 /// What is said about JSON Web Tokens.
 struct Tokens {
     secret: Option<String>,

@@ -1,0 +1,181 @@
+//! `fanfare-server token`: makes a channel token, or the token of a connection, for scripts and for trying things out.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Args;
+use fanfare_server::auth::{ChannelTokens, JwtKey, JwtKeyError, Lasts, TokenClaims, WeakSecret};
+use fanfare_server::protocol::{ChannelName, RawJson, SocketId, UserId};
+use hmac::{Hmac, Mac as _};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sha2::Sha256;
+
+use crate::duration;
+use crate::settings::Secrets;
+
+/// Makes a token and writes it to standard output.
+///
+/// With --channel it is a channel token: the fields `auth` and `channel_data` of a `subscribe` as JSON, signed with the first
+/// --secret. It has to be shown within 60 s. Without --channel it is a JSON Web Token (HS256) with which a connection
+/// authenticates as --user, signed with --jwt-secret.
+#[derive(Debug, Args)]
+pub(crate) struct TokenOptions {
+    /// The channel that the token is for.
+    #[arg(long, value_name = "NAME", requires = "socket_id")]
+    channel: Option<ChannelName>,
+
+    /// The connection that the token is for: the socket_id of its `connected` message.
+    #[arg(long, value_name = "ID", requires = "channel")]
+    socket_id: Option<SocketId>,
+
+    /// The user that the token is for. Presence channels and connections need one.
+    #[arg(long, value_name = "ID")]
+    user: Option<UserId>,
+
+    /// What other members of a presence channel may know, as JSON.
+    #[arg(long, value_name = "JSON", requires = "user", value_parser = json_text)]
+    info: Option<RawJson>,
+
+    /// How long it lasts [default: a channel token as long as the connection, the token of a connection 15m].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    lasts: Option<Duration>,
+
+    /// Makes the channel token in the form of Pusher Channels: `fanfare:<HMAC-SHA256 of socket_id:channel[:channel_data]>`.
+    #[arg(long, requires = "channel", conflicts_with = "lasts")]
+    signature: bool,
+}
+
+/// Why no token was made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenError {
+    /// There is nothing to sign a channel token with.
+    #[error("a channel token needs the secret of the servers: give --secret or FANFARE_SECRET")]
+    NoSecret,
+    /// There is nothing to sign a JSON Web Token with.
+    #[error(
+        "the token of a connection needs the shared secret: give --jwt-secret or FANFARE_JWT_SECRET (with a public key, tokens \
+         are made where the private key is)"
+    )]
+    NoJwtSecret,
+    /// Nobody is named.
+    #[error("{what} needs a user: give --user")]
+    NoUser {
+        /// What was to be made.
+        what: &'static str,
+    },
+    /// The secret is none.
+    #[error("the secret cannot be used")]
+    Secret(#[from] WeakSecret),
+    /// The shared secret is none.
+    #[error("the JWT secret cannot be used")]
+    JwtSecret(#[from] JwtKeyError),
+}
+
+/// Makes the token that is asked for.
+///
+/// # Errors
+/// One sentence about what is missing.
+pub(crate) fn make(options: &TokenOptions, secrets: &Secrets) -> Result<String, TokenError> {
+    let now = SystemTime::now();
+    match (&options.channel, options.socket_id) {
+        (Some(channel), Some(socket)) => channel_token(options, secrets, (socket, channel), now),
+        _ => connection_token(options, secrets, now),
+    }
+}
+
+/// What `subscribe` shows, as the auth endpoint answers it.
+#[derive(Serialize)]
+struct Permission {
+    auth: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel_data: Option<String>,
+}
+
+fn channel_token(
+    options: &TokenOptions,
+    secrets: &Secrets,
+    (socket, channel): (SocketId, &ChannelName),
+    now: SystemTime,
+) -> Result<String, TokenError> {
+    let secret = secrets.channels.first().ok_or(TokenError::NoSecret)?;
+    let tokens = ChannelTokens::new(secret)?;
+    let is_presence = channel.as_str().starts_with("presence-");
+    if is_presence && options.user.is_none() {
+        let what = "a presence channel";
+        return Err(TokenError::NoUser { what });
+    }
+    // A signature names its user in the member data alone.
+    let names_member = is_presence || options.info.is_some() || options.signature;
+    let user = options.user.as_ref();
+    let channel_data = user
+        .filter(|_| names_member)
+        .map(|user| json!({ "id": user.as_str(), "info": info(options) }).to_string());
+    let claims = TokenClaims::new(socket, channel)
+        .with_user(user)
+        .with_channel_data(channel_data.as_deref());
+    let auth = if options.signature {
+        tokens.sign_plain(&claims).ok_or(TokenError::NoSecret)?
+    } else {
+        let until = options.lasts.map(|lasts| now + lasts);
+        tokens.sign(&claims, Lasts::default().with_until(until), now)
+    };
+    Ok(json_of(&Permission { auth, channel_data }))
+}
+
+/// A JSON Web Token that a server with the same settings accepts.
+fn connection_token(
+    options: &TokenOptions,
+    secrets: &Secrets,
+    now: SystemTime,
+) -> Result<String, TokenError> {
+    let secret = secrets.jwt.as_ref().ok_or(TokenError::NoJwtSecret)?;
+    JwtKey::hs256(secret)?;
+    let what = "the token of a connection";
+    let user = options.user.as_ref().ok_or(TokenError::NoUser { what })?;
+    let lasts = options.lasts.unwrap_or(CONNECTION_LASTS);
+    let expires = (now + lasts).duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut claims = Map::new();
+    claims.insert("sub".to_owned(), json!(user.as_str()));
+    claims.insert("exp".to_owned(), json!(expires.as_secs()));
+    if options.info.is_some() {
+        claims.insert("info".to_owned(), info(options));
+    }
+    if let Some(issuer) = &secrets.jwt_issuer {
+        claims.insert("iss".to_owned(), json!(issuer));
+    }
+    if let Some(audience) = secrets.jwt_audiences.first() {
+        claims.insert("aud".to_owned(), json!(audience));
+    }
+    let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
+    let body = URL_SAFE_NO_PAD.encode(json_of(&claims));
+    let signed = format!("{head}.{body}");
+    let signature = URL_SAFE_NO_PAD.encode(hmac(secret, &signed));
+    Ok(format!("{signed}.{signature}"))
+}
+
+#[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+fn hmac(secret: &str, text: &str) -> impl AsRef<[u8]> + use<> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes());
+    let mac = mac.expect("HMAC takes keys of any length");
+    mac.chain_update(text).finalize().into_bytes()
+}
+
+fn info(options: &TokenOptions) -> Value {
+    let info = options.info.as_ref();
+    info.and_then(|info| info.decode().ok())
+        .unwrap_or_else(|| json!({}))
+}
+
+fn json_text(text: &str) -> Result<RawJson, String> {
+    RawJson::parse(text).map_err(|error| error.to_string())
+}
+
+fn json_of(value: &impl Serialize) -> String {
+    // Texts and JSON values: there is nothing in it that could fail to be written.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// 15 minutes: long enough to try something out.
+const CONNECTION_LASTS: Duration = Duration::from_secs(15 * 60);
