@@ -46,8 +46,11 @@ pub enum ClientError<T = String> {
     AuthFailed,
     /// The auth endpoint did not answer in time.
     AuthTimeout,
-    /// The server did not answer a command in time; a publish may have happened.
+    /// The server did not answer a question in time.
     Timeout,
+    /// Whether a publish was accepted is not known: an attempt that may have been was not answered, and no later attempt with the
+    /// same key has told. Publish it again with the same key only, or it may come twice.
+    UnknownOutcome,
     /// The request waited too long for a connection and was never sent.
     Expired,
     /// Too many requests, or too many bytes of them, are waiting.
@@ -91,6 +94,7 @@ impl ClientError {
             Self::AuthFailed => "auth-http",
             Self::AuthTimeout => "auth-timeout",
             Self::Timeout => "ack-timeout",
+            Self::UnknownOutcome => "unknown-outcome",
             Self::Expired => "expired",
             Self::QueueFull => "queue-full",
             Self::PayloadTooLarge { .. } => "payload-too-large",
@@ -114,6 +118,7 @@ impl ClientError {
             Self::AuthFailed => "the auth endpoint could not be asked",
             Self::AuthTimeout => "the auth endpoint did not answer in time",
             Self::Timeout => "the server did not answer in time",
+            Self::UnknownOutcome => "it is not known whether this was accepted",
             Self::Expired => "the request waited too long for a connection",
             Self::QueueFull => "too many requests are waiting",
             Self::PayloadTooLarge { .. } => "the payload is larger than the server takes",
@@ -122,7 +127,8 @@ impl ClientError {
         }
     }
 
-    /// Whether the same thing may succeed later without a change.
+    /// Whether the same thing may succeed later without a change. Never so for an unknown outcome: without the same key, another
+    /// publish may be a second one.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -136,7 +142,8 @@ impl ClientError {
             | Self::Timeout
             | Self::Expired
             | Self::QueueFull => true,
-            Self::Protocol
+            Self::UnknownOutcome
+            | Self::Protocol
             | Self::Unauthorized
             | Self::AuthForbidden { .. }
             | Self::PayloadTooLarge { .. }

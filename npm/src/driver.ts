@@ -1,6 +1,7 @@
 import type { Connection } from './connection.js';
 import { type Frame, Host } from './host.js';
 import { report } from './listeners.js';
+import { personal } from './names.js';
 import { machineOptions, webSocketClass } from './options.js';
 import { watchPage } from './page.js';
 import { Questions } from './questions.js';
@@ -82,10 +83,11 @@ export class Driver {
     }
   }
 
-  /** Asks the server, under a number of the caller's. */
-  ask(number: number, { type, channel, body, isRepeatable }: Question): void {
+  /** Asks the server, under a number of the caller's; again where it was sent for a user before. */
+  ask(number: number, { type, channel, body, isRepeatable }: Question, sentFor: string | null | undefined): void {
     const bytes = new TextEncoder().encode(frame({ type }, body)).length;
-    this.tell(Input.Ask, number, this.#values.put(channel), bytes, +isRepeatable);
+    const user = isRepeatable ? sentFor && personal(sentFor) : null;
+    this.tell(Input.Ask, number, this.#values.put(channel), bytes, +isRepeatable, this.#values.put(user));
   }
 
   position(channel: string): Position | undefined {
@@ -165,7 +167,7 @@ export class Driver {
       this.#send(frame({ type, id: id! < 0 ? undefined : id, ...more }, ...rest));
     const channel = values.at(first);
     if (command === Command.Asked) {
-      const question = this.#connection.requests.question(first!);
+      const question = this.#connection.requests.sending(first!, this.#connection.status.userId ?? null);
       question && about(question.type, undefined, question.body);
     } else if (command === Command.Authenticate) {
       about('authenticate', { token: channel });

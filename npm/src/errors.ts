@@ -19,6 +19,7 @@ export type ErrorCode =
   | 'rejected'
   | 'subscribe-rejected'
   | 'publish-rejected'
+  | 'unknown-outcome'
   | 'rate-limited'
   | 'payload-too-large'
   | 'queue-full'
@@ -107,6 +108,8 @@ const TOO_LARGE = 13;
 /** Of a connection's commands, its published bytes, a channel's, and what a user reads. */
 const RATE_LIMITED = [4307, 4322, 4323, 4324];
 
+const UNKNOWN = 'it is not known whether this was accepted';
+
 /** In the order of `client-wasm/src/machine/output.rs`. */
 const ERRORS: readonly (readonly [ErrorCode, string])[] = [
   ['rejected', ''],
@@ -124,12 +127,18 @@ const ERRORS: readonly (readonly [ErrorCode, string])[] = [
   ['auth-forbidden', 'the auth endpoint refused this channel'],
   ['payload-too-large', 'the payload is larger than the server takes'],
   ['closed', 'the client is disconnected'],
+  ['unknown-outcome', UNKNOWN],
   ['aborted', 'the request was aborted'],
 ];
 
 /** What a promise is rejected with whose signal fired. */
 export function aborted(signal: AbortSignal): RealtimeError {
   return new RealtimeError('aborted', 'the operation was aborted', { cause: signal.reason });
+}
+
+/** What becomes of a command that was sent, that no answer came to, and that cannot be sent again. */
+export function unknownOutcome(details: ErrorDetails = {}): RealtimeError {
+  return new RealtimeError('unknown-outcome', UNKNOWN, details);
 }
 
 /** What every operation of a closed client ends with. */

@@ -1,5 +1,5 @@
 import type { Driver } from './driver.js';
-import { aborted, RealtimeError } from './errors.js';
+import { aborted, RealtimeError, unknownOutcome } from './errors.js';
 import { whenAborted } from './listeners.js';
 import { Input, type Position } from './seam.js';
 
@@ -36,6 +36,8 @@ interface Request {
   readonly question: Question;
   settle(error: RealtimeError | null, reply?: Reply): void;
   number: number | null;
+  /** The user it was sent for; null when there was none, undefined when it was not sent. */
+  sentFor: string | null | undefined;
 }
 
 /** The commands that wait for an answer, whichever machine will get it. */
@@ -75,6 +77,7 @@ export class Requests {
           }
         },
         number: null,
+        sentFor: undefined,
       };
       this.#pending.add(request);
       this.#send(request);
@@ -89,14 +92,23 @@ export class Requests {
       // What comes of one may end another.
       if (this.#pending.has(request)) {
         request.number = null;
-        this.#send(request);
+        if (driver !== null && request.sentFor === null && request.question.isRepeatable) {
+          // Without a user, another connection's repetition would not be recognised.
+          request.settle(unknownOutcome());
+        } else {
+          this.#send(request);
+        }
       }
     }
   }
 
-  /** What was asked under this number, unless nobody waits any more. */
-  question(number: number): Question | undefined {
-    return this.#sent.get(number)?.question;
+  /** What was asked under this number, and is sent for this user now; nothing when nobody waits any more. */
+  sending(number: number, user: string | null): Question | undefined {
+    const request = this.#sent.get(number);
+    if (request !== undefined) {
+      request.sentFor = user;
+    }
+    return request?.question;
   }
 
   done(number: number, error: RealtimeError | null, reply: Reply): void {
@@ -109,7 +121,8 @@ export class Requests {
   fail(error: RealtimeError): void {
     this.#sent.clear();
     for (const request of [...this.#pending]) {
-      request.settle(error);
+      const mayHaveHappened = request.sentFor !== undefined && request.question.isRepeatable;
+      request.settle(mayHaveHappened ? unknownOutcome({ cause: error }) : error);
     }
   }
 
@@ -121,7 +134,7 @@ export class Requests {
     this.#last += 1;
     request.number = this.#last;
     this.#sent.set(this.#last, request);
-    driver.ask(this.#last, request.question);
+    driver.ask(this.#last, request.question, request.sentFor);
   }
 
   #abort(request: Request, signal: AbortSignal): void {

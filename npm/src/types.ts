@@ -138,7 +138,7 @@ export interface SubscribeOptions extends AbortOptions {
 }
 
 export interface PublishOptions extends AbortOptions {
-  /** Within ten minutes, the same key on the same channel publishes once. */
+  /** Within ten minutes, the same key on the same channel publishes once: of a user on any connection, of others on the same one. */
   key?: string | undefined;
 }
 

@@ -255,6 +255,56 @@ test('an aborted request is over at once', async (t) => {
   await realtime.channel('c').publish('e', 2);
 });
 
+const error = (id, code, retry) => ({ type: 'error', id, code, error: 'no', retry });
+
+test('a refused repetition leaves an unknown outcome unknown', async (t) => {
+  const { server, realtime } = await connected(t, { ackTimeout: 200 });
+  const codes = [4316, 4315, 4307, 4319];
+  server.onCommand = (socket, { id }) => socket.say(error(id, codes[server.commands.length - 1] ?? 4315, true));
+  await assert.rejects(realtime.channel('c').publish('e', 1, { key: 'order-7' }), {
+    code: 'unknown-outcome',
+    retryable: false,
+  });
+  assert.ok(server.commands.length > codes.length, `${server.commands.length} attempts`);
+  assert.ok(server.commands.every(({ key }) => key === 'order-7'));
+});
+
+test('a repetition that is accepted ends the doubt', async (t) => {
+  const { server, realtime } = await connected(t);
+  const codes = [4316, 4315];
+  server.onCommand = (socket, { id }) => {
+    const code = codes.shift();
+    socket.say(code === undefined ? { type: 'ok', id, position: position(3) } : error(id, code, true));
+  };
+  assert.deepEqual(await realtime.channel('c').publish('e', 1), { position: position(3) });
+});
+
+test('a first attempt that is refused is refused', async (t) => {
+  const { server, realtime } = await connected(t);
+  server.onCommand = (socket, { id }) => socket.say(error(id, 4315, true));
+  await assert.rejects(realtime.channel('c').publish('e', 1), { code: 'publish-rejected', retryable: true });
+  assert.equal(server.commands.length, 1);
+});
+
+test('a lost connection leaves a publish without a user unknown, and one with a user is sent again', async (t) => {
+  for (const user_id of [undefined, 'ann']) {
+    const { server, realtime } = pair(t);
+    server.onSocket = (socket) => socket.accept({ user_id });
+    await realtime.connect();
+    server.onCommand = () => {};
+    const published = realtime.channel('c').publish('e', 1);
+    await server.command('publish');
+    server.onCommand = friendly;
+    server.socket.drop(1006, '');
+    if (user_id === undefined) {
+      await assert.rejects(published, { code: 'unknown-outcome' });
+    } else {
+      await published;
+    }
+    assert.equal(server.commands.filter(({ type }) => type === 'publish').length, user_id === undefined ? 1 : 2);
+  }
+});
+
 test('a payload above the limit of the server is refused here', async (t) => {
   const { server, realtime } = pair(t);
   server.onSocket = (socket) => socket.accept({ max_payload_size: 10 });

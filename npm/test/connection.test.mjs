@@ -232,7 +232,7 @@ test('close() ends everything for good', async (t) => {
   const waiting = channel.publish('e', 1);
   await server.command('publish');
   realtime.close();
-  await assert.rejects(waiting, { code: 'closed' });
+  await assert.rejects(waiting, { code: 'unknown-outcome' });
   await assert.rejects(once, { code: 'closed' });
   await assert.rejects(loop.next(), { code: 'closed' });
   assert.equal(realtime.state, 'disconnected');

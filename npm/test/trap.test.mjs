@@ -101,9 +101,39 @@ test('in the middle of a batch nothing is skipped', async (t) => {
   assert.deepEqual(heard, events.map(({ data }) => data));
 });
 
-test('requests that had no answer are asked again, under the same key', async (t) => {
+test('a publish without a user that had no answer is unknown after a trap', async (t) => {
   const { trapNext } = armed(t);
   const { server, realtime } = await connected(t);
+  server.onCommand = () => {};
+  const published = realtime.channel('c').publish('e', 1);
+  await server.command('publish');
+  trapNext(INPUT);
+  realtime.channel('d').on('e', () => {});
+  assert.equal(realtime.channel('d').position, null);
+  await assert.rejects(published, { code: 'unknown-outcome' });
+});
+
+test('a repetition after a trap that is refused leaves the outcome unknown', async (t) => {
+  const { trapNext } = armed(t);
+  const { server, realtime } = pair(t);
+  server.onSocket = (socket) => socket.accept({ user_id: 'ann' });
+  await realtime.connect();
+  server.onCommand = () => {};
+  const published = realtime.channel('c').publish('e', 1);
+  await server.command('publish');
+  server.onCommand = (socket, { type, id }) =>
+    type === 'publish' && socket.say({ type: 'error', id, code: 4302, error: 'no', retry: false });
+  trapNext(INPUT);
+  realtime.channel('d').on('e', () => {});
+  assert.equal(realtime.channel('d').position, null);
+  await assert.rejects(published, { code: 'unknown-outcome' });
+});
+
+test('requests that had no answer are asked again, under the same key', async (t) => {
+  const { trapNext } = armed(t);
+  const { server, realtime } = pair(t);
+  server.onSocket = (socket) => socket.accept({ user_id: 'ann' });
+  await realtime.connect();
   server.onCommand = () => {};
   const published = realtime.channel('c').publish('e', 1);
   const first = await server.command('publish');

@@ -186,6 +186,7 @@ impl ServerBuilder {
             deadline: terms.limits.engine_deadline,
             level: PublishLevel::default(),
             calls: TaskTracker::new(),
+            doubts: Arc::default(),
         };
         let authorizer: Arc<dyn Authorizer> =
             Arc::new(Guarded::new(self.authorizer, &terms.limits));

@@ -25,9 +25,9 @@ pub struct Publication {
     pub event_id: Option<Arc<str>>,
     /// A repetition with the same key within ten minutes yields the first result and no second message.
     pub key: Option<IdempotencyKey>,
-    /// Whether a client sent it. Its key then counts among that user's own keys (anonymous clients share theirs), never among
-    /// the application's.
-    pub is_client_event: bool,
+    /// The connection of the client that sent it; none where the application publishes. Its key then counts among the keys of its
+    /// user, without a user among those of this one connection, and never among the application's.
+    pub sender: Option<SocketId>,
     /// What the engine must confirm before the publication counts as accepted.
     pub level: PublishLevel,
 }
@@ -44,7 +44,7 @@ impl Publication {
             user: None,
             event_id: None,
             key: None,
-            is_client_event: false,
+            sender: None,
             level: PublishLevel::Accepted,
         }
     }
@@ -85,6 +85,13 @@ impl Publication {
         self
     }
 
+    /// Says which connection a client sent it on.
+    #[must_use]
+    pub fn from_connection(mut self, socket: SocketId) -> Self {
+        self.sender = Some(socket);
+        self
+    }
+
     /// Makes a repetition harmless.
     #[must_use]
     pub fn with_key(mut self, key: IdempotencyKey) -> Self {
@@ -97,6 +104,42 @@ impl Publication {
     pub fn with_level(mut self, level: PublishLevel) -> Self {
         self.level = level;
         self
+    }
+}
+
+/// An idempotency key together with what it counts for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct KeyId {
+    channel: ChannelName,
+    owner: KeyOwner,
+    key: IdempotencyKey,
+}
+
+/// Whose keys a key is one of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum KeyOwner {
+    /// The application itself.
+    Application,
+    /// The clients of a user, on any connection.
+    User(UserId),
+    /// A client without a user: no other connection can use, or guess, its keys.
+    Connection(SocketId),
+}
+
+impl Publication {
+    /// Its key and what that counts for, if it has one.
+    pub(crate) fn key_id(&self) -> Option<KeyId> {
+        let key = self.key.clone()?;
+        let owner = match (self.sender, &self.user) {
+            (None, _) => KeyOwner::Application,
+            (Some(_), Some(user)) => KeyOwner::User(user.clone()),
+            (Some(socket), None) => KeyOwner::Connection(socket),
+        };
+        Some(KeyId {
+            channel: self.channel.clone(),
+            owner,
+            key,
+        })
     }
 }
 
@@ -182,7 +225,7 @@ impl Delivery {
             user,
             event_id,
             key: _,
-            is_client_event: _,
+            sender: _,
             level: _,
         } = publication;
         Self {

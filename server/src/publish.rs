@@ -1,6 +1,7 @@
 //! The only way a message enters.
 
 mod broadcast;
+mod doubts;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use fanfare_protocol::{ChannelName, EventName, NameError};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::doubts::Doubts;
 use crate::cluster::{self, HandleError, Node};
 use crate::config::Limits;
 use crate::delivery::{Publication, PublishLevel, Published};
@@ -52,7 +54,8 @@ pub enum PublishError {
         /// Where it was to go.
         channel: ChannelName,
     },
-    /// The engine did not take it. [`EngineError::Unknown`] means that it may have: repeat it with the same key.
+    /// The engine did not take it. [`EngineError::Unknown`] means that it, or an earlier attempt with the same key, may have been
+    /// taken: repeat it with that key.
     #[error("the engine did not accept the message for {channel}")]
     Engine {
         /// Where it was to go.
@@ -61,6 +64,23 @@ pub enum PublishError {
         #[source]
         error: EngineError,
     },
+}
+
+impl PublishError {
+    /// Whether the publication may have been accepted all the same: publish it again with the same key only, or it may come twice.
+    ///
+    /// An attempt that may have been stays so until one with the same key is accepted or recognised: no refusal in between says
+    /// that it was not.
+    #[must_use]
+    pub fn may_have_happened(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine {
+                error: EngineError::Unknown { .. } | EngineError::LevelNotReached { .. },
+                ..
+            }
+        )
+    }
 }
 
 /// Publishes and asks the whole cluster: what a job, a command line or another service needs, without HTTP, sockets or clients
@@ -89,6 +109,8 @@ pub struct Publisher {
     pub(crate) level: PublishLevel,
     /// What is under way.
     pub(crate) calls: TaskTracker,
+    /// Keys whose outcome is unknown.
+    pub(crate) doubts: Arc<Doubts>,
 }
 
 impl Publisher {
@@ -114,6 +136,7 @@ impl Publisher {
             deadline: limits.engine_deadline,
             level: PublishLevel::default(),
             calls: TaskTracker::new(),
+            doubts: Arc::default(),
         })
     }
 
@@ -142,8 +165,31 @@ impl Publisher {
     ///
     /// # Cancel safety
     /// A dropped call may or may not have published; repeat it with the same key.
-    pub async fn publish(&self, mut publication: Publication) -> Result<Published, PublishError> {
+    pub async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
         let _call = self.calls.token();
+        let channel = publication.channel.clone();
+        let attempt = self.doubts.attempt(publication.key_id());
+        let outcome = self.try_publish(publication).await;
+        match &outcome {
+            Ok(_) => attempt.accepted(),
+            Err(PublishError::Engine { error, .. }) => match error {
+                EngineError::LevelNotReached { .. } => attempt.accepted(),
+                EngineError::Unknown { .. } => drop(attempt),
+                _ if attempt.refused() => return Err(unknown(channel)),
+                _ => {}
+            },
+            Err(_) if attempt.refused() => return Err(unknown(channel)),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Whether an earlier attempt at this publication may have been accepted.
+    pub(crate) fn may_have_published(&self, publication: &Publication) -> bool {
+        publication.key_id().is_some_and(|id| self.doubts.has(&id))
+    }
+
+    async fn try_publish(&self, mut publication: Publication) -> Result<Published, PublishError> {
         let channel = publication.channel.clone();
         if publication.event.is_reserved() {
             return Err(PublishError::Reserved {
@@ -174,13 +220,7 @@ impl Publisher {
         match timeout(deadline, publishing).await {
             Ok(Ok(published)) => Ok(published),
             Ok(Err(error)) => Err(PublishError::Engine { channel, error }),
-            Err(_) => {
-                let error = EngineError::Unknown {
-                    engine: "configured",
-                    attempted: "publishing",
-                };
-                Err(PublishError::Engine { channel, error })
-            }
+            Err(_) => Err(unknown(channel)),
         }
     }
 
@@ -208,6 +248,15 @@ impl Publisher {
             Err(HandleError::Unfinished { calls })
         }
     }
+}
+
+/// The engine did not answer, now or when the same key was tried before.
+pub(crate) fn unknown(channel: ChannelName) -> PublishError {
+    let error = EngineError::Unknown {
+        engine: "configured",
+        attempted: "publishing",
+    };
+    PublishError::Engine { channel, error }
 }
 
 impl std::fmt::Debug for Publisher {

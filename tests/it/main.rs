@@ -13,6 +13,7 @@ mod flood;
 mod frames;
 mod handle;
 mod http_attacks;
+mod idempotency;
 mod identity;
 mod limits;
 mod native_client;

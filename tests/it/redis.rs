@@ -13,3 +13,4 @@ mod sentinels;
 mod support;
 mod tls;
 mod topologies;
+mod unknown_outcome;

@@ -82,7 +82,10 @@ pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
                 bytes: take_count(),
                 is_repeatable: take_flag(),
             };
-            machine.ask(question, now);
+            match take_value() {
+                Some(user) => machine.ask_again(question, user, now),
+                None => machine.ask(question, now),
+            }
         }
         15 => machine.abort(RequestId(take_count()), now),
         kind => {

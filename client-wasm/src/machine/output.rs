@@ -145,7 +145,8 @@ fn put_error(error: Option<&ClientError<Number>>) {
         ClientError::AuthForbidden { .. } => 12,
         ClientError::PayloadTooLarge { .. } => 13,
         ClientError::Closed => 14,
-        _ => 15,
+        ClientError::UnknownOutcome => 15,
+        _ => 16,
     });
     match error {
         ClientError::Server {

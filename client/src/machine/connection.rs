@@ -200,6 +200,7 @@ impl<V: Values> Machine<V> {
         }
         self.rest(now);
         self.suspend_channels();
+        self.give_up_orphans();
     }
 
     /// Makes a new connection at once, with whatever credentials there are now.
@@ -207,6 +208,7 @@ impl<V: Values> Machine<V> {
         self.close(Goodbye::Normal);
         self.detach(Connection::AwaitingToken, now);
         self.suspend_channels();
+        self.give_up_orphans();
         self.begin(now);
     }
 
@@ -351,8 +353,11 @@ impl<V: Values> Machine<V> {
             && user.is_some()
             && user != session.user
         {
-            session.user = user;
+            session.user.clone_from(&user);
             self.announce(ConnectionState::Connected, None, None);
+            if self.connection.is_open() {
+                self.requests_belong_to(user);
+            }
         }
         self.start_channels(now);
     }
@@ -381,6 +386,7 @@ impl<V: Values> Machine<V> {
 
     /// The connection is ready for everything.
     fn ready(&mut self, session: Session<V>, now: Millis) {
+        self.requests_belong_to(session.user.clone());
         self.connection = Connection::Open {
             session,
             since: now,

@@ -146,6 +146,7 @@ impl<V: Values> Machine<V> {
         self.detach(Connection::Waiting { until }, now);
         self.announce(self.state_on_the_way(), Some(loss.error), Some(until));
         self.suspend_channels();
+        self.give_up_orphans();
     }
 
     /// What the application is told while there is no connection and one is wanted.

@@ -180,7 +180,7 @@ impl<V: Values> Machine<V> {
         for channel in self.requests.channels() {
             visit(Held::Channel(channel));
         }
-        if let Some(user) = self.user() {
+        for user in self.user().into_iter().chain(self.requests.owner()) {
             visit(Held::User(user));
         }
         if let Some(token) = self.tokens.current() {

@@ -20,6 +20,9 @@ pub(crate) struct Requests<V: Values> {
     pending: Vec<Pending<V>>,
     bytes: u64,
     in_flight: usize,
+    /// The user in whose name requests are sent. The server recognises a key of the same user on any connection, a key without a
+    /// user on the same connection only.
+    owner: Option<V::User>,
 }
 
 /// One request without an answer.
@@ -33,6 +36,12 @@ pub(crate) struct Pending<V: Values> {
     /// When it is given up in any case.
     pub(crate) expires: Millis,
     pub(crate) stage: Stage,
+    /// An earlier attempt may have been carried out: a refusal of a later one does not undo it.
+    pub(crate) may_have_happened: bool,
+    /// The server no longer recognises a repetition: it would be made in the name of another user.
+    pub(crate) is_orphaned: bool,
+    /// How often it was put back.
+    pub(crate) repetitions: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +60,7 @@ impl<V: Values> Requests<V> {
             pending: Vec::new(),
             bytes: 0,
             in_flight: 0,
+            owner: None,
         }
     }
 
@@ -75,7 +85,8 @@ impl<V: Values> Requests<V> {
     /// Takes the request that a reply belongs to, if it was sent.
     pub(crate) fn take_sent(&mut self, id: u64) -> Option<Pending<V>> {
         let at = self.find(id)?;
-        matches!(self.pending[at].stage, Stage::Sent(_)).then(|| self.remove(at))
+        let is_sent = matches!(self.pending[at].stage, Stage::Sent(_));
+        is_sent.then(|| self.remove(at))
     }
 
     /// Takes a request of the host.
@@ -87,6 +98,7 @@ impl<V: Values> Requests<V> {
     /// Puts a sent request back, to be sent again no sooner than `at`.
     pub(crate) fn send_again(&mut self, mut pending: Pending<V>, at: Millis) {
         pending.stage = Stage::Again(at);
+        pending.repetitions = pending.repetitions.saturating_add(1);
         self.bytes += pending.bytes;
         let place = (self.pending).partition_point(|other| other.id < pending.id);
         self.pending.insert(place, pending);
@@ -97,9 +109,41 @@ impl<V: Values> Requests<V> {
         for pending in &mut self.pending {
             if let Stage::Sent(_) = pending.stage {
                 pending.stage = Stage::Again(now);
+                pending.may_have_happened = true;
             }
         }
         self.in_flight = 0;
+        if self.owner.is_none() {
+            self.orphan();
+        }
+    }
+
+    /// Requests are sent in the name of this user from now on. What was sent for another one, or for nobody, is orphaned.
+    pub(crate) fn belong_to(&mut self, owner: Option<V::User>) {
+        if owner.is_none() || owner != self.owner {
+            self.orphan();
+            self.owner = owner;
+        }
+    }
+
+    /// The user in whose name requests were sent last.
+    pub(crate) const fn owner(&self) -> Option<&V::User> {
+        self.owner.as_ref()
+    }
+
+    /// Nobody recognises what was sent so far when it comes again.
+    fn orphan(&mut self) {
+        for pending in &mut self.pending {
+            pending.is_orphaned |= pending.is_uncertain();
+        }
+    }
+
+    /// Takes one request that is orphaned, and whose answer will not come any more.
+    pub(crate) fn take_orphan(&mut self) -> Option<Pending<V>> {
+        let is_lost =
+            |pending: &Pending<V>| pending.is_orphaned && !matches!(pending.stage, Stage::Sent(_));
+        let at = self.pending.iter().position(is_lost)?;
+        Some(self.remove(at))
     }
 
     /// The next request that can be sent now; marks it as sent.
@@ -134,8 +178,8 @@ impl<V: Values> Requests<V> {
         let at = (self.pending.iter()).position(|pending| pending.deadline() <= now)?;
         let pending = self.remove(at);
         let error = match pending.stage {
-            Stage::New => ClientError::Expired,
-            Stage::Again(_) | Stage::Sent(_) => ClientError::Timeout,
+            Stage::New if !pending.may_have_happened => ClientError::Expired,
+            _ => pending.verdict(ClientError::Timeout),
         };
         Some((pending, error))
     }
@@ -195,6 +239,21 @@ impl<V: Values> Pending<V> {
             Stage::New | Stage::Again(_) => self.expires,
         }
     }
+
+    /// Whether it may have been carried out, and carried out twice without its key.
+    fn is_uncertain(&self) -> bool {
+        let was_sent = self.may_have_happened || matches!(self.stage, Stage::Sent(_));
+        self.question.is_repeatable && was_sent
+    }
+
+    /// What its maker is told in place of an error that says nothing about an attempt without an answer.
+    fn verdict<T>(&self, error: ClientError<T>) -> ClientError<T> {
+        if self.is_uncertain() {
+            ClientError::UnknownOutcome
+        } else {
+            error
+        }
+    }
 }
 
 /// What the application asks for, and what becomes of it.
@@ -204,16 +263,44 @@ impl<V: Values> Machine<V> {
     /// Every request gets exactly one answer.
     pub fn ask(&mut self, question: Question<V>, now: Millis) {
         let id = self.take_id();
-        let request = question.request;
         let pending = Pending {
             id,
             bytes: question.bytes + bytes_of_id(id),
             question,
             expires: now + self.options.queue.ttl,
             stage: Stage::New,
+            may_have_happened: false,
+            is_orphaned: false,
+            repetitions: 0,
         };
+        self.ask_pending(pending, now);
+    }
+
+    /// Sends a command again that another machine has sent in the name of this user and got no answer to.
+    pub fn ask_again(&mut self, question: Question<V>, user: V::User, now: Millis) {
+        let id = self.take_id();
+        if self.requests.owner().is_none() {
+            self.requests.belong_to(Some(user));
+        }
+        let pending = Pending {
+            id,
+            bytes: question.bytes + bytes_of_id(id),
+            question,
+            expires: now + self.options.queue.ttl,
+            stage: Stage::New,
+            may_have_happened: true,
+            is_orphaned: false,
+            repetitions: 0,
+        };
+        self.ask_pending(pending, now);
+    }
+
+    fn ask_pending(&mut self, pending: Pending<V>, now: Millis) {
+        let request = pending.question.request;
+        let is_uncertain = pending.is_uncertain();
         match self.admit(pending) {
             Ok(()) => self.flush(now),
+            Err(_) if is_uncertain => self.answer(request, Err(ClientError::UnknownOutcome)),
             Err(error) => self.answer(request, Err(error)),
         }
     }
@@ -254,18 +341,37 @@ impl<V: Values> Machine<V> {
     }
 
     pub(crate) fn request_failed(&mut self, id: u64, refusal: &Refusal<V>, now: Millis) {
-        let Some(pending) = self.requests.take_sent(id) else {
+        let Some(mut pending) = self.requests.take_sent(id) else {
             return;
         };
         let is_unknown = refusal.code == Code::UNKNOWN_OUTCOME.number();
-        if is_unknown && pending.question.is_repeatable {
-            let delay = self.options.backoff.delay(0, &mut self.random);
+        pending.may_have_happened |= is_unknown;
+        if !(pending.question.is_repeatable && pending.may_have_happened) {
+            self.answer(pending.question.request, Err(refusal.error()));
+        } else if (is_unknown || refusal.retry) && !pending.is_orphaned {
+            let attempt = pending.repetitions;
+            let delay = self.options.backoff.delay(attempt, &mut self.random);
             let at = now + delay.max(refusal.retry_after.unwrap_or(0)).max(1);
             self.requests.send_again(pending, at);
         } else {
-            self.answer(pending.question.request, Err(refusal.error()));
+            let request = pending.question.request;
+            self.answer(request, Err(ClientError::UnknownOutcome));
         }
         self.flush(now);
+    }
+
+    /// Who the connection belongs to is known, or has changed.
+    pub(crate) fn requests_belong_to(&mut self, user: Option<V::User>) {
+        self.requests.belong_to(user);
+        self.give_up_orphans();
+    }
+
+    /// Ends what may have happened and must not be sent again.
+    pub(crate) fn give_up_orphans(&mut self) {
+        while let Some(pending) = self.requests.take_orphan() {
+            let request = pending.question.request;
+            self.answer(request, Err(ClientError::UnknownOutcome));
+        }
     }
 
     pub(crate) fn fail_overdue_requests(&mut self, now: Millis) {
@@ -276,7 +382,8 @@ impl<V: Values> Machine<V> {
 
     pub(crate) fn fail_requests(&mut self, error: &ClientError<V::Text>) {
         while let Some(pending) = self.requests.pop() {
-            self.answer(pending.question.request, Err(error.clone()));
+            let error = pending.verdict(error.clone());
+            self.answer(pending.question.request, Err(error));
         }
     }
 

@@ -147,7 +147,9 @@ impl NativeClient {
     /// Sends a client event and waits until the server has it; its position on channels that keep history.
     ///
     /// # Errors
-    /// When the server refuses it, or no answer comes in time; after [`ClientError::Timeout`] it may have happened.
+    /// When the server refuses it; or with [`ClientError::UnknownOutcome`], when it may have happened and no attempt has told. The
+    /// client repeats by itself what it can: on the same connection, and on the next one of the same user. To repeat such a
+    /// publish later give it a key: [`NativeClient::publish_with_key`].
     ///
     /// # Cancel safety
     /// A publish that is cancelled may still happen.

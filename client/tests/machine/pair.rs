@@ -7,7 +7,7 @@ use fanfare_client::{
 use fanfare_protocol::json::decode_request;
 use fanfare_protocol::{Command, EventName, Position, RawJson};
 
-use crate::say::{Data, Said, connected, name};
+use crate::say::{Data, Said, connected, connected_as, name};
 
 pub(crate) struct Pair {
     pub(crate) client: Client<Data>,
@@ -37,9 +37,24 @@ impl Pair {
         pair
     }
 
+    /// Connected by a request that said who it is, with an empty trace.
+    pub(crate) fn connected_as(user: &str, options: Options) -> Self {
+        let mut pair = Self::new(options);
+        pair.input(Input::Connect);
+        pair.greet_as(user);
+        assert_eq!(pair.trace.last().unwrap(), "connection connected");
+        pair.trace.clear();
+        pair
+    }
+
     /// Connected and subscribed at a position, with an empty trace.
     pub(crate) fn subscribed(channel: &str, position: Position) -> Self {
-        let mut pair = Self::connected(Options::default());
+        Self::connected(Options::default()).with_subscription(channel, position)
+    }
+
+    /// Subscribed at a position, with an empty trace.
+    pub(crate) fn with_subscription(self, channel: &str, position: Position) -> Self {
+        let mut pair = self;
         pair.subscribe(channel);
         let id = pair.id("subscribe");
         pair.say(crate::say::succeeded_at(id, channel, position));
@@ -63,6 +78,12 @@ impl Pair {
     pub(crate) fn greet(&mut self) {
         self.input(Input::Opened);
         self.say(connected());
+    }
+
+    /// The same, and the server knows the user from the handshake.
+    pub(crate) fn greet_as(&mut self, user: &str) {
+        self.input(Input::Opened);
+        self.say(connected_as(user));
     }
 
     pub(crate) fn close(&mut self, code: u16) {

@@ -4,7 +4,7 @@ use fanfare_client::{Input, Options, QueueLimits, RequestId};
 use fanfare_protocol::{Code, ErrorMessage, EventName, RawJson, ServerMessage};
 
 use crate::pair::Pair;
-use crate::say::{at, connected, error, name, ok, recovered, succeeded};
+use crate::say::{at, connected_as, error, name, ok, recovered, succeeded};
 
 fn small_queue(messages_max: usize, in_flight_max: usize) -> Options {
     let limits = QueueLimits {
@@ -134,13 +134,14 @@ fn a_publish_to_a_refused_or_unwanted_channel_is_for_the_server_to_judge() {
 
 #[test]
 fn an_unanswered_publish_is_repeated_with_its_key_on_the_next_connection() {
-    let mut pair = Pair::connected(Options::default());
+    let mut pair = Pair::connected_as("ann", Options::default());
     let before = frames(&mut pair, |pair, input| pair.client.handle(input, pair.now));
     pair.close(1006);
     pair.advance_to_timer();
     pair.take();
     pair.client.handle(Input::Opened, pair.now);
-    pair.client.handle(Input::Message(connected()), pair.now);
+    pair.client
+        .handle(Input::Message(connected_as("ann")), pair.now);
     let mut after = Vec::new();
     while let Some(output) = pair.client.poll_output() {
         if let fanfare_client::Output::Send(text) = output {
@@ -172,12 +173,13 @@ fn frames(pair: &mut Pair, handle: impl Fn(&mut Pair, Input<crate::say::Data>)) 
 
 #[test]
 fn a_repeated_publish_goes_out_after_its_channel_has_recovered() {
-    let mut pair = Pair::subscribed("orders", at(1, 5));
+    let pair = Pair::connected_as("ann", Options::default());
+    let mut pair = pair.with_subscription("orders", at(1, 5));
     pair.publish(1, "orders");
     pair.close(1006);
     pair.advance_to_timer();
     pair.take();
-    pair.greet();
+    pair.greet_as("ann");
     pair.expect(&[
         "connection connected resumed",
         "> subscribe orders since 1/5",
@@ -189,29 +191,158 @@ fn a_repeated_publish_goes_out_after_its_channel_has_recovered() {
 }
 
 #[test]
-fn an_unknown_outcome_is_repeated_and_other_errors_are_not() {
+fn an_unknown_outcome_stays_unknown_until_an_attempt_says_otherwise() {
+    let refusals = [
+        Code::UNAVAILABLE,
+        Code::RATE_LIMITED,
+        Code::BUSY,
+        Code::UNKNOWN_OUTCOME,
+    ];
+    for refusal in refusals {
+        let mut pair = Pair::connected(Options::default());
+        pair.publish(1, "orders");
+        let id = pair.id("publish");
+        pair.take();
+        pair.say(error(id, Code::UNKNOWN_OUTCOME));
+        pair.expect(&[]);
+        for _ in 0..3 {
+            pair.advance_to_timer();
+            pair.expect(&["> publish orders typing"]);
+            assert_eq!(pair.id("publish"), id);
+            pair.say(error(id, refusal));
+            pair.expect(&[]);
+        }
+        pair.advance_to_timer();
+        pair.take();
+        pair.say(ok(id));
+        pair.expect(&["done 1"]);
+    }
+}
+
+#[test]
+fn a_repetition_that_cannot_succeed_leaves_the_outcome_unknown() {
+    let refusals = [
+        Code::NOT_SUBSCRIBED,
+        Code::FORBIDDEN,
+        Code::PUBLISH_NOT_ALLOWED,
+    ];
+    for refusal in refusals {
+        let mut pair = Pair::connected(Options::default());
+        pair.publish(1, "orders");
+        let id = pair.id("publish");
+        pair.say(error(id, Code::UNKNOWN_OUTCOME));
+        pair.advance_to_timer();
+        pair.take();
+        pair.say(error(id, refusal));
+        pair.expect(&["done 1: unknown-outcome"]);
+    }
+}
+
+#[test]
+fn a_repetition_on_the_next_connection_that_is_refused_leaves_the_outcome_unknown() {
+    for (refusal, is_repeated) in [(Code::UNAVAILABLE, true), (Code::NOT_SUBSCRIBED, false)] {
+        let mut pair = Pair::connected_as("ann", Options::default());
+        pair.publish(1, "orders");
+        pair.close(1006);
+        pair.advance_to_timer();
+        pair.greet_as("ann");
+        let id = pair.id("publish");
+        pair.take();
+        pair.say(error(id, refusal));
+        if is_repeated {
+            pair.expect(&[]);
+            pair.advance(30_000);
+            let told = pair.take();
+            let ends = told.iter().filter(|line| line.starts_with("done"));
+            assert_eq!(ends.collect::<Vec<_>>(), ["done 1: unknown-outcome"]);
+        } else {
+            pair.expect(&["done 1: unknown-outcome"]);
+        }
+    }
+}
+
+#[test]
+fn a_first_attempt_that_is_refused_is_refused() {
     let mut pair = Pair::connected(Options::default());
     pair.publish(1, "orders");
     let id = pair.id("publish");
     pair.take();
-    pair.say(error(id, Code::UNKNOWN_OUTCOME));
-    pair.expect(&[]);
+    pair.say(error(id, Code::UNAVAILABLE));
+    pair.expect(&["done 1: 4315"]);
+}
+
+#[test]
+fn a_publish_without_a_user_is_not_repeated_on_another_connection() {
+    let mut pair = Pair::connected(Options::default());
+    pair.publish(1, "orders");
+    pair.input(Input::History {
+        request: RequestId(2),
+        channel: name("orders"),
+        since: None,
+        limit: None,
+    });
+    pair.take();
+    pair.close(1006);
+    pair.expect(&[
+        "connection reconnecting later: closed 1006",
+        "done 1: unknown-outcome",
+    ]);
+    pair.publish(3, "orders");
     pair.advance_to_timer();
-    pair.expect(&["> publish orders typing"]);
-    assert_eq!(pair.id("publish"), id);
-    pair.say(error(id, Code::RATE_LIMITED));
-    pair.expect(&["done 1: 4307"]);
+    pair.take();
+    pair.greet();
+    pair.expect(&[
+        "connection connected resumed",
+        "> history orders",
+        "> publish orders typing",
+    ]);
+}
+
+#[test]
+fn a_publish_is_not_repeated_for_another_user() {
+    let mut pair = Pair::connected_as("ann", Options::default());
+    pair.publish(1, "orders");
+    pair.close(1006);
+    pair.advance_to_timer();
+    pair.take();
+    pair.greet_as("bob");
+    pair.expect(&["done 1: unknown-outcome", "connection connected resumed"]);
+}
+
+#[test]
+fn what_was_sent_for_one_user_is_not_repeated_after_a_login_as_another() {
+    let mut pair = Pair::connected_as("ann", Options::default());
+    pair.publish(1, "orders");
+    let first = pair.id("publish");
+    pair.publish(2, "orders");
+    let second = pair.id("publish");
+    pair.say(error(second, Code::UNKNOWN_OUTCOME));
+    pair.take();
+    pair.input(Input::SetToken(Some("bob's".to_owned())));
+    let id = pair.id("authenticate");
+    pair.say(crate::say::authenticated(id, "bob", None));
+    let told = pair.take();
+    assert!(
+        told.contains(&"done 2: unknown-outcome".to_owned()),
+        "{told:?}"
+    );
+    pair.say(error(first, Code::UNKNOWN_OUTCOME));
+    pair.expect(&["done 1: unknown-outcome"]);
 }
 
 #[test]
 fn a_request_without_an_answer_ends_after_ten_seconds() {
     let mut pair = Pair::connected(Options::default());
-    pair.publish(1, "orders");
+    pair.input(Input::Presence {
+        request: RequestId(1),
+        channel: name("presence-a"),
+    });
+    pair.publish(2, "orders");
     pair.take();
     pair.advance(9_999);
     pair.expect(&[]);
     pair.advance(1);
-    pair.expect(&["done 1: ack-timeout"]);
+    pair.expect(&["done 1: ack-timeout", "done 2: unknown-outcome"]);
     let id = pair.id("publish");
     pair.say(ok(id));
     pair.expect(&[]);
@@ -229,14 +360,14 @@ fn a_request_that_finds_no_connection_ends_after_half_a_minute() {
 
 #[test]
 fn a_repeated_request_keeps_its_first_deadline() {
-    let mut pair = Pair::connected(Options::default());
+    let mut pair = Pair::connected_as("ann", Options::default());
     pair.publish(1, "orders");
     pair.input(Input::Offline);
     pair.close(1006);
     pair.advance(29_999);
     pair.take();
     pair.advance(1);
-    pair.expect(&["done 1: ack-timeout"]);
+    pair.expect(&["done 1: unknown-outcome"]);
 }
 
 #[test]
@@ -317,7 +448,7 @@ fn a_disconnect_answers_everything_and_takes_nothing_more() {
         "connection disconnected",
         "orders suspended",
         "done 1: closed",
-        "done 2: closed",
+        "done 2: unknown-outcome",
     ]);
     pair.publish(3, "other");
     pair.expect(&["done 3: closed"]);

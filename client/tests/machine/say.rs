@@ -88,6 +88,13 @@ pub(crate) fn connected() -> Said {
     ServerMessage::Connected(hello())
 }
 
+/// The server knows the user from the handshake.
+pub(crate) fn connected_as(id: &str) -> Said {
+    let mut hello = hello();
+    hello.user_id = Some(user(id));
+    ServerMessage::Connected(hello)
+}
+
 pub(crate) fn ok(id: u64) -> Said {
     ServerMessage::Ok(Reply::new(id))
 }

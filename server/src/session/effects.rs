@@ -13,7 +13,7 @@ use crate::clock;
 use crate::delivery::{Delivery, Departure, History, HistoryRange, Publication};
 use crate::engine::EngineError;
 use crate::hub::{Membership, Outbox};
-use crate::publish::PublishError;
+use crate::publish::{self, PublishError};
 use crate::services::Services;
 use crate::session::Terms;
 use crate::sessions::Unbound;
@@ -68,7 +68,7 @@ pub(super) async fn run(setting: Setting, op: OpId, effect: Effect) -> Done {
         } => {
             let mut publication = Publication::new(channel, event, data);
             publication.key = key;
-            publication.is_client_event = true;
+            publication.sender = Some(setting.outbox.socket());
             setting.publish(request, publication).await
         }
         Effect::ReadPresence { request, channel } => setting.read_presence(request, &channel).await,
@@ -121,17 +121,26 @@ impl Setting {
         request: Option<u64>,
         publication: Publication,
     ) -> Result<Outcome, Refusal> {
-        let authorizer = &self.services.authorizer;
-        let permission = authorizer.publish(&self.caller, &publication.channel, &publication.event);
-        self.within_authorizer(permission).await?;
-        self.take_channel_bytes(&publication)?;
         let publication = match &self.caller.identity {
             Some(identity) => publication.from_user(identity.user.clone()),
             None => publication,
         };
-        let published = self
-            .services
-            .publisher
+        let Services {
+            authorizer,
+            publisher,
+            ..
+        } = &*self.services;
+        let permission = authorizer.publish(&self.caller, &publication.channel, &publication.event);
+        let permitted = self.within_authorizer(permission).await;
+        let permitted = permitted.and_then(|()| self.take_channel_bytes(&publication));
+        if let Err(refusal) = permitted {
+            // It says nothing about an earlier attempt.
+            return Err(match publisher.may_have_published(&publication) {
+                true => refusal_of(&publish::unknown(publication.channel)),
+                false => refusal,
+            });
+        }
+        let published = publisher
             .publish(publication)
             .await
             .map_err(|error| refusal_of(&error))?;
@@ -290,10 +299,7 @@ fn refusal_of(error: &PublishError) -> Refusal {
         PublishError::Event(_) | PublishError::Reserved { .. } => Code::BAD_EVENT,
         PublishError::Payload(_) => Code::BAD_MESSAGE,
         PublishError::PayloadTooLarge { .. } => Code::PAYLOAD_TOO_LARGE,
-        PublishError::Engine {
-            error: EngineError::Unknown { .. },
-            ..
-        } => Code::UNKNOWN_OUTCOME,
+        error if error.may_have_happened() => Code::UNKNOWN_OUTCOME,
         PublishError::Overloaded { .. } | PublishError::Engine { .. } => Code::UNAVAILABLE,
     };
     Refusal::new(code).with_text(error.to_string())

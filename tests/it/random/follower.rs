@@ -20,7 +20,8 @@ pub(super) enum Order {
     Close,
     /// Leave a channel and come back to it.
     Leave(ChannelName),
-    /// Publish over the connection; unless its outcome is known, once more on the next one with the same key.
+    /// Publish over the connection; unless its outcome is known, once more on the next one with the same key. Only where the server
+    /// knows the user is that harmless.
     Publish(ChannelName, String),
 }
 
@@ -213,6 +214,7 @@ impl Life {
 
     async fn take(&mut self, socket: &mut Socket, message: &Value) {
         match message["type"].as_str().unwrap() {
+            "subscription_succeeded" if message["channel"] == format!("user:{}", self.name) => {}
             "subscription_succeeded" => self.subscribed(socket, message).await,
             "event" => self.event(&channel(message), message),
             "skipped" => {

@@ -10,6 +10,7 @@ use fanfare_server::{
 };
 use fanfare_tests::checker::Recorder;
 use fanfare_tests::server::TestServer;
+use fanfare_tests::suite::SuiteAuthorizer;
 use fanfare_tests::within;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -119,6 +120,8 @@ fn builder() -> ServerBuilder {
         .with_client_publish();
     let live = ChannelRule::default().with_client_publish();
     Server::builder()
+        .authorizer(SuiteAuthorizer)
+        .allow_anonymous()
         .limits(limits)
         .channel_rules(ChannelRules::new().with("h-", history).with("l-", live))
 }

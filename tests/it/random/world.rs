@@ -40,6 +40,7 @@ impl World {
                 0 => Door::at(proxy.address()),
                 _ => Door::at(proxy.address()).subprotocols("fanfare.v1.batch"),
             };
+            let door = door.bearer(&format!("user:{name}"));
             Follower::start(name, door, &channels, &recorder)
         });
         let followers = followers.collect();

@@ -175,9 +175,8 @@ impl Voice {
                 let said = client.publish_with_key(channel, &event, data, Some(key));
                 match said.await {
                     Ok(position) => Became::Accepted(position),
-                    Err(ClientError::Expired | ClientError::QueueFull) => Became::Refused,
-                    // A server may refuse a repetition on a new connection of what the one before had accepted.
-                    Err(_) => Became::Unknown,
+                    Err(ClientError::UnknownOutcome | ClientError::Aborted) => Became::Unknown,
+                    Err(_) => Became::Refused,
                 }
             }
         }

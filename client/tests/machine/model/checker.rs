@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fanfare_client::{ChannelState, Event, Gap, Message, RequestId};
+use fanfare_client::{ChannelState, ClientError, Event, Gap, Message, RequestId};
 use fanfare_protocol::{ChannelName, Epoch, Position};
 
 use crate::say::Data;
@@ -12,7 +12,26 @@ use crate::say::Data;
 pub(super) struct Checker {
     channels: BTreeMap<ChannelName, View>,
     asked: BTreeSet<u64>,
-    done: BTreeMap<u64, bool>,
+    done: BTreeMap<u64, Told>,
+}
+
+/// What the application was told of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Done,
+    /// It has not happened and will not.
+    Refused,
+    Unknown,
+}
+
+impl Told {
+    fn of<T>(result: &Result<T, ClientError>) -> Self {
+        match result {
+            Ok(_) => Self::Done,
+            Err(ClientError::UnknownOutcome | ClientError::Aborted) => Self::Unknown,
+            Err(_) => Self::Refused,
+        }
+    }
 }
 
 /// One channel as the application sees it.
@@ -69,7 +88,16 @@ impl Checker {
 
     /// The requests that the application was told have happened.
     pub(super) fn succeeded(&self) -> Vec<u64> {
-        let done = self.done.iter().filter(|(_, is_ok)| **is_ok);
+        self.told(Told::Done)
+    }
+
+    /// The requests that the application was told have not happened.
+    pub(super) fn refused(&self) -> Vec<u64> {
+        self.told(Told::Refused)
+    }
+
+    fn told(&self, what: Told) -> Vec<u64> {
+        let done = self.done.iter().filter(|(_, told)| **told == what);
         done.map(|(request, _)| *request).collect()
     }
 
@@ -133,7 +161,7 @@ impl Checker {
                 view.follow(channel, *position)
             }
             Event::RequestDone { request, result } => {
-                let is_new = self.done.insert(request.0, result.is_ok()).is_none();
+                let is_new = self.done.insert(request.0, Told::of(result)).is_none();
                 if is_new && self.asked.contains(&request.0) {
                     Ok(())
                 } else {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use checker::Checker;
-use server::Disturbance;
+use server::{Disturbance, Trouble};
 use world::{CHANNELS, Step, World};
 
 use crate::say::name;
@@ -22,6 +22,12 @@ fn ordinary_step() -> BoxedStrategy<Step> {
     let member = 0..4_u8;
     let frame = 0..6_u8;
     let disturbance = select(&[Disturbance::Lose, Disturbance::Duplicate, Disturbance::Swap]);
+    let trouble = select(&[
+        Trouble::UnknownAndDone,
+        Trouble::UnknownAndNot,
+        Trouble::Unavailable,
+        Trouble::Forbidden,
+    ]);
     prop_oneof![
         1 => Just(Step::Connect),
         1 => Just(Step::Disconnect),
@@ -40,6 +46,7 @@ fn ordinary_step() -> BoxedStrategy<Step> {
         6 => (frame, disturbance).prop_map(|(at, how)| Step::Disturb(at, how)),
         2 => (1..8_u8, channel.clone()).prop_map(|(n, at)| Step::BatchThenUnsubscribe(n, at)),
         1 => Just(Step::RefuseNext),
+        3 => trouble.prop_map(Step::Trouble),
         6 => any::<bool>().prop_map(Step::Answer),
         1 => Just(Step::Online),
         1 => Just(Step::Offline),
@@ -71,8 +78,13 @@ fn options() -> impl Strategy<Value = Options> {
     })
 }
 
-fn run(options: Options, seed: u64, steps: &[Step]) -> Result<World, String> {
-    let mut world = World::new(options, seed);
+/// With a user or without.
+fn user() -> impl Strategy<Value = Option<&'static str>> {
+    select(&[None, Some("ann")])
+}
+
+fn run(options: Options, user: Option<&str>, seed: u64, steps: &[Step]) -> Result<World, String> {
+    let mut world = World::new(options, user, seed);
     world.step(&Step::Connect)?;
     for step in steps {
         world.step(step)?;
@@ -86,19 +98,21 @@ proptest! {
     #[test]
     fn with_a_history_that_lasts_every_message_arrives_once_and_in_order(
         options in options(),
+        user in user(),
         seed in any::<u64>(),
         steps in vec(ordinary_step(), 0..250),
     ) {
-        run(options, seed, &steps).map_err(TestCaseError::fail)?;
+        run(options, user, seed, &steps).map_err(TestCaseError::fail)?;
     }
 
     #[test]
     fn with_a_history_that_is_lost_nothing_is_missing_without_a_word(
         options in options(),
+        user in user(),
         seed in any::<u64>(),
         steps in vec(lossy_step(), 0..250),
     ) {
-        run(options, seed, &steps).map_err(TestCaseError::fail)?;
+        run(options, user, seed, &steps).map_err(TestCaseError::fail)?;
     }
 }
 
@@ -119,7 +133,7 @@ fn busy_world() -> World {
             steps.extend([Step::ClientTurns(1), Step::ServerTurns(1)]);
         }
     }
-    run(Options::default(), 1, &steps).expect("an ordinary world")
+    run(Options::default(), None, 1, &steps).expect("an ordinary world")
 }
 
 /// Feeds the checker a trace that was tampered with.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use fanfare_protocol::{
     ChannelName, Code, Command, Epoch, ErrorMessage, Event, EventName, Position, Presence, Reply,
     Request, ServerMessage, Subscribe, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
+    UserId,
 };
 
 use crate::say::{Data, Said, at, hello, member, name, tag, user};
@@ -15,8 +16,8 @@ use super::checker::Published;
 pub(super) struct Server {
     channels: BTreeMap<ChannelName, Log>,
     pub(super) published: Published,
-    /// Idempotency keys and what they led to.
-    keys: HashMap<String, Position>,
+    /// Idempotency keys and what they led to, by the user or, without one, the connection.
+    keys: HashMap<(Result<UserId, u128>, String), Position>,
     /// How often each client publish was accepted.
     pub(super) accepted: HashMap<u64, u32>,
     /// Channels of the one connection.
@@ -24,8 +25,25 @@ pub(super) struct Server {
     sockets: u128,
     /// Refuses the next subscription.
     pub(super) is_busy: bool,
+    /// Refuses the next publish, or carries it out and does not know.
+    pub(super) trouble: Option<Trouble>,
+    /// Who the connections belong to.
+    user: Option<UserId>,
     pub(super) inbox: VecDeque<Request>,
     pub(super) outbox: VecDeque<Said>,
+}
+
+/// What may become of a publish besides its success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It is carried out, and the answer says that nobody knows.
+    UnknownAndDone,
+    /// It is not, and the answer says that nobody knows.
+    UnknownAndNot,
+    /// It is not, and may be another time.
+    Unavailable,
+    /// It is not, for good.
+    Forbidden,
 }
 
 /// What a line may do to a message.
@@ -46,7 +64,7 @@ struct Log {
 }
 
 impl Server {
-    pub(super) fn new(channels: &[&str]) -> Self {
+    pub(super) fn new(channels: &[&str], user: Option<UserId>) -> Self {
         let log = || Log {
             epoch: 1,
             top: 0,
@@ -57,6 +75,7 @@ impl Server {
             channels: (channels.iter())
                 .map(|channel| (name(channel), log()))
                 .collect(),
+            user,
             ..Self::default()
         }
     }
@@ -66,6 +85,7 @@ impl Server {
         self.sockets += 1;
         let mut hello = hello();
         hello.socket_id = crate::say::socket(self.sockets);
+        hello.user_id.clone_from(&self.user);
         self.outbox.push_back(ServerMessage::Connected(hello));
     }
 
@@ -175,20 +195,7 @@ impl Server {
                 channel, data, key, ..
             } => {
                 let number: u64 = data.as_str().parse().unwrap();
-                let key = key.unwrap().to_string();
-                let position = match self.keys.get(&key) {
-                    Some(position) => *position,
-                    None => {
-                        *self.accepted.entry(number).or_default() += 1;
-                        let position = self.publish(&channel, "typing", Data::Number(number));
-                        self.keys.insert(key, position);
-                        position
-                    }
-                };
-                ServerMessage::Ok(Reply {
-                    position: Some(position),
-                    ..Reply::new(id.unwrap())
-                })
+                self.publish_for_client(id.unwrap(), &channel, number, key.unwrap().to_string())
             }
             Command::Presence { channel } => ServerMessage::Ok(Reply {
                 presence: Some(self.presence(&channel)),
@@ -200,6 +207,40 @@ impl Server {
             _ => error(id, Code::UNKNOWN_TYPE),
         };
         self.outbox.push_back(reply);
+    }
+
+    fn publish_for_client(
+        &mut self,
+        id: u64,
+        channel: &ChannelName,
+        number: u64,
+        key: String,
+    ) -> Said {
+        let trouble = self.trouble.take();
+        match trouble {
+            Some(Trouble::Unavailable) => return error(Some(id), Code::UNAVAILABLE),
+            Some(Trouble::Forbidden) => return error(Some(id), Code::FORBIDDEN),
+            Some(Trouble::UnknownAndNot) => return error(Some(id), Code::UNKNOWN_OUTCOME),
+            Some(Trouble::UnknownAndDone) | None => {}
+        }
+        let sender = self.user.clone().ok_or(self.sockets);
+        let key = (sender, key);
+        let position = match self.keys.get(&key) {
+            Some(position) => *position,
+            None => {
+                *self.accepted.entry(number).or_default() += 1;
+                let position = self.publish(channel, "typing", Data::Number(number));
+                self.keys.insert(key, position);
+                position
+            }
+        };
+        if trouble.is_some() {
+            return error(Some(id), Code::UNKNOWN_OUTCOME);
+        }
+        ServerMessage::Ok(Reply {
+            position: Some(position),
+            ..Reply::new(id)
+        })
     }
 
     fn subscribe(&mut self, id: Option<u64>, subscribe: &Subscribe) -> Said {

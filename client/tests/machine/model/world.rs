@@ -10,7 +10,7 @@ use fanfare_protocol::{ChannelName, EventName, Position, RawJson, ServerMessage,
 use crate::say::{Data, Said, name};
 
 use super::checker::Checker;
-use super::server::{Disturbance, Server};
+use super::server::{Disturbance, Server, Trouble};
 
 /// Two plain channels, one with members, one that needs a channel token.
 pub(super) const CHANNELS: [&str; 4] = ["alerts", "orders", "presence-room", "private-desk"];
@@ -41,6 +41,8 @@ pub(super) enum Step {
     /// The host passes several messages on before it drains, and the first handler unsubscribes.
     BatchThenUnsubscribe(u8, usize),
     RefuseNext,
+    /// The server does something else with the next publish.
+    Trouble(Trouble),
     Restart(usize),
     Trim(usize),
     /// The host answers what it was asked.
@@ -82,11 +84,11 @@ enum Line {
 type Checked = Result<(), String>;
 
 impl World {
-    pub(super) fn new(options: Options, seed: u64) -> Self {
+    pub(super) fn new(options: Options, user: Option<&str>, seed: u64) -> Self {
         Self {
             client: Client::new(options, seed),
             now: Millis(1_000),
-            server: Server::new(&CHANNELS),
+            server: Server::new(&CHANNELS, user.map(crate::say::user)),
             line: Line::None,
             checker: Checker::default(),
             token_question: false,
@@ -119,6 +121,7 @@ impl World {
             }
             Step::BatchThenUnsubscribe(messages, at) => self.batch(*messages, *at)?,
             Step::RefuseNext => self.server.is_busy = true,
+            Step::Trouble(trouble) => self.server.trouble = Some(*trouble),
             Step::Restart(at) => {
                 let channel = self.lossy(*at);
                 self.server.restart(&channel);
@@ -142,6 +145,7 @@ impl World {
     /// Lets everything work from now on, and demands that it does.
     pub(super) fn heal(&mut self) -> Checked {
         self.server.is_busy = false;
+        self.server.trouble = None;
         self.input(Input::Online)?;
         self.input(Input::Connect)?;
         for _ in 0..10_000 {
@@ -214,6 +218,13 @@ impl World {
         for request in self.checker.succeeded() {
             if self.server.accepted.get(&request) != Some(&1) {
                 return Err(format!("publish {request} did not happen once"));
+            }
+        }
+        for request in self.checker.refused() {
+            if self.server.accepted.contains_key(&request) {
+                return Err(format!(
+                    "publish {request} is called refused and has happened"
+                ));
             }
         }
         match self.server.accepted.iter().find(|(_, times)| **times > 1) {

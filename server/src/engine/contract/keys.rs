@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, IdempotencyKey, UserId};
+use fanfare_protocol::{ChannelName, IdempotencyKey, SocketId, UserId};
 use tokio::task::JoinSet;
 
 use super::trial::{ALL, KEPT, Trial, publication};
@@ -53,18 +53,27 @@ pub(super) async fn a_repetition_is_recognised_on_live_only_channels(trial: &Tri
 pub(super) async fn a_key_belongs_to_its_sender(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel().await?;
     let of_the_application = keyed(&channel, 1, "k")?;
-    let mut of_anonymous = keyed(&channel, 2, "k")?;
-    of_anonymous.is_client_event = true;
-    let mut of_a_user = keyed(&channel, 3, "k")?.from_user(UserId::new("ann")?);
-    of_a_user.is_client_event = true;
-    for sent in [of_anonymous, of_a_user, of_the_application] {
+    let (one, other) = (SocketId::from_bits(1), SocketId::from_bits(2));
+    let anonymous = keyed(&channel, 2, "k")?.from_connection(one);
+    let other_anonymous = keyed(&channel, 3, "k")?.from_connection(other);
+    let of_a_user = keyed(&channel, 4, "k")?.from_user(UserId::new("ann")?);
+    let elsewhere = of_a_user.clone().from_connection(other);
+    let senders = [
+        anonymous,
+        other_anonymous,
+        of_a_user.from_connection(one),
+        of_the_application,
+    ];
+    for sent in senders {
         let published = trial.send(sent.clone(), KEPT).await?;
         ensure!(!published.is_duplicate, "somebody else's key counted");
         let again = trial.send(sent, KEPT).await?;
         ensure!(again.is_duplicate, "the sender's own key did not count");
     }
     let seen = trial.settled(&channel).await?.len();
-    ensure!(seen == 3, "{seen} messages of three senders");
+    ensure!(seen == 4, "{seen} messages of four senders");
+    let again = trial.send(elsewhere, KEPT).await?;
+    ensure!(again.is_duplicate, "a user's key did not count elsewhere");
     Ok(())
 }
 

@@ -3,50 +3,29 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, IdempotencyKey, Position, UserId};
+use fanfare_protocol::Position;
 use tokio::time::Instant;
 
-use crate::delivery::{Publication, Published};
+use crate::delivery::{KeyId, Published};
 
 /// Results by channel, sender and key, bounded in age and number.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    results: HashMap<Id, Option<Position>>,
+    results: HashMap<KeyId, Option<Position>>,
     /// By age, oldest first: all live equally long.
-    order: VecDeque<(Instant, Id)>,
+    order: VecDeque<(Instant, KeyId)>,
 }
-
-/// Whose keys a key is one of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Sender {
-    /// The application itself.
-    Application,
-    /// A client, by its user; anonymous ones share their keys.
-    Client(Option<UserId>),
-}
-
-impl Sender {
-    pub(super) fn of(publication: &Publication) -> Self {
-        if publication.is_client_event {
-            Self::Client(publication.user.clone())
-        } else {
-            Self::Application
-        }
-    }
-}
-
-type Id = (ChannelName, Sender, IdempotencyKey);
 
 impl Keys {
     /// The result of an earlier publication with this key.
-    pub(super) fn find(&self, id: &Id) -> Option<Published> {
+    pub(super) fn find(&self, id: &KeyId) -> Option<Published> {
         self.results.get(id).copied().map(Published::duplicate)
     }
 
     /// Remembers a result. Answers whether a younger one than `ttl` had to go for it.
     pub(super) fn insert(
         &mut self,
-        id: Id,
+        id: KeyId,
         position: Option<Position>,
         keys_max: usize,
         now: Instant,

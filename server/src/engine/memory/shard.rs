@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::MemoryOptions;
 use super::channel::Channel;
-use super::keys::{Keys, Sender};
+use super::keys::Keys;
 use super::presence::Change;
 use crate::delivery::{
     Delivery, Departure, History, HistoryRange, Members, Publication, Published, Retention,
@@ -108,10 +108,8 @@ impl Shard {
         now: Instant,
         deliver: &Deliver,
     ) -> Result<Published, EngineError> {
-        let id = publication.key.take().map(|key| {
-            let sender = Sender::of(&publication);
-            (publication.channel.clone(), sender, key)
-        });
+        let id = publication.key_id();
+        publication.key = None;
         if let Some(id) = &id {
             self.keys.expire(self.limits.options.key_ttl, now);
             if let Some(first) = self.keys.find(id) {

@@ -93,14 +93,16 @@ impl Keys {
 
     /// String: what became of the publication with this key. Lives for the options' `key_ttl`.
     ///
-    /// The application's keys, each user's and those of anonymous clients never meet.
+    /// The application's keys, each user's and those of a connection without a user never meet.
     pub(super) fn idempotency(&self, publication: &Publication, key: &IdempotencyKey) -> String {
         let mut name = self.named(&publication.channel, ":i:");
-        match &publication.user {
-            _ if !publication.is_client_event => name.push_str("a:"),
-            None => name.push_str("c:"),
+        match (publication.sender, &publication.user) {
+            (None, _) => name.push_str("a:"),
+            (Some(socket), None) => {
+                let _ = write!(name, "c{socket}:");
+            }
             // The length keeps a user `x:y` with key `z` from a user `x` with key `y:z`.
-            Some(user) => {
+            (Some(_), Some(user)) => {
                 let user = user.as_str();
                 let _ = write!(name, "u{}:{user}:", user.len());
             }
@@ -187,7 +189,7 @@ const PREFIX_BYTES_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
-    use fanfare_protocol::{EventName, RawJson, UserId};
+    use fanfare_protocol::{EventName, RawJson, SocketId, UserId};
 
     use super::*;
 
@@ -234,27 +236,28 @@ mod tests {
     #[test]
     fn senders_never_share_a_key() {
         let key = |text: &str| IdempotencyKey::new(text).unwrap();
-        let sent = |user: Option<&str>, is_client_event| {
+        let sent = |user: Option<&str>, sender: Option<u128>| {
             let event = EventName::new("e").unwrap();
             let mut sent = Publication::new(channel(), event, RawJson::null());
             sent.user = user.map(|user| UserId::new(user).unwrap());
-            sent.is_client_event = is_client_event;
+            sent.sender = sender.map(SocketId::from_bits);
             sent
         };
-        let name = |user, is_client_event, text| {
-            keys().idempotency(&sent(user, is_client_event), &key(text))
-        };
+        let name = |user, sender, text| keys().idempotency(&sent(user, sender), &key(text));
         let names = [
-            name(None, false, "k"),
-            name(None, true, "k"),
-            name(Some("x"), true, "y:z"),
-            name(Some("x:y"), true, "z"),
-            name(Some("c"), true, "k"),
-            name(None, false, "c:k"),
+            name(None, None, "k"),
+            name(None, Some(1), "k"),
+            name(None, Some(2), "k"),
+            name(Some("x"), Some(1), "y:z"),
+            name(Some("x:y"), Some(1), "z"),
+            name(Some("c"), Some(1), "k"),
+            name(None, None, "c:k"),
         ];
         let different: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(different.len(), names.len(), "{names:?}");
-        assert_eq!(name(Some("x"), false, "k"), names[0], "the application's");
+        assert_eq!(name(Some("x"), None, "k"), names[0], "the application's");
+        let moved = name(Some("x"), Some(2), "y:z");
+        assert_eq!(moved, names[3], "a user on another connection");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) async fn publish(
                 .await
             {
                 Err(levels::Failure::Command(error)) => Err(error),
-                Err(levels::Failure::Engine(error)) => return Err(error),
+                Err(levels::Failure::Engine(error)) => return Err(retry.refused(error)),
                 Ok(published) => Ok(published),
             },
         };

@@ -71,6 +71,17 @@ impl Retry {
         Err(self.verdict(error))
     }
 
+    /// What the caller is told about a call that another attempt has ended with this error.
+    pub(super) fn refused(&self, error: EngineError) -> EngineError {
+        // What was accepted is accepted, whichever attempt that was.
+        let is_accepted = matches!(error, EngineError::LevelNotReached { .. });
+        if self.is_unknown && !is_accepted {
+            self.verdict(CommandError::Unknown(String::new()))
+        } else {
+            error
+        }
+    }
+
     /// What the caller is told about a call that ends with this error.
     pub(super) fn verdict(&self, error: CommandError) -> EngineError {
         let error = if self.is_unknown {

@@ -276,6 +276,52 @@ async fn what_is_to_be_on_disk_is_promised_only_where_redis_writes_it() {
 }
 
 #[tokio::test]
+async fn what_may_have_been_published_is_not_called_impossible_by_a_later_attempt() {
+    let redis = RedisProcess::start(&[["appendonly", "yes"]]).await;
+    let deadline = Duration::from_millis(200);
+    let options = redis.options().with_deadlines(deadline, deadline);
+    let engine = start(options.with_budget(Duration::from_secs(20))).await;
+    let timeout = Duration::from_secs(5);
+    let sent = |number| message(number).with_level(PublishLevel::Fsynced { timeout });
+    if engine.publish(sent(1), KEPT).await.is_err() {
+        // Before version 7.2 the disk is asked about by the settings alone: they must promise it.
+        let always = ["CONFIG", "SET", "appendfsync", "always"];
+        redis.run(&always).await.unwrap();
+        engine.publish(sent(1), KEPT).await.unwrap();
+    }
+    // Questions are answered, writes are not: the first attempt may have been executed.
+    let pause = ["CLIENT", "PAUSE", "60000", "WRITE"];
+    redis.run(&pause).await.unwrap();
+    let change = async {
+        until_blocked(&redis).await;
+        // From now on nobody can tell when something is on disk.
+        redis.run(&["CONFIG", "SET", "appendonly", "no"]).await
+    };
+    let (outcome, changed) = tokio::join!(engine.publish(sent(2), KEPT), change);
+    changed.unwrap();
+    assert!(
+        matches!(outcome, Err(EngineError::Unknown { .. })),
+        "{outcome:?}"
+    );
+}
+
+/// Waits until a call is held up by a pause.
+async fn until_blocked(redis: &RedisProcess) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let info = redis.run(&["INFO", "clients"]).await.unwrap();
+        let info: String = redis::from_redis_value(info).unwrap();
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("blocked_clients:"));
+        if line.is_some_and(|count| count.trim() != "0") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no call is held up");
+    }
+}
+
+#[tokio::test]
 async fn without_replicas_a_message_is_accepted_and_not_confirmed() {
     let redis = RedisProcess::start(&[]).await;
     let engine = started(&redis).await;
