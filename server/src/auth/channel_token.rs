@@ -125,11 +125,11 @@ pub struct Verified {
     pub issued_at: Option<SystemTime>,
 }
 
-/// A signing secret is too short.
+/// A signing secret is too short, or is nothing but white space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a signing secret needs at least {bytes_min} bytes, this one has {bytes}")]
 pub struct WeakSecret {
-    /// The length it has.
+    /// The length it has; 0 when it is blank.
     pub bytes: usize,
     /// The length it needs.
     pub bytes_min: usize,
@@ -436,9 +436,14 @@ fn push_field(text: &mut Vec<u8>, field: &[u8]) {
 }
 
 fn derive_key(secret: &[u8], purpose: &[u8]) -> Result<Hmac<Sha256>, WeakSecret> {
-    if secret.len() < SECRET_BYTES_MIN {
+    // Blanks are what is left of a variable that was not filled in.
+    let bytes = match secret.trim_ascii().is_empty() {
+        true => 0,
+        false => secret.len(),
+    };
+    if bytes < SECRET_BYTES_MIN {
         return Err(WeakSecret {
-            bytes: secret.len(),
+            bytes,
             bytes_min: SECRET_BYTES_MIN,
         });
     }

@@ -24,7 +24,7 @@ pub enum JwtKeyError {
     /// A shared secret is too short.
     #[error("an HS256 secret needs at least {bytes_min} bytes, this one has {bytes}")]
     WeakSecret {
-        /// The length it has.
+        /// The length it has; 0 when it is blank.
         bytes: usize,
         /// The length it needs.
         bytes_min: usize,
@@ -58,9 +58,14 @@ impl JwtKey {
         if secret.trim_ascii_start().starts_with(b"-----BEGIN") {
             return Err(JwtKeyError::PemAsSecret);
         }
-        if secret.len() < SECRET_BYTES_MIN {
+        // Blanks are what is left of a variable that was not filled in.
+        let bytes = match secret.trim_ascii().is_empty() {
+            true => 0,
+            false => secret.len(),
+        };
+        if bytes < SECRET_BYTES_MIN {
             return Err(JwtKeyError::WeakSecret {
-                bytes: secret.len(),
+                bytes,
                 bytes_min: SECRET_BYTES_MIN,
             });
         }

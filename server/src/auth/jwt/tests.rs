@@ -607,6 +607,7 @@ fn unfit_keys_are_refused() {
         bytes_min: 32,
     };
     assert_eq!(JwtKey::hs256(&SECRET[1..]).unwrap_err(), short);
+    assert!(JwtKey::hs256(" ".repeat(64)).is_err(), "blank");
     let bits = JwtKeyError::WeakRsa {
         bits: 1024,
         bits_min: 2048,

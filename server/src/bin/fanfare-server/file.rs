@@ -19,19 +19,15 @@ pub(crate) struct File {
     pub(crate) redis_url: Option<String>,
     pub(crate) redis_prefix: Option<String>,
     /// The first one signs.
-    #[serde(default)]
-    pub(crate) secrets: Vec<String>,
+    pub(crate) secrets: Option<Vec<String>>,
     pub(crate) jwt_secret: Option<String>,
     pub(crate) jwt_key: Option<PathBuf>,
     pub(crate) jwt_issuer: Option<String>,
-    #[serde(default)]
-    pub(crate) jwt_audience: Vec<String>,
+    pub(crate) jwt_audience: Option<Vec<String>>,
     pub(crate) allow_anonymous: Option<bool>,
-    #[serde(default)]
-    pub(crate) origins: Vec<String>,
+    pub(crate) origins: Option<Vec<String>>,
     /// The same texts as on the command line.
-    #[serde(default)]
-    pub(crate) rules: Vec<String>,
+    pub(crate) rules: Option<Vec<String>>,
     #[serde(default, deserialize_with = "size_text")]
     pub(crate) client_payload_max: Option<u32>,
     #[serde(default, deserialize_with = "size_text")]
@@ -123,7 +119,7 @@ mod tests {
             "#,
         );
         assert_eq!(file.listen.unwrap().port(), 8000);
-        assert_eq!(file.rules.len(), 2);
+        assert_eq!(file.rules.unwrap().len(), 2);
         assert_eq!(file.drain_delay, Some(Duration::from_secs(1)));
         assert_eq!(file.log_format, Some(LogFormat::Json));
     }

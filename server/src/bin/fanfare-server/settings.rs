@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fanfare_server::auth::{
@@ -66,6 +66,12 @@ pub(crate) enum SettingsError {
         /// What is said.
         what: &'static str,
     },
+    /// Something is set, and to nothing: who sets a secret wants it to count.
+    #[error("{place} is set and empty: give it a value, or leave it out")]
+    Empty {
+        /// Where that is said.
+        place: String,
+    },
     /// Nobody could ever connect.
     #[error("nobody could connect: give a JWT secret or key, or allow anonymous connections")]
     Nobody,
@@ -108,10 +114,7 @@ impl Settings {
     /// # Errors
     /// One sentence about the first thing that is wrong.
     pub(crate) fn of(options: Options) -> Result<Self, SettingsError> {
-        let file = match &options.config {
-            Some(path) => File::read(path)?,
-            None => File::default(),
-        };
+        let file = file_of(&options)?;
         Self::merge(options, file)
     }
 
@@ -119,16 +122,18 @@ impl Settings {
         let limits = limits(&options, &file)?;
         let send_buffer = options.send_buffer.or(file.send_buffer);
         let accept_limits = accept_limits(&limits, send_buffer);
-        let redis_url = text(options.redis_url, file.redis_url);
-        let redis_prefix = text(options.redis_prefix, file.redis_prefix);
+        let redis_url = text("redis-url", options.redis_url, file.redis_url)?;
+        let redis_prefix = text("redis-prefix", options.redis_prefix, file.redis_prefix)?;
         if redis_prefix.is_some() && redis_url.is_none() {
             return Err(SettingsError::NoRedis);
         }
         let tokens = Tokens {
-            secret: text(options.jwt_secret, file.jwt_secret),
-            key: options.jwt_key.or(file.jwt_key),
-            issuer: text(options.jwt_issuer, file.jwt_issuer),
-            audiences: list(options.jwt_audience, file.jwt_audience),
+            secret: text("jwt-secret", options.jwt_secret, file.jwt_secret)?,
+            key: filled("jwt-key", options.jwt_key, file.jwt_key, |path| {
+                is_no_path(path)
+            })?,
+            issuer: text("jwt-issuer", options.jwt_issuer, file.jwt_issuer)?,
+            audiences: list("jwt-audience", options.jwt_audience, file.jwt_audience)?,
         };
         let jwt = tokens.authorizer()?;
         let allows_anonymous = options.allow_anonymous.or(file.allow_anonymous);
@@ -136,8 +141,11 @@ impl Settings {
         if jwt.is_none() && !allows_anonymous {
             return Err(SettingsError::Nobody);
         }
-        let rules = rules(&list(options.rules, file.rules))?;
-        let origins = list(options.origins, file.origins);
+        // Rules are separated by white space, of which there may be more than one.
+        let has_none = |rules: &Vec<String>| rules.iter().all(|rule| is_blank(rule));
+        let rules =
+            rules(&filled("rule", options.rules, file.rules, has_none)?.unwrap_or_default())?;
+        let origins = list("origin", options.origins, file.origins)?;
         let origins = match origins.is_empty() {
             true => None,
             false => Some(Origins::list(&origins).map_err(SettingsError::Origin)?),
@@ -149,11 +157,11 @@ impl Settings {
                 .log_format
                 .or(file.log_format)
                 .unwrap_or(LogFormat::Text),
-            log: text(options.log, file.log).unwrap_or_else(|| "info".to_owned()),
+            log: text("log", options.log, file.log)?.unwrap_or_else(|| "info".to_owned()),
             redis_url,
             redis_prefix,
-            path: text(options.path, file.path),
-            secrets: list(options.secrets, file.secrets),
+            path: text("path", options.path, file.path)?,
+            secrets: list("secret", options.secrets, file.secrets)?,
             authorizer: with_open_channels(jwt, &rules),
             allows_anonymous,
             origins,
@@ -207,17 +215,14 @@ impl Secrets {
     /// Puts the command line, the environment and the file together.
     ///
     /// # Errors
-    /// When the file is not one.
+    /// When the file is not one, or something is set to nothing.
     pub(crate) fn of(options: Options) -> Result<Self, SettingsError> {
-        let file = match &options.config {
-            Some(path) => File::read(path)?,
-            None => File::default(),
-        };
+        let file = file_of(&options)?;
         Ok(Self {
-            channels: list(options.secrets, file.secrets),
-            jwt: text(options.jwt_secret, file.jwt_secret),
-            jwt_issuer: text(options.jwt_issuer, file.jwt_issuer),
-            jwt_audiences: list(options.jwt_audience, file.jwt_audience),
+            channels: list("secret", options.secrets, file.secrets)?,
+            jwt: text("jwt-secret", options.jwt_secret, file.jwt_secret)?,
+            jwt_issuer: text("jwt-issuer", options.jwt_issuer, file.jwt_issuer)?,
+            jwt_audiences: list("jwt-audience", options.jwt_audience, file.jwt_audience)?,
         })
     }
 }
@@ -364,20 +369,75 @@ fn rules(texts: &[String]) -> Result<Vec<Rule>, SettingsError> {
     Ok(rules)
 }
 
-/// What is said, or else what the file has. An environment variable that is set to nothing says nothing.
-fn text(said: Option<String>, in_file: Option<String>) -> Option<String> {
-    let filled = |text: &String| !text.trim().is_empty();
-    said.filter(filled).or_else(|| in_file.filter(filled))
+/// The configuration file, where one is named.
+fn file_of(options: &Options) -> Result<File, SettingsError> {
+    let config = filled("config", options.config.as_ref(), None, |path| {
+        is_no_path(path)
+    })?;
+    config.map_or_else(|| Ok(File::default()), |path| File::read(path))
+}
+
+/// What is said, or else what the file has.
+fn text(
+    option: &'static str,
+    said: Option<String>,
+    in_file: Option<String>,
+) -> Result<Option<String>, SettingsError> {
+    filled(option, said, in_file, |text: &String| is_blank(text))
 }
 
 /// A list on the command line or in the environment replaces the one of the file.
-fn list(said: Option<Vec<String>>, in_file: Vec<String>) -> Vec<String> {
-    let list = said.filter(|list| list.iter().any(|text| !text.trim().is_empty()));
-    let list = list.unwrap_or(in_file).into_iter();
-    let list = list.map(|text| text.trim().to_owned());
+fn list(
+    option: &'static str,
+    said: Option<Vec<String>>,
+    in_file: Option<Vec<String>>,
+) -> Result<Vec<String>, SettingsError> {
+    let has_gap = |list: &Vec<String>| list.is_empty() || list.iter().any(|text| is_blank(text));
+    let list = filled(option, said, in_file, has_gap)?.unwrap_or_default();
+    let list = list.into_iter().map(|text| text.trim().to_owned());
     let mut seen = HashSet::new();
-    list.filter(|text| !text.is_empty() && seen.insert(text.clone()))
-        .collect()
+    Ok(list.filter(|text| seen.insert(text.clone())).collect())
+}
+
+/// What is said, or else what the file has. Either is an error where it is set to nothing.
+fn filled<T>(
+    option: &'static str,
+    said: Option<T>,
+    in_file: Option<T>,
+    is_empty: fn(&T) -> bool,
+) -> Result<Option<T>, SettingsError> {
+    let place = if said.as_ref().is_some_and(is_empty) {
+        format!("the option --{option} (the variable {})", variable(option))
+    } else if in_file.as_ref().is_some_and(is_empty) {
+        format!("{:?} in the configuration file", file_name(option))
+    } else {
+        return Ok(said.or(in_file));
+    };
+    Err(SettingsError::Empty { place })
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+fn is_no_path(path: &Path) -> bool {
+    is_blank(&path.to_string_lossy())
+}
+
+/// The environment variable of an option.
+fn variable(option: &str) -> String {
+    match option {
+        "redis-url" => "REDIS_URL".to_owned(),
+        option => format!("FANFARE_{}", option.replace('-', "_").to_ascii_uppercase()),
+    }
+}
+
+/// An option's name in the file; what may be given several times is a list there.
+fn file_name(option: &str) -> String {
+    match option {
+        "secret" | "origin" | "rule" => format!("{option}s"),
+        option => option.replace('-', "_"),
+    }
 }
 
 /// 5 s: two checks of a load balancer that looks every two seconds.

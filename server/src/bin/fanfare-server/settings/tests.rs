@@ -82,10 +82,67 @@ fn what_clients_may_publish_and_read_is_said_in_sizes() {
 }
 
 #[test]
-fn what_is_set_to_nothing_is_not_said() {
-    let settings = settings(&["--redis-url", "", "--path", ""], "").unwrap();
-    assert_eq!(settings.redis_url, None);
-    assert_eq!(settings.path, None);
+fn what_is_set_to_nothing_is_an_error_that_names_it() {
+    let command = Options::command();
+    for argument in command.get_arguments() {
+        let name = argument.get_id().as_str();
+        if matches!(name, "help" | "version") {
+            continue;
+        }
+        let option = format!("--{}", argument.get_long().unwrap());
+        let variable = argument.get_env().unwrap().to_str().unwrap();
+        for nothing in ["", "   "] {
+            let said = format!("{option}={nothing}");
+            let program = ["fanfare-server", &said];
+            let (sentence, is_ours) = match Options::try_parse_from(program) {
+                // What is no text is not taken by the command line itself.
+                Err(error) => (error.to_string(), false),
+                Ok(options) => match Settings::of(options) {
+                    Err(error) => (error.to_string(), true),
+                    Ok(_) => panic!("{said:?} was taken"),
+                },
+            };
+            assert!(sentence.contains(&option), "{said:?}: {sentence}");
+            if is_ours {
+                assert!(sentence.contains(variable), "{said:?}: {sentence}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_file_sets_to_nothing_is_an_error_that_names_it() {
+    let texts = [
+        "path",
+        "redis_url",
+        "redis_prefix",
+        "jwt_secret",
+        "jwt_key",
+        "jwt_issuer",
+        "log",
+    ];
+    let lists = ["secrets", "jwt_audience", "origins", "rules"];
+    let texts = texts.iter().map(|name| (*name, r#""""#, r#""  ""#));
+    let lists = lists.iter().map(|name| (*name, "[]", r#"[" "]"#));
+    for (name, nothing, blank) in texts.chain(lists) {
+        for value in [nothing, blank] {
+            let Err(error) = settings(&[], &format!("{name} = {value}")) else {
+                panic!("{name} = {value} was taken")
+            };
+            let expected = format!(
+                "{name:?} in the configuration file is set and empty: give it a value, or leave it out"
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_list_with_a_gap_is_not_shortened() {
+    let gap = format!("{SECRET},");
+    assert!(settings(&["--secret", &gap], "").is_err());
+    let rules = ["--rule", "a=publish  b=publish"];
+    assert_eq!(settings(&rules, "").unwrap().rules.len(), 2);
 }
 
 #[test]

@@ -13,6 +13,9 @@ use crate::engine::redis::keys::{self, KeyPrefixError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisUrlError {
+    /// It is set, and to nothing.
+    #[error("the Redis URL (REDIS_URL) is set and empty: give it a value, or leave it out")]
+    Empty,
     /// It does not begin with a known scheme.
     #[error(
         "a Redis URL begins with redis://, rediss://, redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster:// or redis+unix://"
