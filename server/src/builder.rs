@@ -173,6 +173,8 @@ impl ServerBuilder {
         });
         let (questions, answering) = Questions::answered_by(Arc::clone(&node), closed.clone());
         let deliver = deliver_to(Arc::clone(&hub), questions);
+        let payload_bytes_max = terms.limits.payload_bytes_max;
+        engine.broker.bound_payloads(payload_bytes_max);
         if let Err(error) = engine.broker.start(deliver).await {
             stopped.cancel();
             return Err(BuildError::Engine(error));

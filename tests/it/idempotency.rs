@@ -20,6 +20,16 @@ async fn listen(socket: &mut Socket) {
         .await;
 }
 
+/// Waits for an event with this payload; answers its offset.
+async fn heard(socket: &mut Socket, data: &str) -> u64 {
+    loop {
+        let message = socket.receive().await;
+        if message["type"] == "event" && message["data"] == data {
+            return message["offset"].as_u64().unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_key_that_another_anonymous_client_has_guessed_suppresses_nothing() {
     let server = TestServer::start(suite::builder()).await;
@@ -29,15 +39,20 @@ async fn a_key_that_another_anonymous_client_has_guessed_suppresses_nothing() {
         listen(socket).await;
     }
     publish(&mut guesser, "guessed").await;
-    victim
-        .expect(json!({ "type": "event", "data": "guessed" }))
-        .await;
+    assert_eq!(heard(&mut victim, "guessed").await, 1);
     publish(&mut victim, "meant").await;
-    guesser
-        .expect(json!({ "type": "event", "data": "meant" }))
-        .await;
+    assert_eq!(heard(&mut guesser, "meant").await, 2);
     // The sender's own key counts: the marker comes next.
     publish(&mut victim, "again").await;
+    let mut confirmed = 0;
+    while confirmed < 2 {
+        let message = victim.receive().await;
+        assert_ne!(message["data"], "again");
+        if message["type"] == "ok" {
+            assert_eq!(message["position"]["offset"], 2, "{message}");
+            confirmed += 1;
+        }
+    }
     let marker = server.events.broadcast("h-orders", "n", "marker").await;
     assert_eq!(marker.unwrap().position.unwrap().offset, 3);
 }

@@ -90,7 +90,7 @@ async fn every_message_arrives_once_and_in_order_over_a_line_that_keeps_breaking
 async fn a_publish_on_a_line_that_breaks_happens_once() {
     let server = TestServer::start(suite::builder()).await;
     let proxy = Proxy::start(server.address).await.unwrap();
-    let client = connect(proxy.address(), hasty());
+    let client = connect(proxy.address(), as_user("ann"));
     let mut orders = listen(&client, "h-orders").await;
     for round in 0..20_u64 {
         let sending = tokio::spawn({

@@ -4,6 +4,7 @@ mod attacks;
 mod contract;
 mod flow;
 mod flow_topologies;
+mod forged;
 mod formats;
 mod node;
 mod presence;

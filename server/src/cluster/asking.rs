@@ -165,7 +165,7 @@ impl Publisher {
         let mut all = Vec::new();
         for answer in self.ask(&question).await? {
             match answer {
-                Answer::Names { names } => all.extend(names),
+                Answer::Names { names } if names.len() <= NAMES_MAX => all.extend(names),
                 _ => {
                     return Err(HandleError::TooMany {
                         what,

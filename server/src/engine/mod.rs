@@ -113,6 +113,11 @@ pub trait Broker: Send + Sync {
         self.start(deliver).await
     }
 
+    /// Says how large a payload may be. A larger one in a store that others write to, too, is none that a node has published.
+    fn bound_payloads(&self, bytes_max: usize) {
+        let _ = bytes_max;
+    }
+
     /// Appends to the history, if the channel keeps one, and fans out: atomically per channel.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_client::native::{NativeClient, NativeOptions};
+use fanfare_client::native::{NativeClient, NativeOptions, Subscription};
 use fanfare_client::{Backoff, ClientError, Options, QueueLimits, SubscribeOptions};
 use fanfare_protocol::RawJson;
 use fanfare_server::delivery::HistoryRange;
@@ -21,6 +21,8 @@ struct Scene {
     server: TestServer,
     engine: Engine,
     client: NativeClient,
+    /// Only who is subscribed may publish.
+    _listening: Subscription,
 }
 
 /// So that no other script is taken for the publish.
@@ -52,6 +54,7 @@ impl Scene {
             server,
             engine,
             client,
+            _listening: listening,
         }
     }
 

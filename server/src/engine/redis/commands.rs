@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use fanfare_protocol::ChannelName;
 use redis::aio::ConnectionLike;
@@ -17,6 +18,7 @@ use super::options::RedisOptions;
 use super::retry::Retry;
 use super::scripts::{ScriptText, Scripts};
 use super::topology::Topology;
+use crate::clock::Throttle;
 use crate::engine::EngineError;
 
 /// Runs scripts where their channel lives. Clones share everything.
@@ -30,6 +32,10 @@ struct Shared {
     topology: Arc<Topology>,
     /// Redis's `maxmemory`, once start-up has read it.
     memory_max: AtomicUsize,
+    /// A larger payload than this is not taken from Redis.
+    payload_bytes_max: AtomicUsize,
+    /// For the log, about what other programs write into Redis.
+    unreadable: Throttle,
     closed: CancellationToken,
 }
 
@@ -57,6 +63,8 @@ impl Commands {
             topology: Arc::new(Topology::new(options.clone())),
             options,
             memory_max: AtomicUsize::new(0),
+            payload_bytes_max: AtomicUsize::new(PAYLOAD_BYTES_MAX),
+            unreadable: Throttle::new(WARN_INTERVAL),
             closed: CancellationToken::new(),
         }))
     }
@@ -98,6 +106,28 @@ impl Commands {
     /// Notes Redis's `maxmemory`.
     pub(super) fn note_memory_max(&self, bytes: usize) {
         self.0.memory_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes how large payloads may be.
+    pub(super) fn note_payload_max(&self, bytes: usize) {
+        let bytes = bytes.max(PAYLOAD_BYTES_MIN);
+        self.0.payload_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The largest payload that is taken from Redis.
+    pub(super) fn payload_bytes_max(&self) -> usize {
+        self.0.payload_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Tells the operator, now and then, that something in Redis is not what a node writes there.
+    pub(super) fn warn_unreadable(&self, channel: &ChannelName, what: &dyn std::fmt::Display) {
+        if let Some(held_back) = self.0.unreadable.turn() {
+            tracing::warn!(
+                %channel,
+                held_back,
+                "{what}: another program writes to the keys or channels of these servers"
+            );
+        }
     }
 
     /// Runs a script once, within the deadline of a command.
@@ -388,6 +418,15 @@ pub(super) fn is(error: &RedisError, answer: Answer) -> bool {
     };
     error.kind() == ErrorKind::Server(kind)
 }
+
+/// 1 MiB: what applications may publish by default.
+const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// 64 KiB: who came to a presence channel is told with their info, however small other payloads are.
+const PAYLOAD_BYTES_MIN: usize = 64 << 10;
+
+/// 10 s: what others can cause is logged no more often.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// 3: a slot does not move more often than that between two commands.
 const REDIRECTIONS_MAX: u32 = 3;

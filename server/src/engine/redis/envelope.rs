@@ -7,6 +7,9 @@
 //! A **message** is what Redis fans out. The script knows the position, and puts it before the body as text:
 //! `1 <epoch> <offset> <tag before> <tag> <body>`, or, on channels without positions,
 //! `0 <config-epoch> <since> <number before> <number> <id> <body>`.
+//!
+//! Whoever may publish on a channel of Redis can write anything there. So whatever comes in is checked here, once per node: names
+//! by their grammar, payloads for being one JSON value of the allowed size. What passes can be spliced into frames.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -91,10 +94,11 @@ pub(super) fn encode_body(publication: &Publication) -> Vec<u8> {
     body
 }
 
-/// Reads a message of a channel.
+/// Reads a message of a channel, with a payload of at most so many bytes.
 pub(super) fn decode_message(
     channel: &ChannelName,
     message: &[u8],
+    payload_bytes_max: usize,
 ) -> Result<Message, NotAMessage> {
     let mut rest = message;
     match take_word(&mut rest, "kind")? {
@@ -104,7 +108,7 @@ pub(super) fn decode_message(
             let previous = take(&mut rest, "tag before")?;
             let tag = take(&mut rest, "tag")?;
             let position = Position { epoch, offset, tag };
-            let publication = decode_body(channel, rest)?;
+            let publication = decode_body(channel, rest, payload_bytes_max)?;
             Ok(Message {
                 delivery: Delivery::new(publication, Some(position), Some(previous)),
                 count: None,
@@ -118,7 +122,7 @@ pub(super) fn decode_message(
             let number = take(&mut rest, "number")?;
             let id = take_word(&mut rest, "id")?;
             let id = u64::from_str_radix(id, 16).map_err(|_| NotAMessage { part: "id" })?;
-            let publication = decode_body(channel, rest)?;
+            let publication = decode_body(channel, rest, payload_bytes_max)?;
             Ok(Message {
                 delivery: Delivery::new(publication, None, None),
                 count: Some(Count {
@@ -139,34 +143,54 @@ pub(super) fn decode_kept(
     position: Position,
     previous: Tag,
     body: &[u8],
+    payload_bytes_max: usize,
 ) -> Result<Delivery, NotAMessage> {
-    let publication = decode_body(channel, body)?;
+    let publication = decode_body(channel, body, payload_bytes_max)?;
     Ok(Delivery::new(publication, Some(position), Some(previous)))
 }
 
-fn decode_body(channel: &ChannelName, body: &[u8]) -> Result<Publication, NotAMessage> {
+fn decode_body(
+    channel: &ChannelName,
+    body: &[u8],
+    payload_bytes_max: usize,
+) -> Result<Publication, NotAMessage> {
     let mut rest = body;
     let mut header = take_field(&mut rest).ok_or(NotAMessage { part: "header" })?;
-    let payload = std::str::from_utf8(rest).map_err(|_| NotAMessage { part: "payload" })?;
     let (mut event, mut except, mut user, mut event_id) = (None, None, None, None);
     while let Some((letter, after)) = header.split_first() {
         header = after;
         let field = take_field(&mut header).ok_or(NotAMessage { part: "header" })?;
         let text = || std::str::from_utf8(field).ok();
+        let unreadable = |part| NotAMessage { part };
         match *letter {
             EVENT => event = text().and_then(|text| EventName::new(text).ok()),
-            EXCEPT => except = <[u8; 16]>::try_from(field).ok().map(u128::from_be_bytes),
-            USER => user = text().and_then(|text| UserId::new(text).ok()),
-            EVENT_ID => event_id = text().map(Arc::from),
+            EXCEPT => {
+                let bits = <[u8; 16]>::try_from(field).map_err(|_| unreadable("exception"))?;
+                except = Some(SocketId::from_bits(u128::from_be_bytes(bits)));
+            }
+            USER => {
+                let name = text().and_then(|text| UserId::new(text).ok());
+                user = Some(name.ok_or_else(|| unreadable("user"))?);
+            }
+            EVENT_ID => event_id = Some(Arc::from(text().ok_or_else(|| unreadable("event id"))?)),
             _ => {}
         }
     }
     let event = event.ok_or(NotAMessage { part: "event" })?;
-    let mut publication = Publication::new(channel.clone(), event, RawJson::trusted(payload));
-    publication.except = except.map(SocketId::from_bits);
+    let payload = payload(rest, payload_bytes_max).ok_or(NotAMessage { part: "payload" })?;
+    let mut publication = Publication::new(channel.clone(), event, payload);
+    publication.except = except;
     publication.user = user;
     publication.event_id = event_id;
     Ok(publication)
+}
+
+/// What others wrote into Redis, if it is one JSON value and not too long.
+pub(super) fn payload(bytes: &[u8], bytes_max: usize) -> Option<RawJson> {
+    if bytes.len() > bytes_max {
+        return None;
+    }
+    RawJson::parse(std::str::from_utf8(bytes).ok()?).ok()
 }
 
 /// Takes two bytes of length and so many bytes.
@@ -219,6 +243,8 @@ mod tests {
 
     use super::*;
 
+    const MAX: usize = 1 << 20;
+
     fn channel() -> ChannelName {
         ChannelName::new("c").unwrap()
     }
@@ -260,18 +286,18 @@ mod tests {
             let body = encode_body(&publication);
             let mut message = format!("1 {epoch:x} {offset} {previous:x} {tag:x} ").into_bytes();
             message.extend_from_slice(&body);
-            let read = decode_message(&channel(), &message).unwrap();
+            let read = decode_message(&channel(), &message, MAX).unwrap();
             same(&read.delivery, &publication);
             prop_assert_eq!(read.delivery.position, Some(position));
             prop_assert_eq!(read.delivery.previous, Some(Tag(previous)));
             prop_assert_eq!(read.count, None);
 
-            let kept = decode_kept(&channel(), position, Tag(previous), &body).unwrap();
+            let kept = decode_kept(&channel(), position, Tag(previous), &body, MAX).unwrap();
             same(&kept, &publication);
 
             let mut message = format!("0 {tag} {epoch} {previous} {offset} {tag:x} ").into_bytes();
             message.extend_from_slice(&body);
-            let read = decode_message(&channel(), &message).unwrap();
+            let read = decode_message(&channel(), &message, MAX).unwrap();
             same(&read.delivery, &publication);
             prop_assert_eq!(read.delivery.position, None);
             let term = Term { epoch: tag, since: epoch };
@@ -280,17 +306,61 @@ mod tests {
 
         #[test]
         fn nothing_that_is_no_message_panics(bytes in any::<Vec<u8>>(), cut in any::<usize>()) {
-            let _ = decode_message(&channel(), &bytes);
+            let _ = decode_message(&channel(), &bytes, MAX);
             let event = EventName::new("e").unwrap();
             let publication = Publication::new(channel(), event, RawJson::null());
             let mut message = b"0 0 0 1 2 a ".to_vec();
             message.extend_from_slice(&encode_body(&publication));
             message.truncate(cut % message.len());
-            let is_cut = decode_message(&channel(), &message);
-            // The payload may be cut anywhere: that is for whoever checks JSON.
-            prop_assert!(is_cut.is_ok_and(|read| "null".starts_with(read.delivery.data.as_str()))
-                || decode_message(&channel(), &message).is_err());
+            prop_assert!(decode_message(&channel(), &message, MAX).is_err());
         }
+
+        /// What passes is one JSON value, whatever was written: it cannot end the frame that it is put into, nor begin another.
+        #[test]
+        fn what_passes_is_json(payload in json_or_not(), header in any::<Vec<u8>>()) {
+            for mut message in [message_with(&payload), [b"0 0 0 1 2 a ", header.as_slice()].concat()] {
+                if let Ok(read) = decode_message(&channel(), &message, MAX) {
+                    let value = serde_json::from_str::<serde_json::Value>(read.delivery.data.as_str());
+                    prop_assert!(value.is_ok(), "{payload:?}");
+                    message.push(b'}');
+                    prop_assert!(decode_message(&channel(), &message, MAX).is_err());
+                }
+            }
+        }
+    }
+
+    fn message_with(payload: &str) -> Vec<u8> {
+        let event = EventName::new("e").unwrap();
+        let publication = Publication::new(channel(), event, RawJson::trusted(payload));
+        [b"0 0 0 1 2 a ".to_vec(), encode_body(&publication)].concat()
+    }
+
+    fn json_or_not() -> impl Strategy<Value = String> {
+        let pieces = [
+            "{", "}", "[", "]", ",", ":", "\"a\"", "1", "null", " ", "\"", "\\", "\u{1}", "\n",
+        ];
+        prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..12)
+            .prop_map(|all| all.concat())
+    }
+
+    #[test]
+    fn a_payload_that_would_be_more_than_one_value_is_none() {
+        let forgeries = [
+            r#"null},{"type":"event","channel":"private-a","event":"e","data":1"#,
+            r#"null,"channel":"private-a""#,
+            "1 2",
+            "",
+            "{",
+            "\"\u{1}\"",
+            "NaN",
+        ];
+        for payload in forgeries {
+            let error = decode_message(&channel(), &message_with(payload), MAX).unwrap_err();
+            assert_eq!(error, NotAMessage { part: "payload" }, "{payload}");
+        }
+        let long = message_with("\"12345\"");
+        assert!(decode_message(&channel(), &long, 7).is_ok());
+        assert!(decode_message(&channel(), &long, 6).is_err());
     }
 
     #[test]
@@ -299,14 +369,14 @@ mod tests {
         body.extend_from_slice(b"null");
         let mut message = b"0 0 0 0 1 a ".to_vec();
         message.extend_from_slice(&body);
-        let read = decode_message(&channel(), &message).unwrap();
+        let read = decode_message(&channel(), &message, MAX).unwrap();
         assert_eq!(read.delivery.event.as_str(), "n");
         assert_eq!(read.delivery.data, RawJson::null());
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        let rows: [(&[u8], &str); 8] = [
+        let rows: [(&[u8], &str); 13] = [
             (b"", "kind"),
             (b"2 x", "kind"),
             (b"1 g 1 0 1 ", "epoch"),
@@ -315,9 +385,14 @@ mod tests {
             (b"0 0 0 1 2 x ", "id"),
             (b"0 0 0 1 2 a ", "header"),
             (b"0 0 0 1 2 a \0\0null", "event"),
+            (b"0 0 0 1 2 a \0\x04e\0\x01\x01null", "event"),
+            (b"0 0 0 1 2 a \0\x08u\0\x01\x01e\0\x01nnull", "user"),
+            (b"0 0 0 1 2 a \0\x08x\0\x01ae\0\x01nnull", "exception"),
+            (b"0 0 0 1 2 a \0\x08i\0\x01\xffe\0\x01nnull", "event id"),
+            (b"0 0 0 1 2 a \0\x04e\0\x01n\xff", "payload"),
         ];
         for (message, part) in rows {
-            let error = decode_message(&channel(), message).unwrap_err();
+            let error = decode_message(&channel(), message, MAX).unwrap_err();
             assert_eq!(error, NotAMessage { part });
         }
     }

@@ -96,7 +96,7 @@ pub(super) async fn read_aged(
         args: &args,
     };
     let answer = commands.run_retrying(call, true).await?;
-    decode(channel, &answer).ok_or_else(|| unreadable("reading a history"))
+    decode(commands, channel, &answer).ok_or_else(|| unreadable("reading a history"))
 }
 
 /// Where a channel stands. A channel never heard of gets its epoch here.
@@ -128,7 +128,8 @@ pub(super) async fn forget(commands: &Commands, channel: &ChannelName) -> Result
     commands.run_retrying(call, true).await.map(|_| ())
 }
 
-fn decode(channel: &ChannelName, answer: &Value) -> Option<Aged> {
+/// Reads an answer. What follows an entry that cannot be read is all there is: the history then reaches no further back.
+fn decode(commands: &Commands, channel: &ChannelName, answer: &Value) -> Option<Aged> {
     let Value::Array(parts) = answer else {
         return None;
     };
@@ -142,7 +143,12 @@ fn decode(channel: &ChannelName, answer: &Value) -> Option<Aged> {
         entries: Vec::with_capacity(entries.len()),
     };
     for entry in entries {
-        let (delivery, published) = decode_entry(channel, top, entry)?;
+        let bytes_max = commands.payload_bytes_max();
+        let Some((delivery, published)) = decode_entry(channel, top, entry, bytes_max) else {
+            commands.warn_unreadable(channel, &"a message that Redis keeps cannot be read");
+            history.entries.clear();
+            continue;
+        };
         let age = u64::try_from(now.saturating_sub(published)).unwrap_or(0);
         let offset = delivery.position?.offset;
         ages.0.insert(offset, Duration::from_millis(age));
@@ -152,7 +158,12 @@ fn decode(channel: &ChannelName, answer: &Value) -> Option<Aged> {
 }
 
 /// Reads `["12-0", ["b", body, "g", tag, "p", tag before, "a", time, "i", id]]`.
-fn decode_entry(channel: &ChannelName, top: Position, entry: &Value) -> Option<(Delivery, i64)> {
+fn decode_entry(
+    channel: &ChannelName,
+    top: Position,
+    entry: &Value,
+    payload_bytes_max: usize,
+) -> Option<(Delivery, i64)> {
     let Value::Array(entry) = entry else {
         return None;
     };
@@ -174,7 +185,8 @@ fn decode_entry(channel: &ChannelName, top: Position, entry: &Value) -> Option<(
         return None;
     };
     let published = super::text(field("a")?)?.parse().ok()?;
-    let delivery = envelope::decode_kept(channel, position, previous, body).ok()?;
+    let delivery =
+        envelope::decode_kept(channel, position, previous, body, payload_bytes_max).ok()?;
     Some((delivery, published))
 }
 

@@ -158,6 +158,10 @@ impl Broker for RedisEngine {
         self.start_as(Role::Publisher, deliver).await
     }
 
+    fn bound_payloads(&self, bytes_max: usize) {
+        self.commands.note_payload_max(bytes_max);
+    }
+
     async fn publish(
         &self,
         publication: Publication,

@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId, UserId};
+use fanfare_protocol::{ChannelName, Member, Position, SocketId, UserId};
 use redis::{FromRedisValue, Value};
 
 use super::commands::{Call, Commands};
 use super::connections::Server;
-use super::envelope::encode_body;
+use super::envelope::{self, encode_body};
 use super::error::CommandError;
 use super::keys;
 use super::publish::random_epoch;
@@ -190,7 +190,7 @@ impl Presence {
             let answer: Vec<Value> = self.repeat(call).await?;
             // So many were still to be taken out that it was left at that: no script runs for long.
             if !answer.is_empty() {
-                let snapshot = snapshot_of(answer);
+                let snapshot = self.snapshot_of(channel, answer);
                 return snapshot.ok_or_else(|| self.verdict("reading members", unreadable()));
             }
         }
@@ -285,6 +285,47 @@ impl Presence {
     pub(super) fn verdict(&self, attempted: &'static str, error: CommandError) -> EngineError {
         self.commands.retry(attempted).verdict(error)
     }
+
+    fn snapshot_of(&self, channel: &ChannelName, answer: Vec<Value>) -> Option<Snapshot> {
+        let mut fields = answer.into_iter();
+        let mut text = || -> Option<String> { redis::from_redis_value(fields.next()?).ok() };
+        let position = Position {
+            epoch: text()?.parse().ok()?,
+            offset: text()?.parse().ok()?,
+            tag: text()?.parse().ok()?,
+        };
+        let count = text()?.parse().ok()?;
+        let is_sparing = text()? == "1";
+        let mut members = Vec::new();
+        while let Some(user) = fields.next() {
+            // Who cannot be read is left out, and so is an info that is not one: neither ever reaches a frame.
+            match self.member_of(&user, &fields.next()?) {
+                Some(member) => members.push(member),
+                None => self
+                    .commands
+                    .warn_unreadable(channel, &"a member that Redis keeps cannot be read"),
+            }
+        }
+        Some(Snapshot {
+            members: Members {
+                count,
+                members,
+                position,
+            },
+            is_sparing,
+        })
+    }
+
+    fn member_of(&self, user: &Value, info: &Value) -> Option<Member> {
+        let Value::BulkString(info) = info else {
+            return None;
+        };
+        let user: String = serde_json::from_str(super::text(user)?).ok()?;
+        Some(Member {
+            id: UserId::new(&user).ok()?,
+            info: envelope::payload(info, self.commands.payload_bytes_max())?,
+        })
+    }
 }
 
 /// A script and what it is called with.
@@ -315,34 +356,6 @@ impl Prepared<'_> {
 /// A `member_removed` without its data, which the script appends: it alone knows who is to be removed.
 fn removed_head(channel: &ChannelName) -> Bytes {
     encode_body(&Publication::member_removed_head(channel.clone())).into()
-}
-
-fn snapshot_of(answer: Vec<Value>) -> Option<Snapshot> {
-    let mut fields = answer.into_iter();
-    let mut text = || -> Option<String> { redis::from_redis_value(fields.next()?).ok() };
-    let position = Position {
-        epoch: text()?.parse().ok()?,
-        offset: text()?.parse().ok()?,
-        tag: text()?.parse().ok()?,
-    };
-    let count = text()?.parse().ok()?;
-    let is_sparing = text()? == "1";
-    let mut members = Vec::new();
-    while let Some(user) = text() {
-        let user: String = serde_json::from_str(&user).ok()?;
-        members.push(Member {
-            id: UserId::new(&user).ok()?,
-            info: RawJson::trusted(text()?),
-        });
-    }
-    Some(Snapshot {
-        members: Members {
-            count,
-            members,
-            position,
-        },
-        is_sparing,
-    })
 }
 
 fn unreadable() -> CommandError {

@@ -184,6 +184,11 @@ impl Questions {
             && let Some((from, body)) = take_number(rest)
             && let Some(asker) = lock(&self.waiting).get(&id)
         {
+            if body.len() > ANSWER_BYTES_MAX {
+                let what = "an answer of another node is too long and does not count";
+                self.commands.warn_unreadable(&self.tag, &what);
+                return None;
+            }
             // A full queue means that nobody waits any more, or that somebody answers without end.
             let _ = asker.try_send((from, Bytes::copy_from_slice(body)));
         }
@@ -194,6 +199,11 @@ impl Questions {
         let (id, rest) = take_number(payload)?;
         let (from, body) = take_number(rest)?;
         if from == self.incarnation {
+            return None;
+        }
+        if body.len() > QUESTION_BYTES_MAX {
+            let what = "a question of another node is too long and is not answered";
+            self.commands.warn_unreadable(&self.tag, &what);
             return None;
         }
         match id {
@@ -420,6 +430,12 @@ const LOST: u64 = 1;
 
 /// 256: questions of other nodes that are being answered at a time.
 const ANSWERING_MAX: usize = 256;
+
+/// 64 KiB: a question has two names at most, and a word about losses some 32 KiB of them.
+const QUESTION_BYTES_MAX: usize = 64 << 10;
+
+/// 8 MiB: 20,000 names, each of them as long as it may be.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// 1,024: answers that wait; more nodes than one Redis carries.
 const ANSWERS_MAX: usize = 1_024;

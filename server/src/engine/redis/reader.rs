@@ -17,7 +17,6 @@ use crate::fairness::{Share, units_of};
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let reader = Reader {
         shared,
-        unreadable: Throttle::new(WARN_INTERVAL),
         overflows: Throttle::new(WARN_INTERVAL),
     };
     // Kept from one load to the next: while messages keep coming, every load may be small and there at once.
@@ -45,7 +44,6 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 struct Reader {
     shared: Arc<Shared>,
-    unreadable: Throttle,
     overflows: Throttle,
 }
 
@@ -100,12 +98,13 @@ impl Reader {
             }
             return;
         };
-        match envelope::decode_message(&channel, payload) {
+        let commands = &shared.commands;
+        match envelope::decode_message(&channel, payload, commands.payload_bytes_max()) {
             Ok(message) => shared.tracks.arrived(lane.number, message, now),
             Err(error) => {
-                if let Some(held_back) = self.unreadable.turn() {
-                    warn!(%channel, %error, held_back, "a message in Redis cannot be read");
-                }
+                commands.warn_unreadable(&channel, &error);
+                // It may have stood for a message of the channel, so that it counts as one that was lost.
+                shared.tracks.dropped(&channel, now);
             }
         }
     }

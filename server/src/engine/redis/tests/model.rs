@@ -254,7 +254,7 @@ impl<'a> World<'a> {
         self.until_alone().await?;
         let arrived = self.fence().await?;
         for bytes in arrived.get(self.model.messages.len()..).unwrap_or_default() {
-            let late = envelope::decode_message(&channel(), bytes);
+            let late = envelope::decode_message(&channel(), bytes, 1 << 20);
             let late = late.map_err(|error| error.to_string())?.delivery;
             let is_it = |sent: &&Sent| sent.data == late.data.as_str();
             let sent = sent.iter().find(is_it).ok_or("an unknown message")?;
@@ -514,7 +514,7 @@ impl<'a> World<'a> {
         );
         let mut number = 0;
         for (bytes, expected) in messages.iter().zip(&self.model.messages) {
-            let message = envelope::decode_message(&channel(), bytes);
+            let message = envelope::decode_message(&channel(), bytes, 1 << 20);
             let message = message.map_err(|error| error.to_string())?;
             check_message(&message, expected, &mut number)?;
         }
