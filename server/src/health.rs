@@ -46,7 +46,7 @@ fn unready(services: &Services) -> Option<String> {
     }
     match services.engine.broker.health() {
         Health::Flowing => None,
-        Health::Stalled { since: _, reason } => Some(reason),
+        Health::Stalled { reason, .. } | Health::Refused { reason, .. } => Some(reason),
     }
 }
 
@@ -55,7 +55,8 @@ fn unready(services: &Services) -> Option<String> {
 /// A load balancer has seen the readiness turn red by then; this is for the ones that do not look.
 pub(crate) fn is_cut_off(services: &Services) -> bool {
     match services.engine.broker.health() {
-        Health::Flowing => false,
+        // Who only listens is served as well as ever.
+        Health::Flowing | Health::Refused { .. } => false,
         Health::Stalled { since, .. } => Instant::now().duration_since(since) >= CUT_OFF_AFTER,
     }
 }

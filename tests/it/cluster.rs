@@ -317,6 +317,12 @@ async fn readiness_follows_the_engine_and_a_long_stall_refuses_connections() {
     early.is_quiet().await;
     let live = http::request(server.address, "GET", "/health/live", &[], "").await;
     assert_eq!((live.status, live.json()), (200, json!({ "live": true })));
+    *health.lock().unwrap() = Health::Refused {
+        since: long_ago.unwrap(),
+        reason: reason.to_owned(),
+    };
+    assert_eq!(ready().await, (503, unready));
+    Socket::connect(server.address).await;
     *health.lock().unwrap() = Health::Flowing;
     assert_eq!(ready().await.0, 200);
     Socket::connect(server.address).await;

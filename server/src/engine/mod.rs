@@ -79,13 +79,21 @@ impl Answer {
     }
 }
 
-/// Whether what is published reaches this node.
+/// Whether what is published reaches this node, and whether what this node publishes is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Health {
     /// It does.
     Flowing,
     /// It does not, as far as this node can tell.
     Stalled {
+        /// Since when.
+        since: Instant,
+        /// What is known about it; no secrets.
+        reason: String,
+    },
+    /// It does, but what this node publishes is not taken.
+    Refused {
         /// Since when.
         since: Instant,
         /// What is known about it; no secrets.
@@ -164,7 +172,7 @@ pub trait Broker: Send + Sync {
     /// [`EngineError::Incomplete`] when some node did not answer in time.
     async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError>;
 
-    /// Whether what is published reaches this node. Cheap, never waits.
+    /// Whether what is published reaches this node, and what it publishes is taken. Cheap, never waits.
     fn health(&self) -> Health;
 
     /// Ends the engine's tasks and waits for them; nothing is delivered afterwards and every call is refused. Idempotent.

@@ -27,8 +27,8 @@ async fn refused(options: RedisOptions) -> String {
 
 fn stalled(engine: &Engine) -> Option<String> {
     match engine.broker.health() {
-        Health::Flowing => None,
         Health::Stalled { reason, .. } => Some(reason),
+        _ => None,
     }
 }
 

@@ -16,6 +16,7 @@ use super::error::CommandError;
 use super::keys::Keys;
 use super::options::RedisOptions;
 use super::retry::Retry;
+use super::rights;
 use super::scripts::{ScriptText, Scripts};
 use super::topology::Topology;
 use crate::clock::Throttle;
@@ -36,6 +37,8 @@ struct Shared {
     payload_bytes_max: AtomicUsize,
     /// For the log, about what other programs write into Redis.
     unreadable: Throttle,
+    /// The same, about rights that the login does not have.
+    denied: Throttle,
     closed: CancellationToken,
 }
 
@@ -65,6 +68,7 @@ impl Commands {
             memory_max: AtomicUsize::new(0),
             payload_bytes_max: AtomicUsize::new(PAYLOAD_BYTES_MAX),
             unreadable: Throttle::new(WARN_INTERVAL),
+            denied: Throttle::new(WARN_INTERVAL),
             closed: CancellationToken::new(),
         }))
     }
@@ -250,7 +254,7 @@ impl Commands {
 
     /// What an unsuccessful answer means, and what it says about the connection and the layout.
     pub(super) fn judge(&self, connection: &Connection, error: &RedisError) -> CommandError {
-        let meaning = CommandError::while_executing(error);
+        let meaning = self.named(&connection.server, CommandError::while_executing(error));
         let topology = self.topology();
         match (&meaning, error.kind()) {
             (CommandError::Unknown(_), _)
@@ -261,6 +265,17 @@ impl Commands {
             (CommandError::NotExecuted(_), ErrorKind::Server(ServerErrorKind::TryAgain)) => {}
             (CommandError::NotExecuted(_), _) => topology.distrust(),
             _ => {}
+        }
+        meaning
+    }
+
+    /// Names a right that is missing, and tells the operator now and then.
+    fn named(&self, server: &Server, mut meaning: CommandError) -> CommandError {
+        if let CommandError::Denied { right, detail, .. } = &mut meaning {
+            *right = right.replace(rights::NO_PREFIX, self.keys().prefix());
+            if let Some(held_back) = self.0.denied.turn() {
+                tracing::warn!(%server, %right, %detail, held_back, "Redis denies this login a right");
+            }
         }
         meaning
     }

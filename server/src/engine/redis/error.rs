@@ -3,6 +3,7 @@
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::connections::Server;
+use super::rights::{self, IsInScript};
 use crate::engine::EngineError;
 
 /// Why a command has no result.
@@ -20,6 +21,16 @@ pub(super) enum CommandError {
     /// Redis refused it and would again; nothing was executed.
     #[error("{0}")]
     Refused(String),
+    /// The login lacks a right.
+    #[error("this login lacks the right {right}: {detail}")]
+    Denied {
+        /// Which one, as `ACL SETUSER` takes it.
+        right: String,
+        /// What Redis said.
+        detail: String,
+        /// A script had begun: what it did before it was denied something stands.
+        may_have_run: bool,
+    },
 }
 
 impl CommandError {
@@ -48,6 +59,13 @@ impl CommandError {
     /// What it means that a command was answered by this, or by nothing.
     pub(super) fn while_executing(error: &RedisError) -> Self {
         let detail = text(error);
+        if let Some(IsInScript(may_have_run)) = rights::denial(&detail) {
+            return Self::Denied {
+                right: rights::right(&detail, None, rights::NO_PREFIX),
+                detail,
+                may_have_run,
+            };
+        }
         match error.kind() {
             ErrorKind::Server(
                 ServerErrorKind::ReadOnly
@@ -88,6 +106,11 @@ impl CommandError {
     ) -> EngineError {
         let engine = super::NAME;
         match self {
+            Self::Denied { .. } => EngineError::Refused {
+                engine,
+                attempted,
+                detail: self.to_string(),
+            },
             Self::NotExecuted(detail) => EngineError::Unavailable {
                 engine,
                 attempted,

@@ -25,11 +25,12 @@ use super::handoff::Handoff;
 use super::lanes::Lanes;
 use super::questions::{self, Look, Questions, Role};
 use super::reads::{self, Reads};
+use super::ready::Publishing;
 use super::recent::Bounds;
 use super::speaking::Speaking;
 use super::tracks::{Times, Tracks};
 use super::unheard::Unheard;
-use super::{catch_up, interest, probe, reader, sync, watch};
+use super::{catch_up, interest, probe, reader, ready, rights, sync, watch};
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
 use crate::engine::{Deliver, EngineError, Health};
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) questions: Arc<Questions>,
     pub(super) reads: Reads,
     pub(super) unheard: Unheard,
+    /// Whether what this node publishes is taken.
+    pub(super) publishing: Publishing,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     /// Somebody found out that servers are not what they were.
@@ -90,7 +93,7 @@ impl Flow {
             bytes_max: flow.recent_bytes_max,
         };
         let tasks = TaskTracker::new();
-        let tag = ChannelName::new(NODES).map_err(|_| unavailable("no name for nodes"))?;
+        let tag = ChannelName::new(rights::NODES).map_err(|_| unavailable("no name for nodes"))?;
         let questions = Questions::new(
             commands.clone(),
             role,
@@ -111,6 +114,7 @@ impl Flow {
             questions: Arc::new(questions),
             reads: Reads::default(),
             unheard: Unheard::new(said_age_max),
+            publishing: Publishing::default(),
             stop: CancellationToken::new(),
             is_distrusted: AtomicBool::new(false),
             is_word_late: AtomicBool::new(false),
@@ -155,6 +159,7 @@ impl Flow {
         tasks.spawn(sync::run(Arc::clone(shared), stop.clone()));
         tasks.spawn(sync::tell(Arc::clone(shared), stop.clone()));
         tasks.spawn(probe::run(Arc::clone(shared), stop.clone()));
+        tasks.spawn(ready::run(Arc::clone(shared), stop.clone()));
         tasks.spawn(questions::keep_lease(Arc::clone(shared), stop.clone()));
         if shared.commands.topology().has_sentinels() {
             tasks.spawn(watch::run(Arc::clone(shared), stop.clone()));
@@ -232,12 +237,13 @@ impl Flow {
 
     /// Whether messages flow, and nodes of no other format are there.
     pub(super) fn health(&self) -> Health {
-        match self.shared.formats.health() {
-            Health::Flowing => {
-                let stalled_after = self.shared.flow.stalled_after;
-                self.shared.lanes.health(Instant::now(), stalled_after)
-            }
-            stalled @ Health::Stalled { .. } => stalled,
+        if let stalled @ Health::Stalled { .. } = self.shared.formats.health() {
+            return stalled;
+        }
+        let (now, stalled_after) = (Instant::now(), self.shared.flow.stalled_after);
+        match self.shared.lanes.health(now, stalled_after) {
+            Health::Flowing => self.shared.publishing.health(now, stalled_after),
+            stalled => stalled,
         }
     }
 
@@ -307,9 +313,6 @@ impl Shared {
 fn unavailable(detail: &str) -> EngineError {
     CommandError::not_executed(detail).into_engine_error("subscribing", 0)
 }
-
-/// What stands for the nodes themselves where others have a channel's name.
-const NODES: &str = "nodes";
 
 /// 60 s: a master of a cluster that is cut off refuses commands after `cluster-node-timeout`, 15 s by default.
 const CUT_OFF_MASTER_MAX: Duration = Duration::from_mins(1);

@@ -131,6 +131,16 @@ impl Keys {
         self.own("nodes", "")
     }
 
+    /// Never in use: a key of the kind that nodes have for themselves.
+    pub(super) fn scratch(&self) -> String {
+        self.own("nodes", ":rights")
+    }
+
+    /// What every name begins with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Pub/sub channel: questions to all nodes.
     pub(super) fn questions(&self) -> String {
         self.own("nodes", ":questions")

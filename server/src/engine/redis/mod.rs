@@ -29,8 +29,10 @@ mod publish;
 mod questions;
 mod reader;
 mod reads;
+mod ready;
 mod recent;
 mod retry;
+mod rights;
 #[cfg(feature = "__contract")]
 #[doc(hidden)]
 pub mod scripted;

@@ -1,6 +1,8 @@
 //! Publishing: one script, repeated until it is known what became of it or the budget is used up.
 
-use fanfare_protocol::{ChannelName, Epoch};
+use std::time::Duration;
+
+use fanfare_protocol::{ChannelName, Epoch, EventName, IdempotencyKey, RawJson};
 use redis::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -53,6 +55,33 @@ pub(super) async fn publish(
             Err(error) => retry.pause(error, message.is_repeatable).await?,
         }
     }
+}
+
+/// Publishes something that nobody hears and that is gone after a while: whether a publish works now.
+pub(super) async fn probe(
+    commands: &Commands,
+    channel: &ChannelName,
+    life: Duration,
+) -> Result<(), CommandError> {
+    let unnamed = |_| CommandError::Refused("a probe has no name".to_owned());
+    let event = EventName::new("ready").map_err(unnamed)?;
+    let key = IdempotencyKey::new(&format!("{:x}", random_id())).map_err(unnamed)?;
+    let publication = Publication::new(channel.clone(), event, RawJson::null()).with_key(key);
+    let mut message = Message::new(commands, &publication, Retention::new(1, life));
+    let life = super::milliseconds(life);
+    if let Kind::Positioned { position_ttl, .. } = &mut message.kind {
+        position_ttl.clone_from(&life);
+    }
+    message.key_ttl = life;
+    let call = Call {
+        attempted: "publishing",
+        script: message.script,
+        channel,
+        keys: &message.keys,
+        args: &message.args(false),
+    };
+    let answer = commands.run(call).await?;
+    message.read(&answer).map(|_| ())
 }
 
 /// A publication as the scripts take it.

@@ -57,6 +57,10 @@ impl Retry {
                 self.is_unknown = true;
                 is_repeatable
             }
+            CommandError::Denied { may_have_run, .. } => {
+                self.is_unknown |= may_have_run;
+                false
+            }
             CommandError::Full | CommandError::Refused(_) => false,
         };
         let longest = PAUSE_MAX.min(PAUSE_FIRST * 2_u32.saturating_pow(self.pauses));

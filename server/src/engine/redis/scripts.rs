@@ -29,6 +29,8 @@ pub(super) struct Scripts {
     pub(super) pulse: ScriptText,
     /// Keeps the list of live nodes and speaks to them.
     pub(super) node: ScriptText,
+    /// Tries what the others do.
+    pub(super) rights: ScriptText,
 }
 
 /// A script's text and the digest that Redis knows it by.
@@ -72,6 +74,7 @@ impl Scripts {
             ),
             pulse: script("pulse", &[include_str!("lua/pulse.lua")]),
             node: script("node", &[include_str!("lua/node.lua")]),
+            rights: script("rights", &[include_str!("lua/rights.lua")]),
         }
     }
 }

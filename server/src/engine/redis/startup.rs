@@ -9,6 +9,7 @@ use super::cluster;
 use super::commands::Commands;
 use super::connections::{Connection, Server};
 use super::error::CommandError;
+use super::rights;
 use super::topology::Layout;
 use crate::engine::EngineError;
 
@@ -29,9 +30,32 @@ pub(super) async fn check(commands: &Commands) -> Result<(), EngineError> {
                         .iter()
                         .for_each(|warning| warning.log(&server));
                 }
-                return Ok(());
+                return check_rights(commands).await;
             }
             // Only questions were asked.
+            Err(CommandError::Unknown(detail)) => {
+                retry.pause(CommandError::NotExecuted(detail), true).await?;
+            }
+            Err(error) => retry.pause(error, true).await?,
+        }
+        commands.topology().distrust();
+    }
+}
+
+/// Names what the login may not do. Waits like [`check`].
+async fn check_rights(commands: &Commands) -> Result<(), EngineError> {
+    let mut retry = commands.retry("starting");
+    loop {
+        let checked = async {
+            let layout = commands.topology().layout().await?;
+            for server in layout.masters() {
+                rights::check(commands, &layout, &server, retry.deadline()).await?;
+            }
+            Ok::<(), CommandError>(())
+        };
+        match checked.await {
+            Ok(()) => return Ok(()),
+            // Nothing that was tried leaves anything behind.
             Err(CommandError::Unknown(detail)) => {
                 retry.pause(CommandError::NotExecuted(detail), true).await?;
             }
@@ -62,9 +86,9 @@ async fn attempt(commands: &Commands) -> Result<Vec<(Server, Facts)>, CommandErr
 fn judge_moves(commands: &Commands, connection: &Connection, error: &RedisError) -> CommandError {
     let server = &connection.server;
     match commands.judge(connection, error) {
-        CommandError::Refused(detail) => CommandError::Refused(format!(
-            "{server} does not tell which slots are on their way: {detail}"
-        )),
+        error @ (CommandError::Refused(_) | CommandError::Denied { .. }) => CommandError::Refused(
+            format!("{server} does not tell which slots are on their way: {error}"),
+        ),
         other => other,
     }
 }

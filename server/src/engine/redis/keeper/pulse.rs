@@ -58,7 +58,10 @@ impl Pulses {
             return;
         };
         pulse.attempt = (pulse.attempt + 1) % ATTEMPTS_MAX;
-        let is_refused = matches!(error, CommandError::Refused(_));
+        let is_refused = matches!(
+            error,
+            CommandError::Refused(_) | CommandError::Denied { .. }
+        );
         if is_refused && !pulse.is_refused {
             warn!(%server, %error, "nobody there is taken for gone: Redis refuses to keep contact");
         } else {

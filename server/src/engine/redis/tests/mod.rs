@@ -6,4 +6,5 @@ mod model;
 mod mutants;
 mod process;
 mod publish;
+mod rights;
 mod scenarios;
