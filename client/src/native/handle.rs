@@ -300,13 +300,16 @@ impl NativeClient {
         let permit = self.shared.permits.acquire().await;
         let _permit = permit.map_err(|_| ClientError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let order = Order::Ask {
-            // The driver replaces it by one of its own.
-            input: input(RequestId(0)),
-            reply,
+        // The driver replaces the number by one of its own.
+        let input = input(RequestId(0));
+        let is_publish = matches!(input, Input::Publish { .. } | Input::Emit { .. });
+        self.order(Order::Ask { input, reply }).await?;
+        // A task that ended without an answer may have sent it.
+        let lost = match is_publish {
+            true => ClientError::UnknownOutcome,
+            false => ClientError::Closed,
         };
-        self.order(order).await?;
-        answer.await.unwrap_or(Err(ClientError::Closed))
+        answer.await.unwrap_or(Err(lost))
     }
 }
 
