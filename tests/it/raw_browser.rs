@@ -76,7 +76,7 @@ async fn connected_says_what_a_page_needs_to_know() {
     let connected = visitor.receive().await;
     let expected = json!({
         "type": "connected", "socket_id": connected["socket_id"], "protocol": 1, "ping_interval": 30_000,
-        "max_payload_size": 1_048_576, "server_time": connected["server_time"],
+        "max_payload_size": 32_768, "server_time": connected["server_time"],
     });
     assert_eq!(connected, expected);
     assert_eq!(connected["socket_id"].as_str().unwrap().len(), 32);
