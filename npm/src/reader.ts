@@ -61,6 +61,9 @@ const presence = rule(
   [0],
 );
 
+/** What the connection may ask for. */
+const limits = rule(isObject, (value, values) => all(LIMITS, value, values), [-1]);
+
 /** A payload may be `null`. */
 const event = rule(
   (value) => isObject(value) && problem(value.event, EVENT) === undefined && value.data !== undefined,
@@ -82,6 +85,16 @@ const POSITION: Fields = [
   ['epoch', hexadecimal],
   ['offset', whole],
   ['tag', hexadecimal],
+];
+
+const LIMITS: Fields = [
+  ['channels_max', whole],
+  ['commands_per_second', whole],
+  ['commands_burst', whole],
+  ['message_bytes_max', whole],
+  ['bytes_per_second?', whole],
+  ['bytes_burst?', whole],
+  ['idempotency_window?', whole],
 ];
 
 const EVENT_FIELDS: Fields = [
@@ -112,6 +125,7 @@ const MESSAGES: Record<string, [Input, Fields, Rule?]> = {
       ['ping_interval', whole],
       ['max_payload_size', whole],
       ['server_time', whole],
+      ['limits?', limits],
     ],
   ],
   ok: [

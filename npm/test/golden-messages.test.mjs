@@ -97,6 +97,8 @@ const SCRIPTS = {
   connected: {
     'nobody is authenticated yet': greets(null),
     'the handshake said who it is': greets('auth0|7'),
+    'what the connection may ask for': greets('auth0|7'),
+    'a server that does not limit bytes': greets('auth0|7'),
   },
   disconnect: {
     'the server goes away, another one takes over': async (t, text) => {

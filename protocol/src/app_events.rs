@@ -2,7 +2,7 @@
 //!
 //! | from the client | `action` and fields |
 //! |---|---|
-//! | subscribe | `subscribe`: `channel`, and the other fields of the native `subscribe` |
+//! | subscribe | `subscribe`: `channel` and the other fields of the native `subscribe`, or `channels` |
 //! | unsubscribe | `unsubscribe`: `channel` |
 //! | sign of life | `ping` |
 //! | goodbye | `disconnect` |
@@ -40,7 +40,7 @@ pub fn decode_request(text: &str) -> Result<Request, crate::json::DecodeError> {
     let id = fields.optional(Field::Id, number)?;
     let command = fields.kind(Field::Action, |action| {
         Ok(match action {
-            "subscribe" => Command::Subscribe(crate::json::read_subscribe(&fields, payload)?),
+            "subscribe" => crate::json::read_subscribe(&fields, payload)?,
             "unsubscribe" => Command::Unsubscribe {
                 channel: fields.required(Field::Channel, name)?,
             },

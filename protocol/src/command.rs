@@ -6,6 +6,7 @@ use crate::name::{ChannelName, EventName, IdempotencyKey};
 use crate::position::Position;
 use crate::raw::RawJson;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// A command and the id that its one reply will echo.
 ///
@@ -31,6 +32,9 @@ pub enum Command {
     },
     /// Asks for a channel. Reply: `subscription_succeeded` or `subscription_error`.
     Subscribe(Subscribe),
+    /// Asks for several channels, at most [`SUBSCRIBE_CHANNELS_MAX`]. The reply to each is that of [`Command::Subscribe`], under
+    /// the one id.
+    SubscribeAll(Vec<Subscribe>),
     /// Leaves a channel. Reply: `unsubscribed`.
     Unsubscribe {
         /// The channel.
@@ -117,6 +121,7 @@ impl fmt::Debug for Command {
                 f.debug_struct("Authenticate").finish_non_exhaustive()
             }
             Self::Subscribe(subscribe) => subscribe.fmt(f),
+            Self::SubscribeAll(list) => f.debug_tuple("SubscribeAll").field(list).finish(),
             Self::Unsubscribe { channel } => f
                 .debug_struct("Unsubscribe")
                 .field("channel", channel)
@@ -172,6 +177,9 @@ impl fmt::Debug for Subscribe {
     }
 }
 
+/// 1,000: the most channels that one `subscribe` may name.
+pub const SUBSCRIBE_CHANNELS_MAX: usize = 1_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +193,8 @@ mod tests {
         let token = "hunter2".to_owned();
         for command in [
             Command::Authenticate { token },
-            Command::Subscribe(subscribe),
+            Command::Subscribe(subscribe.clone()),
+            Command::SubscribeAll(vec![subscribe]),
         ] {
             let request = Request {
                 id: Some(1),

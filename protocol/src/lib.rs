@@ -64,11 +64,11 @@ pub mod raw;
 mod socket_id;
 
 pub use code::{Code, Disposition};
-pub use command::{Command, Request, Subscribe};
+pub use command::{Command, Request, SUBSCRIBE_CHANNELS_MAX, Subscribe};
 pub use json::{DecodeError, DecodeProblem};
 pub use message::{
-    Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
-    Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
+    Connected, ConnectionLimits, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply,
+    Reset, ServerMessage, Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
 };
 pub use name::{ChannelKind, ChannelName, EventName, IdempotencyKey, NameError, SocketId, UserId};
 pub use position::{Epoch, Link, OFFSET_MAX, Position, PositionError, Tag};

@@ -58,6 +58,27 @@ pub struct Connected {
     pub max_payload_size: u64,
     /// The server's time in milliseconds since the Unix epoch.
     pub server_time: u64,
+    /// What this connection may ask for. A server that does not say it takes no lists of channels either.
+    pub limits: Option<ConnectionLimits>,
+}
+
+/// The fields of `limits` in `connected`: what a client stays within, so that nothing it asks for is refused for its amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// How many channels the connection may have; the personal channel does not count.
+    pub channels_max: u64,
+    /// How many commands per second it may send on average.
+    pub commands_per_second: u64,
+    /// How many commands it may send at once.
+    pub commands_burst: u64,
+    /// The largest frame it may send, in bytes.
+    pub message_bytes_max: u64,
+    /// How many bytes of messages per second it may send on average, where that is limited.
+    pub bytes_per_second: Option<u64>,
+    /// How many of them it may send at once, where that is limited.
+    pub bytes_burst: Option<u64>,
+    /// For how many milliseconds a publish with a key is recognised when it comes again.
+    pub idempotency_window: Option<u64>,
 }
 
 /// The fields of `ok`: those that the command promises are present.

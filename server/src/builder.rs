@@ -159,6 +159,7 @@ impl ServerBuilder {
         let terms = Arc::new(Terms {
             limits: self.limits,
             rules: Arc::clone(&rules),
+            idempotency_window: engine.broker.idempotency_window(),
         });
         let tasks = TaskTracker::new();
         let stopped = CancellationToken::new();

@@ -77,6 +77,11 @@ async fn connected_says_what_a_page_needs_to_know() {
     let expected = json!({
         "type": "connected", "socket_id": connected["socket_id"], "protocol": 1, "ping_interval": 30_000,
         "max_payload_size": 32_768, "server_time": connected["server_time"],
+        "limits": {
+            "channels_max": 100, "commands_per_second": 50, "commands_burst": 200,
+            "message_bytes_max": 49_152, "bytes_per_second": 65_536,
+            "bytes_burst": 262_144, "idempotency_window": 600_000,
+        },
     });
     assert_eq!(connected, expected);
     assert_eq!(connected["socket_id"].as_str().unwrap().len(), 32);

@@ -81,6 +81,7 @@ pub(crate) fn hello() -> Connected {
         ping_interval: 25_000,
         max_payload_size: 1024 * 1024,
         server_time: SERVER_TIME,
+        limits: None,
     }
 }
 

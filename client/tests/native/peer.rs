@@ -50,6 +50,7 @@ impl Listener {
             ping_interval: 25_000,
             max_payload_size: 1024 * 1024,
             server_time: 1_700_000_000_000,
+            limits: None,
         })])
         .await;
         peer

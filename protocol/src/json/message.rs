@@ -12,8 +12,8 @@ use crate::json::value::{
     number_u32, object, position, text,
 };
 use crate::message::{
-    Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
-    Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
+    Connected, ConnectionLimits, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply,
+    Reset, ServerMessage, Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
 };
 use crate::name::{ChannelName, SocketId, UserId};
 use crate::position::{Epoch, Position, Tag};
@@ -314,6 +314,21 @@ fn connected<O: Object>(fields: &Fields<'_, O>) -> Connected {
         ping_interval: fields.number(Field::PingInterval),
         max_payload_size: fields.number(Field::MaxPayloadSize),
         server_time: fields.number(Field::ServerTime),
+        limits: fields
+            .optional(Field::Limits, object)
+            .map(|object| limits(&fields.within(&object, Field::Limits))),
+    }
+}
+
+fn limits<O: Object>(fields: &Fields<'_, O>) -> ConnectionLimits {
+    ConnectionLimits {
+        channels_max: fields.number(Field::ChannelsMax),
+        commands_per_second: fields.number(Field::CommandsPerSecond),
+        commands_burst: fields.number(Field::CommandsBurst),
+        message_bytes_max: fields.number(Field::MessageBytesMax),
+        bytes_per_second: fields.maybe_number(Field::BytesPerSecond),
+        bytes_burst: fields.maybe_number(Field::BytesBurst),
+        idempotency_window: fields.maybe_number(Field::IdempotencyWindow),
     }
 }
 

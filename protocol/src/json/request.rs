@@ -1,10 +1,13 @@
 //! From fields to a [`Request`].
 
-use crate::command::{Command, Request, Subscribe};
-use crate::json::error::{DecodeError, DecodeProblem};
+use crate::command::{Command, Request, SUBSCRIBE_CHANNELS_MAX, Subscribe};
+use crate::json::error::{DecodeError, DecodeProblem, Place};
 use crate::json::field::Field;
-use crate::json::value::{Object, Reader, Value, name, number, number_u32, position, text};
+use crate::json::value::{
+    Object, Reader, Value, item, items, name, number, number_u32, position, text,
+};
 use crate::raw::RawJson;
+use alloc::vec::Vec;
 
 /// Reads a command of the native dialect.
 pub(crate) fn read_request<O: Object<Value: Value<Problem = DecodeProblem>>>(
@@ -28,7 +31,7 @@ fn command<O: Object<Value: Value<Problem = DecodeProblem>>>(
             "authenticate" => Command::Authenticate {
                 token: fields.required(Field::Token, text)?,
             },
-            "subscribe" => Command::Subscribe(read_subscribe(fields, payload)?),
+            "subscribe" => read_subscribe(fields, payload)?,
             "unsubscribe" => Command::Unsubscribe {
                 channel: fields.required(Field::Channel, name)?,
             },
@@ -60,8 +63,38 @@ fn command<O: Object<Value: Value<Problem = DecodeProblem>>>(
     })
 }
 
-/// Reads the fields of a `subscribe`, the same in both dialects.
+/// Reads a `subscribe` of one channel or of several, the same in both dialects.
 pub(crate) fn read_subscribe<O: Object<Value: Value<Problem = DecodeProblem>>>(
+    fields: &Reader<'_, O>,
+    payload: fn(O::Value) -> RawJson,
+) -> Result<Command, DecodeProblem> {
+    match fields.optional(Field::Channels, channels)? {
+        None => Ok(Command::Subscribe(read_channel(fields, payload)?)),
+        Some(list) => Ok(Command::SubscribeAll(
+            list.iter()
+                .map(|value| {
+                    let object = item(value, Field::Channels)?;
+                    read_channel(&Reader::within(&object, Field::Channels), payload)
+                })
+                .collect::<Result<_, _>>()?,
+        )),
+    }
+}
+
+/// The length of a list is checked before anything in it is read.
+fn channels<V: Value<Problem = DecodeProblem>>(
+    value: &V,
+    at: Place,
+) -> Result<Vec<V>, DecodeProblem> {
+    let list = items(value, at)?;
+    if list.is_empty() || list.len() > SUBSCRIBE_CHANNELS_MAX {
+        let expected = "a list of 1 to 1,000 objects";
+        return Err(DecodeProblem::WrongType { at, expected });
+    }
+    Ok(list)
+}
+
+fn read_channel<O: Object<Value: Value<Problem = DecodeProblem>>>(
     fields: &Reader<'_, O>,
     payload: fn(O::Value) -> RawJson,
 ) -> Result<Subscribe, DecodeProblem> {

@@ -5,8 +5,8 @@ use crate::command::{Command, Request, Subscribe};
 use crate::json::field::Field;
 use crate::json::writer::{Writer, write_list};
 use crate::message::{
-    Connected, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply, Reset, ServerMessage,
-    Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
+    Connected, ConnectionLimits, Disconnect, ErrorMessage, Event, Gap, Member, Presence, Reply,
+    Reset, ServerMessage, Skipped, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
 };
 use alloc::string::String;
 use alloc::string::ToString as _;
@@ -20,6 +20,13 @@ pub fn encode_request(request: &Request) -> String {
     match &request.command {
         Command::Authenticate { token } => object.text(Field::Token, token),
         Command::Subscribe(subscribe) => write_subscribe(subscribe, &mut object),
+        Command::SubscribeAll(list) => {
+            write_list(object.key(Field::Channels), list, |subscribe, out| {
+                let mut object = Writer::bare(out);
+                write_subscribe(subscribe, &mut object);
+                object.close();
+            });
+        }
         Command::Unsubscribe { channel } | Command::Presence { channel } => {
             object.text(Field::Channel, channel.as_str());
         }
@@ -112,7 +119,7 @@ pub fn encode_list(events: &[Event], out: &mut String) {
 const fn kind_of(command: &Command) -> &'static str {
     match command {
         Command::Authenticate { .. } => "authenticate",
-        Command::Subscribe(_) => "subscribe",
+        Command::Subscribe(_) | Command::SubscribeAll(_) => "subscribe",
         Command::Unsubscribe { .. } => "unsubscribe",
         Command::Publish { .. } => "publish",
         Command::Emit { .. } => "emit",
@@ -152,6 +159,21 @@ fn write_connected(connected: &Connected, out: &mut String) {
     object.number(Field::PingInterval, connected.ping_interval);
     object.number(Field::MaxPayloadSize, connected.max_payload_size);
     object.number(Field::ServerTime, connected.server_time);
+    if let Some(limits) = &connected.limits {
+        write_limits(limits, object.key(Field::Limits));
+    }
+    object.close();
+}
+
+fn write_limits(limits: &ConnectionLimits, out: &mut String) {
+    let mut object = Writer::bare(out);
+    object.number(Field::ChannelsMax, limits.channels_max);
+    object.number(Field::CommandsPerSecond, limits.commands_per_second);
+    object.number(Field::CommandsBurst, limits.commands_burst);
+    object.number(Field::MessageBytesMax, limits.message_bytes_max);
+    object.optional_number(Field::BytesPerSecond, limits.bytes_per_second);
+    object.optional_number(Field::BytesBurst, limits.bytes_burst);
+    object.optional_number(Field::IdempotencyWindow, limits.idempotency_window);
     object.close();
 }
 

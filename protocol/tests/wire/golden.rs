@@ -97,6 +97,7 @@ fn every_command_and_every_message_has_a_frame() {
             "Client Presence",
             "Client Publish",
             "Client Subscribe",
+            "Client SubscribeAll",
             "Client Unsubscribe",
             "Server Connected",
             "Server Disconnect",

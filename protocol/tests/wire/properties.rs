@@ -204,6 +204,7 @@ fn numbers_that_javascript_cannot_count_are_written_as_the_largest_that_it_can()
         ping_interval: u64::MAX,
         max_payload_size: 1 << 53,
         server_time: (1 << 53) - 1,
+        limits: None,
     };
     let text = encode_message(&ServerMessage::Connected(connected));
     assert_eq!(text.matches(":9007199254740991").count(), 3, "{text}");

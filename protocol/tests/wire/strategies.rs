@@ -4,10 +4,10 @@
 
 use fanfare_protocol::position::OFFSET_MAX;
 use fanfare_protocol::{
-    ChannelName, Command, Connected, Disconnect, Epoch, ErrorMessage, Event, EventName, Gap,
-    IdempotencyKey, Member, Position, Presence, RawJson, Reply, Request, Reset, ServerMessage,
-    Skipped, SocketId, Subscribe, SubscriptionError, SubscriptionSucceeded, Tag, Unsubscribed,
-    UserId,
+    ChannelName, Command, Connected, ConnectionLimits, Disconnect, Epoch, ErrorMessage, Event,
+    EventName, Gap, IdempotencyKey, Member, Position, Presence, RawJson, Reply, Request, Reset,
+    ServerMessage, Skipped, SocketId, Subscribe, SubscriptionError, SubscriptionSucceeded, Tag,
+    Unsubscribed, UserId,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -118,6 +118,7 @@ fn command() -> BoxedStrategy<Command> {
     prop_oneof![
         any_text().prop_map(|token| Command::Authenticate { token }),
         subscribe().prop_map(Command::Subscribe),
+        vec(subscribe(), 1..4).prop_map(Command::SubscribeAll),
         channel().prop_map(|channel| Command::Unsubscribe { channel }),
         (channel(), event_name(), payload(), of(key())).prop_map(|(channel, event, data, key)| {
             Command::Publish {
@@ -233,9 +234,14 @@ fn subscription_succeeded() -> BoxedStrategy<SubscriptionSucceeded> {
 
 fn connected() -> BoxedStrategy<Connected> {
     let numbers = (any::<u32>(), number(), number(), number());
-    (any::<u128>(), of(user_id()), numbers)
+    (any::<u128>(), of(user_id()), numbers, of(limits()))
         .prop_map(
-            |(socket_id, user_id, (protocol, ping_interval, max_payload_size, server_time))| {
+            |(
+                socket_id,
+                user_id,
+                (protocol, ping_interval, max_payload_size, server_time),
+                limits,
+            )| {
                 Connected {
                     socket_id: SocketId::from_bits(socket_id),
                     user_id,
@@ -243,7 +249,30 @@ fn connected() -> BoxedStrategy<Connected> {
                     ping_interval,
                     max_payload_size,
                     server_time,
+                    limits,
                 }
+            },
+        )
+        .boxed()
+}
+
+fn limits() -> BoxedStrategy<ConnectionLimits> {
+    let required = (number(), number(), number(), number());
+    (required, of(number()), of(number()), of(number()))
+        .prop_map(
+            |(
+                (channels_max, commands_per_second, commands_burst, message_bytes_max),
+                bytes_per_second,
+                bytes_burst,
+                idempotency_window,
+            )| ConnectionLimits {
+                channels_max,
+                commands_per_second,
+                commands_burst,
+                message_bytes_max,
+                bytes_per_second,
+                bytes_burst,
+                idempotency_window,
             },
         )
         .boxed()

@@ -172,6 +172,11 @@ pub trait Broker: Send + Sync {
     /// [`EngineError::Incomplete`] when some node did not answer in time.
     async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError>;
 
+    /// For how long a publish is recognised by its key when it comes again; clients are told. 10 minutes.
+    fn idempotency_window(&self) -> Duration {
+        Duration::from_mins(10)
+    }
+
     /// Whether what is published reaches this node, and what it publishes is taken. Cheap, never waits.
     fn health(&self) -> Health;
 

@@ -6,6 +6,7 @@ use fanfare_protocol::{
 };
 
 use super::io::{Effect, Refusal};
+use super::lists::cost_of;
 use super::{Queued, Session, Task};
 use crate::auth::Token;
 use crate::clock::Moment;
@@ -13,7 +14,7 @@ use crate::sessions::Control;
 
 impl Session {
     pub(super) fn command(&mut self, request: Request, now: Moment) {
-        if self.may_command(request.id, now) {
+        if self.may_command(request.id, now) && self.may_subscribe(&request, now) {
             self.dispatch(request, now);
         }
     }
@@ -85,6 +86,7 @@ impl Session {
                 self.queue(request);
             }
             Command::Subscribe(subscribe) => self.subscribe(id, subscribe),
+            Command::SubscribeAll(list) => self.subscribe_all(id, list),
             Command::Unsubscribe { channel } => self.unsubscribe(id, &channel),
             Command::Publish {
                 channel,
@@ -204,7 +206,7 @@ impl Session {
         self.start_on(&channel, task, effect(request, channel.clone()));
     }
 
-    fn queue(&mut self, request: Request) {
+    pub(super) fn queue(&mut self, request: Request) {
         let bytes = cost_bytes(&request);
         let limits = &self.terms.limits;
         // What may be published at once may wait: each payload is paid for when its turn comes.
@@ -253,12 +255,7 @@ fn channel_of(command: &Command) -> Option<&ChannelName> {
 fn cost_bytes(request: &Request) -> usize {
     let payload = match &request.command {
         Command::Publish { data, .. } => data.len(),
-        Command::Subscribe(subscribe) => {
-            let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-            text(&subscribe.auth)
-                + text(&subscribe.channel_data)
-                + subscribe.data.as_ref().map_or(0, RawJson::len)
-        }
+        Command::Subscribe(subscribe) => cost_of(subscribe),
         _ => 0,
     };
     payload + 64

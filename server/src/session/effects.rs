@@ -154,7 +154,7 @@ impl Setting {
 
     /// Takes a client's publication from what its channel takes per second.
     fn take_channel_bytes(&self, publication: &Publication) -> Result<(), Refusal> {
-        let Terms { limits, rules } = &*self.services.terms;
+        let Terms { limits, rules, .. } = &*self.services.terms;
         let channel = &publication.channel;
         let rate = limits.channel_bytes_rate(rules.of(channel));
         let bytes = u32::try_from(publication.data.len()).unwrap_or(u32::MAX);

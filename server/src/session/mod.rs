@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_protocol::{
-    ChannelName, Code, Connected, Disconnect, ErrorMessage, PROTOCOL_VERSION, Request,
-    ServerMessage, SocketId, SubscriptionError, UserId,
+    ChannelName, Code, Connected, ConnectionLimits, Disconnect, ErrorMessage, PROTOCOL_VERSION,
+    Request, ServerMessage, SocketId, SubscriptionError, UserId,
 };
 
-use self::io::{Effect, Input, OpId, Outcome, Output, Refusal};
+use self::io::{Input, OpId, Outcome, Output, Refusal};
+use self::lists::Lists;
 use self::removals::Removals;
 use self::subscription::Subscription;
 use crate::auth::{Caller, Identity};
@@ -31,6 +32,7 @@ mod effects;
 mod identity;
 pub(crate) mod io;
 mod joining;
+mod lists;
 mod permit;
 pub(crate) mod reads;
 mod removals;
@@ -60,6 +62,8 @@ pub(crate) enum Access {
 pub(crate) struct Terms {
     pub(crate) limits: Limits,
     pub(crate) rules: Arc<ChannelRules>,
+    /// For how long the engine recognises a publish by its key.
+    pub(crate) idempotency_window: Duration,
 }
 
 /// One connection's protocol state.
@@ -70,6 +74,7 @@ pub(crate) struct Session {
     address: Option<IpAddr>,
     terms: Arc<Terms>,
     access: Access,
+    /// Ordered by channel.
     subscriptions: Vec<Subscription>,
     removals: Removals,
     tasks: Vec<(OpId, Task)>,
@@ -80,6 +85,7 @@ pub(crate) struct Session {
     budget: Budget,
     /// What it may still publish, in bytes.
     publish_bytes: Budget,
+    lists: Lists,
     strikes: u32,
     /// For frames that are no messages.
     frames: Budget,
@@ -123,6 +129,7 @@ impl Session {
         let budget = Budget::full(terms.limits.commands_rate(), now.instant);
         let publish_bytes = Budget::full(terms.limits.client_bytes_rate(), now.instant);
         let frames = Budget::full(terms.limits.frames_rate(), now.instant);
+        let lists = Lists::new(&terms.limits, now.instant);
         let mut session = Self {
             id,
             address: None,
@@ -136,6 +143,7 @@ impl Session {
             line_bytes: 0,
             budget,
             publish_bytes,
+            lists,
             strikes: 0,
             frames,
             opened_at: now.instant,
@@ -264,13 +272,23 @@ impl Session {
 
     fn greeting(&self, now: Moment) -> Connected {
         let limits = &self.terms.limits;
+        let bytes = limits.client_bytes_rate();
         Connected {
             socket_id: self.id,
             user_id: self.user().cloned(),
             protocol: PROTOCOL_VERSION,
-            ping_interval: u64::try_from(limits.ping_interval.as_millis()).unwrap_or(u64::MAX),
+            ping_interval: milliseconds(limits.ping_interval),
             max_payload_size: limits.client_payload_bytes_max() as u64,
             server_time: now.unix_ms,
+            limits: Some(ConnectionLimits {
+                channels_max: limits.channels_max as u64,
+                commands_per_second: limits.commands_per_second.into(),
+                commands_burst: limits.commands_burst.into(),
+                message_bytes_max: limits.message_bytes_max() as u64,
+                bytes_per_second: Some(bytes.per_second.into()),
+                bytes_burst: Some(bytes.burst.into()),
+                idempotency_window: Some(milliseconds(self.terms.idempotency_window)),
+            }),
         }
     }
 
@@ -288,13 +306,7 @@ impl Session {
                 true
             }
             Err(wait) => {
-                self.strikes += 1;
-                if self.strikes > limits.commands_burst.saturating_mul(STRIKES_PER_BURST) {
-                    self.close(Code::FLOODING, Code::FLOODING.text(), 0);
-                    return false;
-                }
-                let refusal = Refusal::new(Code::RATE_LIMITED).with_retry_after(wait);
-                self.refuse_for(request, refusal);
+                self.is_above_limit(request, wait);
                 false
             }
         }
@@ -320,6 +332,17 @@ impl Session {
         }
     }
 
+    /// Tells a client that it asks for too much, or closes the connection of one that was told often enough.
+    fn is_above_limit(&mut self, request: Option<u64>, wait: Duration) {
+        self.strikes += 1;
+        let burst = self.terms.limits.commands_burst;
+        if self.strikes > burst.saturating_mul(STRIKES_PER_BURST) {
+            return self.close(Code::FLOODING, Code::FLOODING.text(), 0);
+        }
+        let refusal = Refusal::new(Code::RATE_LIMITED).with_retry_after(wait);
+        self.refuse_for(request, refusal);
+    }
+
     fn done(&mut self, op: OpId, outcome: Outcome, now: Moment) {
         let Some(at) = self.tasks.iter().position(|(other, _)| *other == op) else {
             return;
@@ -328,6 +351,7 @@ impl Session {
         match task {
             Task::Authenticate { request } => self.authenticated(request, outcome),
             Task::Subscribe { request, channel } => {
+                self.start_next();
                 self.subscribed(request, &channel, outcome);
                 self.next_in_line(&channel, now);
             }
@@ -381,14 +405,6 @@ impl Session {
         self.end_expired(now);
     }
 
-    fn start(&mut self, task: Task, effect: Effect) -> OpId {
-        let op = self.next_op;
-        self.next_op += 1;
-        self.tasks.push((op, task));
-        self.outputs.push_back(Output::Do(op, effect));
-        op
-    }
-
     fn send(&mut self, message: ServerMessage) {
         self.outputs.push_back(Output::Send(message));
     }
@@ -407,7 +423,6 @@ impl Session {
             message.error = text;
         }
         // A wait of less than a millisecond is one of a millisecond: 0 would invite to repeat at once.
-        let milliseconds = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         message.retry_after = refusal.retry_after.map(|wait| milliseconds(wait).max(1));
         self.send(ServerMessage::Error(message));
     }
@@ -457,6 +472,10 @@ impl Session {
         });
         self.is_closing = true;
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// RFC 6455, 7.4.1.

@@ -152,26 +152,26 @@ impl Session {
     }
 
     pub(super) fn is_live(&self, channel: &ChannelName) -> bool {
-        self.subscriptions
-            .iter()
-            .any(|subscription| subscription.channel == *channel && subscription.is_live)
+        self.place(channel)
+            .is_ok_and(|at| self.subscriptions[at].is_live)
     }
 
     pub(super) fn is_busy(&self, channel: &ChannelName) -> bool {
-        self.subscriptions
-            .iter()
-            .any(|subscription| subscription.channel == *channel && subscription.step.is_some())
+        self.place(channel)
+            .is_ok_and(|at| self.subscriptions[at].step.is_some())
     }
 
     fn join(&mut self, request: Option<u64>, subscribe: Subscribe, permission: Permission) {
         let channel = subscribe.channel.clone();
         let op = self.start_joining(request, subscribe, permission);
-        self.subscriptions.push(Subscription {
+        let place = self.place(&channel).unwrap_or_else(|place| place);
+        let subscription = Subscription {
             channel,
             is_live: false,
             step: Some(op),
             expires_at: None,
-        });
+        };
+        self.subscriptions.insert(place, subscription);
     }
 
     /// Moves a live subscription to another position: it leaves the hub and joins it again, and stays present meanwhile.
@@ -261,20 +261,33 @@ impl Session {
     }
 
     pub(super) fn forget(&mut self, channel: &ChannelName) {
-        self.subscriptions
-            .retain(|subscription| subscription.channel != *channel);
+        if let Ok(at) = self.place(channel) {
+            self.subscriptions.remove(at);
+        }
     }
 
     fn find(&mut self, channel: &ChannelName) -> Option<&mut Subscription> {
-        self.subscriptions
-            .iter_mut()
-            .find(|subscription| subscription.channel == *channel)
+        let at = self.place(channel).ok()?;
+        self.subscriptions.get_mut(at)
     }
 
-    fn counted(&self) -> usize {
+    /// Where a channel is among the subscriptions, or would be.
+    fn place(&self, channel: &ChannelName) -> Result<usize, usize> {
         self.subscriptions
-            .iter()
-            .filter(|subscription| subscription.channel.kind() != ChannelKind::Personal)
-            .count()
+            .binary_search_by(|subscription| subscription.channel.cmp(channel))
+    }
+
+    /// The channels that count for the limit: all but the personal ones, which stand next to each other in the order.
+    fn counted(&self) -> usize {
+        let first = self
+            .subscriptions
+            .partition_point(|subscription| subscription.channel.as_str() < PERSONAL_PREFIX);
+        let is_personal =
+            |subscription: &Subscription| subscription.channel.kind() == ChannelKind::Personal;
+        let personal = self.subscriptions[first..].partition_point(is_personal);
+        self.subscriptions.len() - personal
     }
 }
+
+/// What every personal channel begins with.
+const PERSONAL_PREFIX: &str = "user:";

@@ -1,8 +1,9 @@
+use std::ops::Range;
 use std::time::Duration;
 
 use fanfare_protocol::{Command, Epoch, Position, RawJson, Reply, Subscribe};
 
-use super::io::Permission;
+use super::io::{Effect, Permission};
 use super::*;
 use crate::rules::ChannelRule;
 
@@ -17,6 +18,7 @@ impl Bench {
         let terms = Arc::new(Terms {
             limits: Limits::default(),
             rules: Arc::new(rules),
+            idempotency_window: Duration::from_mins(10),
         });
         let now = Moment {
             instant: Instant::now(),
@@ -532,6 +534,116 @@ async fn too_many_commands_are_refused_and_a_flood_is_closed() {
         .into_iter()
         .any(|output| matches!(output, Output::Close { code: 4106, .. }));
     assert!(closed);
+}
+
+fn subscribe_all(names: Range<u32>) -> Command {
+    let list = names.map(|at| Subscribe::new(channel(&format!("c-{at}"))));
+    Command::SubscribeAll(list.collect())
+}
+
+/// The subscriptions that are started, by effect and channel.
+fn started(outputs: &[Output]) -> Vec<(OpId, String)> {
+    let started = outputs.iter().filter_map(|output| match output {
+        Output::Do(op, Effect::Subscribe(joining)) => {
+            Some((*op, joining.subscribe.channel.to_string()))
+        }
+        _ => None,
+    });
+    started.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_channel_of_a_list_is_subscribed_under_the_one_id() {
+    let mut bench = Bench::anonymous();
+    bench.subscribe("c-1");
+    bench.command(7, subscribe_all(0..3));
+    let outputs = bench.outputs();
+    let ops = started(&outputs);
+    assert_eq!(ops.len(), 2, "{outputs:?}");
+    let refused = outputs.iter().find_map(|output| match output {
+        Output::Send(ServerMessage::SubscriptionError(error)) => Some(error),
+        _ => None,
+    });
+    let refused = refused.unwrap();
+    assert_eq!((refused.channel.as_str(), refused.id), ("c-1", Some(7)));
+    for (op, _) in ops {
+        bench.done(op, live());
+    }
+    bench.command(8, publish("c-2"));
+    assert_error(&bench.messages(), Code::PUBLISH_NOT_ALLOWED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_worked_on_a_few_channels_at_a_time() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, subscribe_all(0..100));
+    let mut running = started(&bench.outputs());
+    assert_eq!(running.len(), 64);
+    // The last one is not worked on yet, and leaving it waits for that.
+    let last = channel("c-99");
+    bench.command(2, Command::Unsubscribe { channel: last });
+    let mut subscribed = Vec::new();
+    while let Some((op, name)) = running.pop() {
+        bench.done(op, live());
+        subscribed.push(name);
+        let outputs = bench.outputs();
+        running.extend(started(&outputs));
+        let left = |output: &Output| matches!(output, Output::Leave { .. });
+        assert_eq!(
+            outputs.iter().any(left),
+            subscribed.last().unwrap() == "c-99"
+        );
+        assert!(running.len() <= 64);
+    }
+    assert_eq!(subscribed.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_channels_above_the_limit_get_one_error_each() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, subscribe_all(0..600));
+    let outputs = bench.outputs();
+    let refused = outputs.iter().filter(|output| {
+        matches!(output, Output::Send(ServerMessage::SubscriptionError(error)) if error.code == 4308)
+    });
+    assert_eq!(refused.count(), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_cost_their_channels() {
+    let mut bench = Bench::anonymous();
+    bench.command(1, subscribe_all(0..1_000));
+    bench.outputs();
+    bench.command(2, subscribe_all(0..50));
+    let messages = bench.messages();
+    assert_error(&messages, Code::RATE_LIMITED);
+    assert!(
+        matches!(&messages[..], [ServerMessage::Error(error)] if error.retry_after == Some(1_000))
+    );
+    bench.advance(Duration::from_secs(1));
+    bench.outputs();
+    bench.command(3, subscribe_all(200..250));
+    let refused = bench.messages();
+    assert_eq!(refused.len(), 50, "the limit of channels refuses each");
+    // One channel by itself needs no allowance.
+    bench.command(4, subscribe("c-600"));
+    assert_error(&bench.messages(), Code::TOO_MANY_CHANNELS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_told_its_limits() {
+    let mut bench = Bench::new(Access::Anonymous);
+    let messages = bench.messages();
+    let [ServerMessage::Connected(hello)] = &messages[..] else {
+        panic!("{messages:?}")
+    };
+    let limits = hello.limits.unwrap();
+    let ours = Limits::default();
+    assert_eq!(limits.channels_max, ours.channels_max as u64);
+    assert_eq!(limits.commands_per_second, 50);
+    assert_eq!(limits.commands_burst, 200);
+    assert_eq!(limits.message_bytes_max, ours.message_bytes_max() as u64);
+    assert_eq!(limits.idempotency_window, Some(600_000));
 }
 
 #[tokio::test(start_paused = true)]

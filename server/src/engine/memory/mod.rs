@@ -120,6 +120,7 @@ impl Engine {
 ///
 /// Its task ends on [`Broker::close`], and when it is dropped.
 pub struct MemoryEngine {
+    key_ttl: Duration,
     stores: Arc<Stores>,
     tasks: TaskTracker,
 }
@@ -162,6 +163,7 @@ impl MemoryEngine {
             }
         });
         Self {
+            key_ttl: options.key_ttl,
             stores: Arc::new(Stores {
                 slots: slots.collect(),
                 hasher: RandomState::new(),
@@ -270,6 +272,10 @@ impl Broker for MemoryEngine {
 
     async fn ask(&self, _question: Bytes) -> Result<Vec<Bytes>, EngineError> {
         Ok(Vec::new())
+    }
+
+    fn idempotency_window(&self) -> Duration {
+        self.key_ttl
     }
 
     fn health(&self) -> Health {

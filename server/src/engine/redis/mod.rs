@@ -211,6 +211,10 @@ impl Broker for RedisEngine {
         self.flow("asking other nodes")?.ask(&question).await
     }
 
+    fn idempotency_window(&self) -> Duration {
+        self.commands.options().key_ttl
+    }
+
     fn health(&self) -> Health {
         match self.flow.get() {
             Some(flow) => flow.health(),
