@@ -19,108 +19,90 @@ use tokio::net::{TcpListener, TcpStream};
 /// The request that an attacker hides in the body of another.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// Requests whose end is a matter of opinion: each name says which header two servers could read differently.
-fn ambiguous() -> Vec<(&'static str, String)> {
-    let post = |headers: &str, body: &str| {
-        format!("POST /taken HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}")
-    };
-    let length = HIDDEN.len();
-    let behind = format!("0\r\n\r\n{HIDDEN}");
-    let whole = behind.len();
-    vec![
-        (
-            "length beside chunks",
-            post(
-                &format!("content-length: {whole}\r\ntransfer-encoding: chunked\r\n"),
-                &behind,
-            ),
-        ),
-        (
-            "chunks beside length",
-            post(
-                &format!("transfer-encoding: chunked\r\ncontent-length: {whole}\r\n"),
-                &behind,
-            ),
-        ),
-        (
-            "two lengths",
-            post(
-                &format!("content-length: 0\r\ncontent-length: {length}\r\n"),
-                HIDDEN,
-            ),
-        ),
-        (
-            "a list of lengths",
-            post(&format!("content-length: 0, {length}\r\n"), HIDDEN),
-        ),
-        ("a signed length", post("content-length: +0\r\n", HIDDEN)),
-        ("a negative length", post("content-length: -1\r\n", HIDDEN)),
-        (
-            "a hexadecimal length",
-            post("content-length: 0x0\r\n", HIDDEN),
-        ),
-        (
-            "a length of 2^64",
-            post("content-length: 18446744073709551616\r\n", HIDDEN),
-        ),
-        (
-            "space before the colon",
-            post(&format!("content-length : {length}\r\n"), HIDDEN),
-        ),
-        (
-            "chunked, then identity",
-            post("transfer-encoding: chunked, identity\r\n", &behind),
-        ),
-        (
-            "an unknown coding",
-            post("transfer-encoding: xchunked\r\n", &behind),
-        ),
-        (
-            "a tab before chunked",
-            post(
-                &format!("content-length: {whole}\r\ntransfer-encoding:\tchunked\r\n"),
-                &behind,
-            ),
-        ),
-        (
-            "chunked with a vertical tab",
-            post("transfer-encoding: \u{b}chunked\r\n", &behind),
-        ),
-        (
-            "a folded header",
-            post(&format!("x: y\r\n content-length: {length}\r\n"), HIDDEN),
-        ),
-        (
-            "a chunk of negative size",
-            post("transfer-encoding: chunked\r\n", &format!("-1\r\n{HIDDEN}")),
-        ),
-        (
-            "a chunk of too large a size",
-            post(
-                "transfer-encoding: chunked\r\n",
-                &format!("fffffffffffffffff\r\n{HIDDEN}"),
-            ),
-        ),
-        (
-            "a chunk that ends too early",
-            post(
-                "transfer-encoding: chunked\r\n",
-                &format!("1\r\naXX0\r\n\r\n{HIDDEN}"),
-            ),
-        ),
-        (
-            "line feeds alone",
-            format!(
-                "POST /taken HTTP/1.1\nhost: a\ncontent-length: 0\ntransfer-encoding: chunked\n\n{behind}"
-            ),
-        ),
-        (
-            "HTTP/1.0 with chunks",
-            format!(
-                "POST /taken HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{behind}"
-            ),
-        ),
-    ]
+/// Requests whose end is a matter of opinion: what is unclear, the headers behind `host`, and the body.
+///
+/// `LENGTH` stands for the length of the hidden request, `WHOLE` for that of an empty chunk and the hidden request, `EMPTY` for
+/// the empty chunk.
+const AMBIGUOUS: [(&str, &str, &str); 18] = [
+    (
+        "length beside chunks",
+        "content-length: WHOLE\r\ntransfer-encoding: chunked\r\n",
+        "EMPTY",
+    ),
+    (
+        "chunks beside length",
+        "transfer-encoding: chunked\r\ncontent-length: WHOLE\r\n",
+        "EMPTY",
+    ),
+    (
+        "two lengths",
+        "content-length: 0\r\ncontent-length: LENGTH\r\n",
+        "",
+    ),
+    ("a list of lengths", "content-length: 0, LENGTH\r\n", ""),
+    ("a signed length", "content-length: +0\r\n", ""),
+    ("a negative length", "content-length: -1\r\n", ""),
+    ("a hexadecimal length", "content-length: 0x0\r\n", ""),
+    (
+        "a length of 2^64",
+        "content-length: 18446744073709551616\r\n",
+        "",
+    ),
+    ("space before the colon", "content-length : LENGTH\r\n", ""),
+    (
+        "chunked, then identity",
+        "transfer-encoding: chunked, identity\r\n",
+        "EMPTY",
+    ),
+    (
+        "an unknown coding",
+        "transfer-encoding: xchunked\r\n",
+        "EMPTY",
+    ),
+    (
+        "a tab before chunked",
+        "content-length: WHOLE\r\ntransfer-encoding:\tchunked\r\n",
+        "EMPTY",
+    ),
+    (
+        "a vertical tab before chunked",
+        "transfer-encoding: \u{b}chunked\r\n",
+        "EMPTY",
+    ),
+    ("a folded header", "x: y\r\n content-length: LENGTH\r\n", ""),
+    (
+        "a chunk of negative size",
+        "transfer-encoding: chunked\r\n",
+        "-1\r\n",
+    ),
+    (
+        "a chunk of too large a size",
+        "transfer-encoding: chunked\r\n",
+        "fffffffffffffffff\r\n",
+    ),
+    (
+        "a chunk that ends too early",
+        "transfer-encoding: chunked\r\n",
+        "1\r\naXXEMPTY",
+    ),
+    (
+        "line feeds alone",
+        "content-length: 0\ntransfer-encoding: chunked\n",
+        "EMPTY",
+    ),
+];
+
+fn ambiguous() -> impl Iterator<Item = (&'static str, String)> {
+    let empty = "0\r\n\r\n";
+    let length = HIDDEN.len().to_string();
+    let whole = (empty.len() + HIDDEN.len()).to_string();
+    AMBIGUOUS.into_iter().map(move |(name, headers, body)| {
+        let headers = headers.replace("LENGTH", &length).replace("WHOLE", &whole);
+        let body = body.replace("EMPTY", empty);
+        let end = if headers.contains('\r') { "\r\n" } else { "\n" };
+        let request = format!("POST /taken HTTP/1.1{end}host: a{end}{headers}{end}{body}{HIDDEN}");
+        (name, request)
+    })
 }
 
 /// Sends bytes, says that nothing follows, and reads to the end.
