@@ -76,6 +76,8 @@ impl Options {
 }
 
 /// Full-jitter exponential backoff: attempt `n` waits a random time between 0 and `min * 2^n`, at most `max`.
+///
+/// A server that shuts down (close codes 4200 to 4299) spreads its clients by itself: they reconnect without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The ceiling of the first wait: 500 ms.

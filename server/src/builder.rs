@@ -1,6 +1,7 @@
 //! Builds a server: the only place that names concrete engines.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -210,8 +211,10 @@ impl ServerBuilder {
             allows_anonymous: self.allows_anonymous,
             connections: TaskTracker::new(),
             tasks,
-            draining: OnceLock::new(),
+            was_asked_for_readiness: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             stopping: CancellationToken::new(),
+            told: CancellationToken::new(),
             stopped,
             closed,
         });

@@ -74,13 +74,15 @@ pub struct Limits {
     /// How many bytes of payload a recovery may bring: 1 MiB.
     pub recovery_bytes_max: usize,
     /// How long a server that is told to stop goes on as before, except that it is no longer ready: a load balancer in front of
-    /// it needs that time to notice. 0 s.
-    pub drain_delay: Duration,
-    /// Over how long the connections are closed then, one after the other: 0 s, all at once.
+    /// it needs that time to notice. `None` is 5 s where `/health/ready` has ever been asked, and no time where it never was:
+    /// no load balancer looks.
+    pub drain_delay: Option<Duration>,
+    /// How many connections per second are closed then, one after the other: 5,000. Every client comes back at once, so this is
+    /// the rate at which the other servers get them. A connection that has not had its turn is served as before.
+    pub drain_per_second: u32,
+    /// The longest that closing them may take, however many there are: 25 s.
     pub drain_spread: Duration,
-    /// Over how long the reconnects of clients that were closed together are spread: 10 s.
-    pub reconnect_spread: Duration,
-    /// How long a shutdown may take after the last connection was told to go, before what is left is cut: 10 s.
+    /// How long a shutdown may take after the last connection was told to go, before what is left is cut: 4 s.
     pub shutdown_deadline: Duration,
 }
 
@@ -115,10 +117,10 @@ impl Default for Limits {
             engine_deadline: Duration::from_secs(5),
             recovery_events_max: 300,
             recovery_bytes_max: 1 << 20,
-            drain_delay: Duration::ZERO,
-            drain_spread: Duration::ZERO,
-            reconnect_spread: Duration::from_secs(10),
-            shutdown_deadline: Duration::from_secs(10),
+            drain_delay: None,
+            drain_per_second: 5_000,
+            drain_spread: Duration::from_secs(25),
+            shutdown_deadline: Duration::from_secs(4),
         }
     }
 }
@@ -178,7 +180,74 @@ impl Limits {
             burst: burst.max(payload),
         }
     }
+
+    /// How long a server goes on after it was told to stop; `is_watched` says whether a load balancer asks for its readiness.
+    pub(crate) fn drain_delay(&self, is_watched: bool) -> Duration {
+        let usual = if is_watched {
+            DRAIN_DELAY
+        } else {
+            Duration::ZERO
+        };
+        self.drain_delay.unwrap_or(usual)
+    }
+
+    /// Over how long so many connections are closed, one after the other.
+    pub(crate) fn drain_spread(&self, connections: usize) -> Duration {
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        let spread = Duration::from_secs(1) * connections / self.drain_per_second.max(1);
+        spread.min(self.drain_spread)
+    }
 }
+
+/// 5 s: two checks of a load balancer that looks every two seconds.
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
 /// 16 KiB: names, a channel token and a bearer token of unusual size fit.
 const ENVELOPE_BYTES: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_closed_at_a_rate_and_within_a_bound() {
+        let limits = Limits::default();
+        let rows = [
+            (0, 0),
+            (1, 0),
+            (500, 100),
+            (10_000, 2_000),
+            (90_000, 18_000),
+            (125_000, 25_000),
+            (1_000_000, 25_000),
+            (usize::MAX, 25_000),
+        ];
+        for (connections, spread_ms) in rows {
+            let spread = limits.drain_spread(connections);
+            assert_eq!(spread.as_millis(), spread_ms, "{connections}");
+        }
+        let no_rate = Limits {
+            drain_per_second: 0,
+            ..limits
+        };
+        assert_eq!(no_rate.drain_spread(9).as_secs(), 9, "the slowest there is");
+    }
+
+    #[test]
+    fn a_stop_of_a_usual_server_takes_less_than_orchestrators_wait() {
+        let limits = Limits::default();
+        // The two graces of a connection that is cut: server/src/shutdown.rs.
+        let cutting = Duration::from_secs(2);
+        let draining = limits.drain_delay(true) + limits.drain_spread(90_000);
+        assert!(draining + limits.shutdown_deadline + cutting < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_delay_without_a_load_balancer_is_none_unless_it_is_asked_for() {
+        let mut limits = Limits::default();
+        assert_eq!(limits.drain_delay(true), DRAIN_DELAY);
+        assert_eq!(limits.drain_delay(false), Duration::ZERO);
+        limits.drain_delay = Some(Duration::from_secs(1));
+        assert_eq!(limits.drain_delay(false).as_secs(), 1);
+    }
+}

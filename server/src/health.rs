@@ -1,6 +1,7 @@
 //! Whether this process lives, and whether it is ready for connections: what load balancers and orchestrators ask.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -30,6 +31,9 @@ async fn live() -> Response {
 
 /// 200 where new connections are welcome, 503 with the reason where they are not.
 async fn ready(State(services): State<Arc<Services>>) -> Response {
+    services
+        .was_asked_for_readiness
+        .store(true, Ordering::Relaxed);
     match unready(&services) {
         None => answer(StatusCode::OK, serde_json::json!({ "ready": true })),
         Some(reason) => answer(

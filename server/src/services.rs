@@ -1,22 +1,22 @@
 //! What the connections of one server share. The builder wires it; nothing in here decides anything.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use fanfare_protocol::{ChannelName, Code};
+use fanfare_protocol::ChannelName;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::origin::OriginGate;
 use crate::auth::{Authorizer, ChannelTokens};
 use crate::budget::Budgets;
-use crate::clock::Instant;
 use crate::engine::Engine;
 use crate::hub::Hub;
 use crate::publish::Publisher;
 use crate::refusal_log::RefusalLog;
 use crate::session::Terms;
 use crate::session::reads::Reads;
-use crate::sessions::{Control, Sessions};
+use crate::sessions::Sessions;
 
 pub(crate) struct Services {
     pub(crate) terms: Arc<Terms>,
@@ -38,10 +38,14 @@ pub(crate) struct Services {
     pub(crate) connections: TaskTracker,
     /// Every other task of the server.
     pub(crate) tasks: TaskTracker,
-    /// When the server was told to end; it is not ready for connections since then.
-    pub(crate) draining: OnceLock<Instant>,
+    /// Whether anything has ever asked for the readiness: then there may be a load balancer that needs time to notice the end.
+    pub(crate) was_asked_for_readiness: AtomicBool,
+    /// Whether the server was told to end; it is not ready for connections since then.
+    pub(crate) draining: AtomicBool,
     /// Cancelled when no new connection is taken any more.
     pub(crate) stopping: CancellationToken,
+    /// Cancelled when the last connection was told to go.
+    pub(crate) told: CancellationToken,
     /// Cancelled when the owners of the hub may end: no session is left.
     pub(crate) stopped: CancellationToken,
     /// Cancelled when the engine is closed: nobody asks any more.
@@ -54,28 +58,11 @@ impl Services {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get().is_some()
+        self.draining.load(Ordering::Relaxed)
     }
 
-    /// Begins the end; answers when it began, and whether this call did it.
-    pub(crate) fn begin_drain(&self) -> (Instant, bool) {
-        let mut is_first = false;
-        let begun = self.draining.get_or_init(|| {
-            is_first = true;
-            Instant::now()
-        });
-        (*begun, is_first)
-    }
-
-    /// What a session is told when the server goes away: come back, but not all at once.
-    pub(crate) fn farewell(&self) -> Control {
-        let spread =
-            u64::try_from(self.terms.limits.reconnect_spread.as_millis()).unwrap_or(u64::MAX);
-        let code = Code::SHUTTING_DOWN;
-        Control::Disconnect {
-            code,
-            reason: code.text().to_owned(),
-            after_ms: fastrand::u64(0..=spread),
-        }
+    /// Begins the end; answers whether this call did it.
+    pub(crate) fn begin_drain(&self) -> bool {
+        !self.draining.swap(true, Ordering::Relaxed)
     }
 }

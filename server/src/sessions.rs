@@ -25,8 +25,6 @@ pub(crate) enum Control {
         code: Code,
         /// A sentence for the client.
         reason: String,
-        /// When the client may come back, in milliseconds.
-        after_ms: u64,
     },
 }
 
@@ -37,7 +35,15 @@ impl Control {
         Self::Disconnect {
             code,
             reason: code.text().to_owned(),
-            after_ms: 0,
+        }
+    }
+
+    /// Sends the client of a server that ends elsewhere, at once: the turns in which the sessions are told are the spread.
+    pub(crate) fn shutting_down() -> Self {
+        let code = Code::SHUTTING_DOWN;
+        Self::Disconnect {
+            code,
+            reason: code.text().to_owned(),
         }
     }
 }

@@ -1,26 +1,31 @@
 //! The end: not ready any more, then no new connections, everybody told to go elsewhere, outboxes drained, the engine closed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::services::Services;
+use crate::sessions::Control;
 
 /// Ends a server. May be called several times; every call waits for the same end.
 pub(crate) async fn run(services: &Arc<Services>) {
-    let limits = &services.terms.limits;
-    let (begun, is_first) = services.begin_drain();
-    if is_first {
+    if services.begin_drain() {
         services.tasks.spawn(drain(Arc::clone(services)));
     }
-    let until = begun + limits.drain_delay + limits.drain_spread + limits.shutdown_deadline;
     services.stopping.cancelled().await;
     services.connections.close();
-    if timeout_at(until, services.connections.wait())
-        .await
-        .is_err()
-    {
+    // The deadline begins with the last connection's turn: until then all others are served.
+    let too_late = async {
+        services.told.cancelled().await;
+        sleep(services.terms.limits.shutdown_deadline).await;
+    };
+    let have_ended = tokio::select! {
+        () = services.connections.wait() => true,
+        () = too_late => false,
+    };
+    if !have_ended {
         tracing::warn!(
             sessions = services.sessions.count(),
             "cutting the connections that did not end in time"
@@ -31,12 +36,13 @@ pub(crate) async fn run(services: &Arc<Services>) {
     }
     // Nothing is delivered any more: the owners of the hub may end, and then the engine.
     services.stopped.cancel();
+    let cut = Instant::now();
     // What left its presence channels with the cut still needs the engine.
     let closing = async {
         let _ = timeout(CUT_GRACE, services.connections.wait()).await;
         services.engine.broker.close().await;
     };
-    if timeout_at(until + CUT_GRACE, closing).await.is_err() {
+    if timeout_at(cut + CUT_GRACE, closing).await.is_err() {
         tracing::warn!("the engine did not close in time");
     }
     services.closed.cancel();
@@ -45,7 +51,7 @@ pub(crate) async fn run(services: &Arc<Services>) {
         services.connections.wait().await;
         services.tasks.wait().await;
     };
-    if timeout_at(until + CUT_GRACE + CUT_GRACE, ended)
+    if timeout_at(cut + CUT_GRACE + CUT_GRACE, ended)
         .await
         .is_err()
     {
@@ -56,15 +62,15 @@ pub(crate) async fn run(services: &Arc<Services>) {
 /// The part that only the first call does; a task, because that call may be dropped.
 async fn drain(services: Arc<Services>) {
     let limits = &services.terms.limits;
+    let delay = limits.drain_delay(services.was_asked_for_readiness.load(Ordering::Relaxed));
     tracing::info!(
         sessions = services.sessions.count(),
-        delay_ms = limits.drain_delay.as_millis(),
-        spread_ms = limits.drain_spread.as_millis(),
+        delay_ms = delay.as_millis(),
         "shutting down"
     );
     // Connections that the load balancer still sends are taken: they are told to go with the others.
-    if !limits.drain_delay.is_zero() {
-        sleep(limits.drain_delay).await;
+    if !delay.is_zero() {
+        sleep(delay).await;
     }
     services.stopping.cancel();
     let presence = &services.engine.presence;
@@ -72,22 +78,32 @@ async fn drain(services: Arc<Services>) {
     if timeout(HAND_OVER_DEADLINE, handing_over).await.is_err() {
         tracing::warn!("presence is not handed over in time");
     }
-    let farewells = say_goodbye(&services, limits.drain_spread);
-    services.stopped.run_until_cancelled(farewells).await;
+    services
+        .stopped
+        .run_until_cancelled(say_goodbye(&services))
+        .await;
+    services.told.cancel();
 }
 
-/// Tells one session after the other to come back elsewhere. Those that come too late for the list are told on arrival.
-async fn say_goodbye(services: &Services, spread: Duration) {
+/// Tells one session after the other to come back elsewhere at once. A session that comes too late for the list is told on
+/// arrival.
+async fn say_goodbye(services: &Services) {
     let sessions = services.sessions.all();
-    let begun = Instant::now();
+    let spread = services.terms.limits.drain_spread(sessions.len());
+    tracing::info!(
+        sessions = sessions.len(),
+        spread_ms = spread.as_millis(),
+        "sending the connections elsewhere"
+    );
     let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX).max(1);
-    let mut due = begun;
-    for session in sessions {
-        if !spread.is_zero() {
+    let begun = Instant::now();
+    for (turn, session) in (0..).zip(sessions) {
+        let due = begun + spread * turn / count;
+        // A timer has the resolution of a millisecond: several turns are due at once.
+        if due > Instant::now() {
             sleep_until(due).await;
-            due += spread / count;
         }
-        session.ask(services.farewell());
+        session.ask(Control::shutting_down());
     }
 }
 

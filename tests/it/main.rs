@@ -8,6 +8,7 @@ mod authorizer;
 mod channel_tokens;
 mod cluster;
 mod costs;
+mod drain;
 mod embedding;
 mod flood;
 mod frames;

@@ -38,8 +38,8 @@ async fn node(redis_url: &str) -> Node {
         // The balancer looks once a second and believes the second look.
         "--drain-delay",
         "4s",
-        "--drain-spread",
-        "3s",
+        "--drain-per-second",
+        "5",
     ];
     let variables = [
         ("REDIS_URL", redis_url),

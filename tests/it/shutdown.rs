@@ -1,6 +1,5 @@
 //! The end of a server: everybody is told, everything queued is sent, and nothing outlives it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,37 +23,23 @@ fn with(change: impl FnOnce(&mut Limits)) -> ServerBuilder {
 }
 
 #[tokio::test]
-async fn every_client_is_told_when_to_come_back_and_not_all_the_same() {
-    let server = TestServer::start(with(|limits| {
-        limits.reconnect_spread = Duration::from_secs(8);
-    }))
-    .await;
+async fn every_client_is_told_to_come_back_at_once() {
+    let server = TestServer::start(Server::builder()).await;
     let mut sockets = Vec::new();
     for _ in 0..40 {
         sockets.push(Socket::connect(server.address).await);
     }
     let saying_goodbye = async {
-        let mut delays = Vec::new();
         for socket in &mut sockets {
-            let goodbye = socket.receive().await;
-            let after = goodbye["after"].as_u64().unwrap();
-            let expected = json!({
-                "type": "disconnect", "code": 4200, "reconnect": true, "after": after,
+            let goodbye = json!({
+                "type": "disconnect", "code": 4200, "reconnect": true, "after": 0,
                 "reason": "the server is shutting down",
             });
-            assert_eq!(goodbye, expected);
+            assert_eq!(socket.receive().await, goodbye);
             assert_eq!(socket.closed().await.0, 4200);
-            delays.push(after);
         }
-        delays
     };
-    let ((), delays) = tokio::join!(server.stop(), saying_goodbye);
-    assert!(delays.iter().all(|after| *after <= 8_000), "{delays:?}");
-    let seconds: BTreeSet<u64> = delays.iter().map(|after| after / 1_000).collect();
-    assert!(
-        seconds.len() >= 4,
-        "spread over the time there is: {delays:?}"
-    );
+    tokio::join!(server.stop(), saying_goodbye);
 }
 
 #[tokio::test]
@@ -175,7 +160,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
 async fn a_server_that_is_to_stop_first_tells_the_load_balancer_and_goes_on() {
-    let server = TestServer::start(with(|limits| limits.drain_delay = LONG)).await;
+    let server = TestServer::start(with(|limits| limits.drain_delay = Some(LONG))).await;
     let mut early = Socket::connect(server.address).await;
     early.subscribe("orders").await;
     let events = server.events.clone();
@@ -200,50 +185,62 @@ async fn a_server_that_is_to_stop_first_tells_the_load_balancer_and_goes_on() {
     stopping.abort();
 }
 
-#[tokio::test]
-async fn connections_are_sent_away_one_after_the_other_and_served_until_then() {
+/// A server that sends one connection per second elsewhere, for as long as it takes, and a minute's worth of connections.
+async fn sixty_that_leave_slowly() -> (TestServer, Vec<Socket>) {
     let server = TestServer::start(with(|limits| {
+        limits.drain_per_second = 1;
         limits.drain_spread = LONG;
-        limits.reconnect_spread = Duration::ZERO;
     }))
     .await;
-    let mut one = Socket::connect(server.address).await;
-    let mut two = Socket::connect(server.address).await;
-    for socket in [&mut one, &mut two] {
+    let mut sockets = Vec::new();
+    for _ in 0..60 {
+        let mut socket = Socket::connect(server.address).await;
         socket.subscribe("orders").await;
+        sockets.push(socket);
     }
+    (server, sockets)
+}
+
+/// Waits until one of the sockets is told to leave.
+async fn first_turn(sockets: &mut [Socket]) -> serde_json::Value {
+    let turns = sockets.iter_mut().map(|socket| Box::pin(socket.receive()));
+    within("the first turn", futures_util::future::select_all(turns))
+        .await
+        .0
+}
+
+#[tokio::test]
+async fn connections_are_sent_away_one_after_the_other_and_served_until_then() {
+    let (server, mut sockets) = sixty_that_leave_slowly().await;
     let events = server.events.clone();
     let stopping = tokio::spawn(async move { events.shutdown().await });
-    // One of them is the first; the other's turn comes much later.
-    let (first, second) = tokio::select! {
-        message = one.receive() => (message, &mut two),
-        message = two.receive() => (message, &mut one),
-    };
-    assert_eq!(
-        first,
-        json!({
-            "type": "disconnect", "code": 4200, "reconnect": true, "after": 0,
-            "reason": "the server is shutting down",
-        })
-    );
+    let goodbye = json!({
+        "type": "disconnect", "code": 4200, "reconnect": true, "after": 0,
+        "reason": "the server is shutting down",
+    });
+    assert_eq!(first_turn(&mut sockets).await, goodbye);
     server.events.broadcast("orders", "e", &1).await.unwrap();
-    second.expect(json!({ "event": "e" })).await;
-    second.is_quiet().await;
+    let mut served = 0;
+    for socket in &mut sockets {
+        if let Some(message) = within("a message or the end", socket.next()).await
+            && message["event"] == "e"
+        {
+            served += 1;
+        }
+    }
+    // A turn a second: on a slow machine a few more have come than the first.
+    assert!(served >= 40, "{served} of 60 were served");
     stopping.abort();
 }
 
 #[tokio::test]
 async fn the_end_does_not_wait_for_turns_that_nobody_takes() {
-    let server = TestServer::start(with(|limits| limits.drain_spread = LONG)).await;
-    let mut one = Socket::connect(server.address).await;
-    let mut two = Socket::connect(server.address).await;
+    let (server, mut sockets) = sixty_that_leave_slowly().await;
     let stopping = tokio::spawn(server.stop());
-    tokio::select! {
-        told = one.expect(json!({ "type": "disconnect" })) => told,
-        told = two.expect(json!({ "type": "disconnect" })) => told,
-    };
-    one.vanish();
-    two.vanish();
+    first_turn(&mut sockets).await;
+    for socket in sockets {
+        socket.vanish();
+    }
     within("the end", stopping).await.unwrap();
 }
 

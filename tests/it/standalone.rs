@@ -13,7 +13,7 @@ const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
 
 #[tokio::test]
 async fn a_signal_sends_its_clients_away_and_ends_it_with_success() {
-    let mut node = Node::start(&["--drain-delay", "0s", "--drain-spread", "0s"], &[]).await;
+    let mut node = Node::start(&["--drain-delay", "0s", "--drain-per-second", "1000"], &[]).await;
     let mut socket = Socket::connect(node.address()).await;
     node.terminate();
     socket

@@ -29,6 +29,8 @@ pub(crate) struct Loss<V: Values> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Retry,
+    /// The server has sent the client elsewhere: nothing has failed.
+    RetryAtOnce,
     Stop,
 }
 
@@ -105,14 +107,18 @@ impl<V: Values> Machine<V> {
         let needs_token = Code::number_needs_token(code);
         let is_final = !reconnect || Disposition::of_close(code) == Disposition::Stop;
         let transport = ClientError::Transport { code, reason };
+        let retry = match Disposition::of_close(code) {
+            Disposition::Immediate => Fate::RetryAtOnce,
+            _ => Fate::Retry,
+        };
         let (error, fate) = match (needs_token, is_final) {
             (true, true) => self.refused_credentials(),
             (true, false) => {
                 self.tokens.refuse();
-                (transport, Fate::Retry)
+                (transport, retry)
             }
             (false, true) => (transport, Fate::Stop),
-            (false, false) => (transport, Fate::Retry),
+            (false, false) => (transport, retry),
         };
         Loss {
             error,
@@ -136,17 +142,30 @@ impl<V: Values> Machine<V> {
             self.stop(ConnectionState::Failed, Some(loss.error), now);
             return;
         }
-        if let Connection::Open { since, .. } = self.connection
-            && now.since(since) >= self.options.backoff.reset_after
-        {
+        let lasted = match self.connection {
+            Connection::Open { since, .. } => now.since(since),
+            _ => 0,
+        };
+        // A server that sends everybody away as they come must not make a tight loop.
+        let is_sent_elsewhere = loss.fate == Fate::RetryAtOnce && lasted >= SENT_ELSEWHERE_AFTER;
+        if is_sent_elsewhere || lasted >= self.options.backoff.reset_after {
             self.attempt = 0;
         }
-        let until = self.retry_at(loss.come_back_at, now);
-        self.attempt = self.attempt.saturating_add(1);
+        let until = if is_sent_elsewhere {
+            loss.come_back_at.unwrap_or(now)
+        } else {
+            let until = self.retry_at(loss.come_back_at, now);
+            self.attempt = self.attempt.saturating_add(1);
+            until
+        };
         self.detach(Connection::Waiting { until }, now);
         self.announce(self.state_on_the_way(), Some(loss.error), Some(until));
         self.suspend_channels();
         self.give_up_orphans();
+        // Not by a timer: a page in the background may wait a minute for one.
+        if is_sent_elsewhere && until <= now {
+            self.begin(now);
+        }
     }
 
     /// What the application is told while there is no connection and one is wanted.
@@ -246,6 +265,9 @@ impl<V: Values> Refusal<V> {
 
 /// RFC 6455, section 7.4.1: the connection was lost, or could not be made.
 const ABNORMAL: u16 = 1006;
+
+/// 1 s: a connection that lasted shorter counts as a failure, whoever ended it.
+const SENT_ELSEWHERE_AFTER: u64 = 1_000;
 
 /// 5 s: a server that has said goodbye gets so long to flush and close.
 const GOODBYE_WAIT: u64 = 5_000;

@@ -128,7 +128,50 @@ fn a_goodbye_names_the_time_to_come_back() {
     pair.close(1001);
     pair.expect(&["connection reconnecting later: closed 4200"]);
     assert_eq!(pair.advance_to_timer(), 6_900);
-    pair.expect(&["connection reconnecting", "open 1"]);
+    pair.expect(&["connection reconnecting", "open 0"]);
+}
+
+/// What a client does when a server that ends sends it elsewhere.
+const ELSEWHERE: [&str; 3] = [
+    "connection reconnecting later: closed 4200",
+    "connection reconnecting",
+    "open 0",
+];
+
+#[test]
+fn a_client_that_is_sent_elsewhere_is_there_at_once() {
+    let mut pair = Pair::connected(Options::default());
+    // One server after the other ends, a second apart: no failure in a row.
+    for _ in 0..20 {
+        pair.advance(1_000);
+        pair.say(goodbye(Code::SHUTTING_DOWN, true, 0));
+        pair.close(Code::SHUTTING_DOWN.number());
+        pair.expect(&ELSEWHERE);
+        pair.greet();
+        pair.expect(&["connection connected resumed"]);
+    }
+    // So does one that knows the close code alone.
+    pair.advance(1_000);
+    pair.close(Code::SHUTTING_DOWN.number());
+    pair.expect(&ELSEWHERE);
+}
+
+#[test]
+fn being_sent_elsewhere_ends_earlier_failures_in_a_row() {
+    let mut pair = Pair::new(Options::default());
+    pair.input(Input::Connect);
+    for _ in 0..5 {
+        pair.close(1006);
+        pair.advance_to_timer();
+    }
+    pair.greet();
+    pair.take();
+    pair.advance(1_000);
+    pair.close(Code::SHUTTING_DOWN.number());
+    pair.expect(&ELSEWHERE);
+    pair.close(1006);
+    let retry_at = pair.client.status().retry_at.unwrap();
+    assert!(retry_at.since(pair.now) <= 500, "like the first failure");
 }
 
 #[test]

@@ -21,11 +21,7 @@ impl Session {
 
     pub(super) fn control(&mut self, control: Control) {
         match control {
-            Control::Disconnect {
-                code,
-                reason,
-                after_ms,
-            } => self.close(code, &reason, after_ms),
+            Control::Disconnect { code, reason } => self.close(code, &reason, 0),
             Control::Subscribe(ref channel) | Control::Unsubscribe(ref channel) => {
                 let channel = channel.clone();
                 if self.is_busy(&channel) {

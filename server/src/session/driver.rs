@@ -108,7 +108,7 @@ impl Driver {
     /// Runs the connection to its end and cleans up after it. It is registered before.
     pub(crate) async fn run(mut self: Box<Self>) {
         if self.services.is_stopping() {
-            self.handle.ask(self.services.farewell());
+            self.handle.ask(Control::shutting_down());
         }
         let timer = tokio::time::sleep_until(self.deadline());
         tokio::pin!(timer);

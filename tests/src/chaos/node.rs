@@ -22,7 +22,7 @@ pub fn config(
         add("--rule", rule);
     }
     add("--drain-delay", "1s");
-    add("--drain-spread", "3s");
+    add("--drain-per-second", "10");
     add("--log", "info");
     if let Some(url) = redis_url {
         add("--redis-url", &url);

@@ -44,6 +44,7 @@ pub(crate) struct File {
     pub(crate) send_buffer: Option<u32>,
     #[serde(default, deserialize_with = "duration_text")]
     pub(crate) drain_delay: Option<Duration>,
+    pub(crate) drain_per_second: Option<u32>,
     #[serde(default, deserialize_with = "duration_text")]
     pub(crate) drain_spread: Option<Duration>,
     pub(crate) log_format: Option<LogFormat>,

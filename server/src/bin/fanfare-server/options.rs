@@ -143,11 +143,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", env = "FANFARE_USER_READ_BURST", value_parser = size::parse)]
     pub(crate) user_read_burst: Option<u32>,
 
-    /// How long a server that was told to stop waits for the load balancer to notice that it is not ready [default: 5s].
+    /// How long a server that was told to stop waits for the load balancer to notice that it is not ready [default: 5s, or 0s
+    /// where /health/ready was never asked].
     #[arg(long, value_name = "DURATION", env = "FANFARE_DRAIN_DELAY", value_parser = duration::parse)]
     pub(crate) drain_delay: Option<Duration>,
 
-    /// Over how long a server that stops sends its connections elsewhere, one after the other [default: 18s].
+    /// How many connections per second a server that stops sends elsewhere, one after the other [default: 5000].
+    #[arg(long, value_name = "NUMBER", env = "FANFARE_DRAIN_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) drain_per_second: Option<u32>,
+
+    /// The longest that sending them elsewhere may take, however many there are [default: 25s].
     #[arg(long, value_name = "DURATION", env = "FANFARE_DRAIN_SPREAD", value_parser = duration::parse)]
     pub(crate) drain_spread: Option<Duration>,
 

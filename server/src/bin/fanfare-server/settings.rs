@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use fanfare_server::auth::{
     BadOrigin, Denied, Grant, JwtAuthorizer, JwtKey, JwtKeyError, Origins, Policy, PublicOnly,
@@ -332,13 +331,13 @@ fn limits(options: &Options, file: &File) -> Result<Limits, SettingsError> {
     if let Some(bytes) = options.user_read_burst.or(file.user_read_burst) {
         limits.peer_answer_bytes_burst = bytes;
     }
-    let drain_delay = options.drain_delay.or(file.drain_delay);
-    limits.drain_delay = drain_delay.unwrap_or(DRAIN_DELAY);
-    let drain_spread = options.drain_spread.or(file.drain_spread);
-    limits.drain_spread = drain_spread.unwrap_or(DRAIN_SPREAD);
-    // Told one after the other, clients need no wait of their own.
-    limits.reconnect_spread = Duration::ZERO;
-    limits.shutdown_deadline = LAST_ONES;
+    limits.drain_delay = options.drain_delay.or(file.drain_delay);
+    if let Some(connections) = options.drain_per_second.or(file.drain_per_second) {
+        limits.drain_per_second = connections;
+    }
+    if let Some(spread) = options.drain_spread.or(file.drain_spread) {
+        limits.drain_spread = spread;
+    }
     Ok(limits)
 }
 
@@ -439,16 +438,6 @@ fn file_name(option: &str) -> String {
         option => option.replace('-', "_"),
     }
 }
-
-/// 5 s: two checks of a load balancer that looks every two seconds.
-const DRAIN_DELAY: Duration = Duration::from_secs(5);
-
-/// 18 s: with the delay before it, the last ones after it and at most 2 s for what is cut then, a stop takes less than the 30 s
-/// that orchestrators wait.
-const DRAIN_SPREAD: Duration = Duration::from_secs(18);
-
-/// 4 s: for connections that were told to go and do not.
-const LAST_ONES: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
 use std::error::Error as _;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 
@@ -40,8 +41,9 @@ fn the_command_line_counts_before_the_file_and_the_file_before_the_defaults() {
         .map(|rule| rule.prefix.as_str())
         .collect();
     assert_eq!(prefixes, ["a", "b"], "a list replaces the file's");
-    assert_eq!(settings.limits.drain_delay, Duration::from_secs(1));
-    assert_eq!(settings.limits.drain_spread, DRAIN_SPREAD);
+    assert_eq!(settings.limits.drain_delay, Some(Duration::from_secs(1)));
+    let usual = Limits::default();
+    assert_eq!(settings.limits.drain_spread, usual.drain_spread);
 }
 
 #[test]
@@ -146,10 +148,16 @@ fn a_list_with_a_gap_is_not_shortened() {
 }
 
 #[test]
-fn a_stop_takes_less_than_orchestrators_wait() {
-    // The two graces of a connection that is cut: server/src/shutdown.rs.
-    let cutting = Duration::from_secs(2);
-    assert!(DRAIN_DELAY + DRAIN_SPREAD + LAST_ONES + cutting < Duration::from_secs(30));
+fn a_drain_has_a_rate_above_none() {
+    assert_eq!(
+        settings(&[], "drain_per_second = 9")
+            .unwrap()
+            .limits
+            .drain_per_second,
+        9
+    );
+    let program = ["fanfare-server", "--drain-per-second", "0"];
+    assert!(Options::try_parse_from(program).is_err());
 }
 
 #[test]
