@@ -71,8 +71,9 @@ export class Members implements Presence<unknown> {
   /** Who was there, and who came and went since. */
   sync({ members, count }: Snapshot, changes: readonly Change[]): void {
     this.#known.clear();
+    const { userId } = this.#channel;
     for (const { id, info } of [...members].sort((a, b) => (a.id < b.id ? -1 : +(a.id > b.id)))) {
-      if (!this.#known.has(id) && this.#known.size < MEMBERS_MAX) {
+      if (!this.#known.has(id) && (this.#known.size < MEMBERS_MAX || id === userId)) {
         this.#known.set(id, { id, info });
       }
     }
@@ -102,7 +103,7 @@ export class Members implements Presence<unknown> {
     if (event === COMING) {
       const member = { id, info };
       this.#count += +(known === undefined);
-      if (known !== undefined || this.#known.size < MEMBERS_MAX) {
+      if (known !== undefined || this.#known.size < MEMBERS_MAX || id === this.#channel.userId) {
         this.#known.set(id, member);
       }
       return member;

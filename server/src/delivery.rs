@@ -387,7 +387,7 @@ impl History {
 pub struct Members {
     /// How many users.
     pub count: u64,
-    /// The users, at most the engine's cap.
+    /// The users, at most the engine's cap, and besides them the caller's own.
     pub members: Vec<Member>,
     /// The channel's position that the snapshot is valid for.
     pub position: Position,

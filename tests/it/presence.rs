@@ -248,6 +248,33 @@ async fn members_are_asked_for() {
 }
 
 #[tokio::test]
+async fn a_user_finds_itself_in_a_list_that_is_capped() {
+    let mut options = MemoryOptions::default();
+    options.members_max = 2;
+    let engine = Engine::new(MemoryEngine::new(options));
+    let server = TestServer::start(suite::builder().engine(engine)).await;
+    let mut sockets = Vec::new();
+    for user in ["ann", "ben", "cleo"] {
+        sockets.push(member(&server, user).await);
+    }
+    let capped = ["ann".to_owned(), "ben".to_owned()];
+    let whole = names(&json!([{ "id": "ann" }, { "id": "ben" }, { "id": "dora" }]));
+    let mut dora = enter(&server, "dora").await;
+    let joined = dora.subscribe(ROOM).await;
+    assert_eq!(joined["presence"]["count"], 4);
+    assert_eq!(names(&joined["presence"]["members"]), whole);
+    dora.send(json!({ "type": "presence", "id": 1, "channel": ROOM }))
+        .await;
+    let answer = dora.expect(json!({ "type": "ok", "count": 4 })).await;
+    assert_eq!(names(&answer["members"]), whole);
+    // The one who is listed anyway is listed once.
+    let mut again = enter(&server, "ann").await;
+    let joined = again.subscribe(ROOM).await;
+    assert_eq!(joined["presence"]["members"].as_array().unwrap().len(), 2);
+    assert_eq!(names(&joined["presence"]["members"]), capped.into());
+}
+
+#[tokio::test]
 async fn presence_is_a_rule_and_not_a_prefix() {
     let rules = ChannelRules::new()
         .with("team:", ChannelRule::default().with_presence(true))

@@ -57,8 +57,12 @@ impl PresenceStore for Forgetful {
         self.store.refresh(held).await
     }
 
-    async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
-        self.store.members(channel).await
+    async fn members(
+        &self,
+        channel: &ChannelName,
+        caller: Option<SocketId>,
+    ) -> Result<Members, EngineError> {
+        self.store.members(channel, caller).await
     }
 }
 

@@ -62,7 +62,7 @@ impl Publisher {
     {
         let channel = channel_name(channel)?;
         let _call = self.calls.token();
-        let reading = self.engine.presence.members(&channel);
+        let reading = self.engine.presence.members(&channel, None);
         match timeout(self.deadline, reading).await {
             Ok(members) => Ok(members.map_err(HandleError::Engine)?.members),
             Err(_) => Err(unanswered("reading members")),

@@ -230,11 +230,16 @@ pub trait PresenceStore: Send + Sync {
         let _ = within;
     }
 
-    /// Who is here, and at which position that holds.
+    /// Who is here, and at which position that holds. A list that is capped also has the user of `caller`, if that connection
+    /// is here: every user finds itself.
     ///
     /// # Errors
     /// When the store does not answer.
-    async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError>;
+    async fn members(
+        &self,
+        channel: &ChannelName,
+        caller: Option<SocketId>,
+    ) -> Result<Members, EngineError>;
 }
 
 /// One cluster's stores.

@@ -173,8 +173,9 @@ impl Setting {
 
     async fn read_presence(&self, request: u64, channel: &ChannelName) -> Result<Outcome, Refusal> {
         let _reading = self.begin_read().await?;
+        let presence = &self.services.engine.presence;
         let members = self
-            .within_engine(self.services.engine.presence.members(channel))
+            .within_engine(presence.members(channel, Some(self.outbox.socket())))
             .await?;
         self.answered(reads::bytes_of_members(&members.members));
         let position = Some(members.position);

@@ -122,8 +122,9 @@ impl Setting {
                 false => standing,
             };
             let presence = if is_present {
+                let presence = &self.services.engine.presence;
                 let members = self
-                    .within_engine(self.services.engine.presence.members(channel))
+                    .within_engine(presence.members(channel, Some(self.outbox.socket())))
                     .await?;
                 self.answered(reads::bytes_of_members(&members.members));
                 Some((

@@ -60,7 +60,7 @@ impl Node {
     }
 
     async fn members(&self, channel: &ChannelName) -> Members {
-        self.0.presence.members(channel).await.unwrap()
+        self.0.presence.members(channel, None).await.unwrap()
     }
 
     async fn users(&self, channel: &ChannelName) -> BTreeSet<String> {
@@ -266,6 +266,32 @@ async fn a_restarted_node_keeps_nothing_of_its_predecessor_alive() {
     );
 }
 
+#[tokio::test]
+async fn a_user_finds_itself_in_a_list_that_is_capped() {
+    let redis = redis::shared().await;
+    let mut options = options(redis, PATIENT);
+    options.members_max = 3;
+    let node = Node::start(&options).await;
+    let room = room();
+    let connections: Vec<SocketId> = (0..6).map(|_| connection()).collect();
+    for (number, connection) in connections.iter().enumerate() {
+        // Quotes and letters outside ASCII: users are kept as JSON strings.
+        let user = format!("\"ü\" {number}");
+        node.join(&room, *connection, &user).await;
+    }
+    for (number, connection) in connections.iter().enumerate() {
+        let presence = &node.0.presence;
+        let members = presence.members(&room, Some(*connection)).await.unwrap();
+        let expected: BTreeSet<String> = [0, 1, 2, number]
+            .map(|number| format!("\"ü\" {number}"))
+            .into();
+        assert_eq!(members.members.len(), expected.len(), "each once");
+        assert_eq!((members.count, users(&members)), (6, expected));
+    }
+    let nobody = node.0.presence.members(&room, Some(connection())).await;
+    assert_eq!(nobody.unwrap().members.len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_are_back_after_redis_lost_everything() {
     let redis = Redis::start().await;
@@ -382,7 +408,7 @@ async fn a_redis_that_was_away_for_longer_than_a_lease_shows_nobody_as_gone() {
     for node in [&asker, &publisher, &bystander].into_iter().chain(&nodes) {
         let mut found = None;
         eventually("Redis to answer", async || {
-            found = node.0.presence.members(&room).await.ok();
+            found = node.0.presence.members(&room, None).await.ok();
             found.is_some()
         })
         .await;

@@ -96,12 +96,15 @@ async fn a_presence_channel_without_a_history_of_its_own_is_forgotten_soon_after
         };
         let joined = presence.join(&room, connection, member, retention);
         joined.await.unwrap();
-        presence.members(&room).await.unwrap();
+        presence.members(&room, None).await.unwrap();
         let left = presence.leave(&room, connection, Departure::Goodbye);
         left.await.unwrap();
     }
     assert!(keys(&redis).await > own);
     eventually("Redis to forget them", async || keys(&redis).await == own).await;
-    presence.members(&channel("presence-empty")).await.unwrap();
+    presence
+        .members(&channel("presence-empty"), None)
+        .await
+        .unwrap();
     eventually("Redis to forget it", async || keys(&redis).await == own).await;
 }

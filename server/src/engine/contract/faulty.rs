@@ -309,8 +309,12 @@ impl PresenceStore for Faulty {
         self.good.presence.refresh(held).await
     }
 
-    async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
-        let mut members = self.good.presence.members(channel).await?;
+    async fn members(
+        &self,
+        channel: &ChannelName,
+        caller: Option<SocketId>,
+    ) -> Result<Members, EngineError> {
+        let mut members = self.good.presence.members(channel, caller).await?;
         match self.fault {
             Fault::StaleMembers => {
                 let mut state = self.state.lock().unwrap();

@@ -124,7 +124,7 @@ impl<'a> Trial<'a> {
     }
 
     pub(super) async fn members(&self, channel: &ChannelName) -> Result<Members, Violation> {
-        Ok(self.engine.presence.members(channel).await?)
+        Ok(self.engine.presence.members(channel, None).await?)
     }
 
     /// What was delivered so far.

@@ -335,9 +335,13 @@ impl PresenceStore for MemoryEngine {
         Ok(unknown)
     }
 
-    async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
+    async fn members(
+        &self,
+        channel: &ChannelName,
+        caller: Option<SocketId>,
+    ) -> Result<Members, EngineError> {
         let (mut shard, deliver) = self.stores.open(channel, "reading members")?;
-        shard.members(channel, Instant::now(), deliver)
+        shard.members(channel, caller, Instant::now(), deliver)
     }
 }
 

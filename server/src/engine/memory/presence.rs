@@ -133,14 +133,20 @@ impl Presence {
         self.users.len()
     }
 
-    /// The first `limit` users by id.
-    pub(super) fn members(&self, limit: usize) -> Vec<Member> {
-        let users = self.users.iter().take(limit);
-        users
-            .map(|(id, present)| Member {
-                id: id.clone(),
-                info: present.info.clone(),
-            })
-            .collect()
+    /// The first `limit` users by id, and besides them the one of `caller`.
+    pub(super) fn members(&self, limit: usize, caller: Option<SocketId>) -> Vec<Member> {
+        let member = |(id, present): (&UserId, &Present)| Member {
+            id: id.clone(),
+            info: present.info.clone(),
+        };
+        let mut members: Vec<Member> = self.users.iter().take(limit).map(member).collect();
+        let own = caller.and_then(|caller| self.connections.get(&caller));
+        // The list is in order: who comes after its last one is not in it.
+        if let Some(Connection { user, .. }) = own
+            && members.last().is_none_or(|last| last.id < *user)
+        {
+            members.extend(self.users.get_key_value(user).map(member));
+        }
+        members
     }
 }

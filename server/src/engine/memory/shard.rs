@@ -229,6 +229,7 @@ impl Shard {
     pub(super) fn members(
         &mut self,
         name: &ChannelName,
+        caller: Option<SocketId>,
         now: Instant,
         deliver: &Deliver,
     ) -> Result<Members, EngineError> {
@@ -240,9 +241,10 @@ impl Shard {
                 position: self.first_position(name),
             });
         };
+        let limit = self.limits.options.members_max;
         Ok(Members {
             count: channel.presence.count() as u64,
-            members: channel.presence.members(self.limits.options.members_max),
+            members: channel.presence.members(limit, caller),
             position: channel.position(),
         })
     }

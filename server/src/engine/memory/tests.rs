@@ -162,7 +162,7 @@ async fn too_many_channels_take_the_quietest_that_nobody_uses() {
         assert!(held(&engine).0 <= SHARDS * 8);
     }
     assert_eq!(position(&engine, "wanted").await.offset, 1);
-    assert_eq!(engine.members(&inhabited).await.unwrap().count, 1);
+    assert_eq!(engine.members(&inhabited, None).await.unwrap().count, 1);
     assert_ne!(position(&engine, "unused").await.epoch, unused.epoch);
 }
 
@@ -220,7 +220,7 @@ async fn a_quiet_channel_keeps_its_members() {
     ann.await.unwrap();
     pass(KEPT.ttl * 100).await;
     assert_eq!(held(&engine), (1, 0));
-    assert_eq!(engine.members(&name).await.unwrap().count, 1);
+    assert_eq!(engine.members(&name, None).await.unwrap().count, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,10 +286,21 @@ async fn a_large_channel_lists_some_members_and_counts_all() {
         let member = member(&format!("user-{index:04}"));
         engine.join(&name, connection, member, KEPT).await.unwrap();
     }
-    let members = engine.members(&name).await.unwrap();
+    let members = engine.members(&name, None).await.unwrap();
     assert_eq!(members.count, 1_500);
     assert_eq!(members.members.len(), 1_000);
     assert_eq!(members.members[999].id.as_str(), "user-0999");
+    for (index, listed) in [(7, 1_000), (999, 1_000), (1_000, 1_001), (1_499, 1_001)] {
+        let caller = Some(SocketId::from_bits(index));
+        let members = engine.members(&name, caller).await.unwrap();
+        assert_eq!((members.count, members.members.len()), (1_500, listed));
+        let own = format!("user-{index:04}");
+        let found = members.members.iter().filter(|one| one.id.as_str() == own);
+        assert_eq!(found.count(), 1, "{own} finds itself once");
+    }
+    let stranger = Some(SocketId::from_bits(9_999));
+    let members = engine.members(&name, stranger).await.unwrap();
+    assert_eq!(members.members.len(), 1_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,7 +324,7 @@ async fn nothing_works_before_start_or_after_close() {
         .unwrap();
     engine.close().await;
     assert!(engine.tasks.is_empty());
-    let refused = engine.members(&name).await.unwrap_err();
+    let refused = engine.members(&name, None).await.unwrap_err();
     assert!(matches!(refused, EngineError::Unavailable { .. }));
 }
 
@@ -383,7 +394,10 @@ async fn a_channel_without_a_message_is_remembered_as_long_as_it_has_subscribers
     assert!(room <= SHARDS * 4_096, "room for {room} channels is kept");
     // Reading alone, without subscribing, leaves nothing either.
     position(&engine, "read").await;
-    engine.members(&channel("presence-read")).await.unwrap();
+    engine
+        .members(&channel("presence-read"), None)
+        .await
+        .unwrap();
     assert_eq!(held(&engine), (0, 0));
 }
 

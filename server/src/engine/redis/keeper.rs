@@ -160,8 +160,12 @@ impl Keeper {
     }
 
     /// Who is here.
-    pub(super) async fn members(&self, channel: &ChannelName) -> Result<Snapshot, EngineError> {
-        self.presence.members(channel).await
+    pub(super) async fn members(
+        &self,
+        channel: &ChannelName,
+        caller: Option<SocketId>,
+    ) -> Result<Snapshot, EngineError> {
+        self.presence.members(channel, caller).await
     }
 
     /// Looks soon whose time is up in a channel. Answers whether this node does such things.

@@ -264,9 +264,13 @@ impl PresenceStore for RedisEngine {
         self.keeper("refreshing presence")?.refresh(held).await
     }
 
-    async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
+    async fn members(
+        &self,
+        channel: &ChannelName,
+        caller: Option<SocketId>,
+    ) -> Result<Members, EngineError> {
         let flow = self.flow("reading members")?;
-        let snapshot = self.keeper.members(channel).await?;
+        let snapshot = self.keeper.members(channel, caller).await?;
         // Somebody may be gone for all that, and nobody else may ever come by.
         if snapshot.is_sparing && !self.keeper.look(channel) {
             flow.have_looked(channel);

@@ -177,13 +177,20 @@ impl Presence {
         self.once(call).await.map(next_of)
     }
 
-    /// Who is here, and at which position that holds.
-    pub(super) async fn members(&self, channel: &ChannelName) -> Result<Snapshot, EngineError> {
+    /// Who is here, and at which position that holds; a capped list also has the user of `caller`.
+    pub(super) async fn members(
+        &self,
+        channel: &ChannelName,
+        caller: Option<SocketId>,
+    ) -> Result<Snapshot, EngineError> {
+        let caller = caller.map_or_else(String::new, |caller| caller.to_string());
+        let caller = Bytes::from(caller);
         loop {
             let arguments = vec![
                 number(REAPED_MAX),
                 number(self.terms.members_max),
                 self.commands.options().empty_position_ttl().into(),
+                caller.clone(),
             ];
             let script = &self.commands.scripts().presence_members;
             let call = self.call("reading members", script, channel, arguments);

@@ -128,7 +128,7 @@ impl ScriptedPresence {
     /// # Errors
     /// As the engine's.
     pub async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
-        let snapshot = self.presence.members(channel).await?;
+        let snapshot = self.presence.members(channel, None).await?;
         Ok(snapshot.members)
     }
 

@@ -1,7 +1,8 @@
 -- Who is here, and at which position of the channel that holds.
 --
 -- KEYS, ARGV: those of presence.lua; ARGV further: 7 how many expired ones are taken out at most, 8 how many members are
---       listed at most, 9 position ttl of a channel without a message (milliseconds). Who is spared counts as here.
+--       listed at most, 9 position ttl of a channel without a message (milliseconds), 10 a connection whose user is listed
+--       besides them, or nothing. Who is spared counts as here.
 -- Returns: nothing when some are left to be reaped: the call is repeated. Else epoch, offset, tag, count, whether somebody was
 --       spared (1 or 0), and user and info of each member, in the order of the users.
 -- Why atomic: the snapshot is the sum of all messages up to its position, and of no other.
@@ -35,6 +36,16 @@ for first = 0, limit - 1, CHUNK do
   for index, user in ipairs(users) do
     answer[#answer + 1] = user
     answer[#answer + 1] = infos[index]
+  end
+end
+-- A user must find itself in a list that is capped.
+local own = redis.call('HGET', CONNECTIONS, ARGV[10])
+if own then
+  local user = string.sub(own, 2)
+  local rank = redis.call('ZRANK', MEMBERS, user)
+  if rank and rank >= limit then
+    answer[#answer + 1] = user
+    answer[#answer + 1] = redis.call('HGET', USERS, 'i' .. user)
   end
 end
 finish()

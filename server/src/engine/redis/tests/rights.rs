@@ -75,7 +75,7 @@ async fn the_documented_rights_are_enough() {
     };
     let socket = SocketId::from_bits(1);
     engine.join(&room, socket, member, KEPT).await.unwrap();
-    assert_eq!(engine.members(&room).await.unwrap().count, 1);
+    assert_eq!(engine.members(&room, None).await.unwrap().count, 1);
     engine.refresh(&[(room.clone(), socket)]).await.unwrap();
     engine
         .leave(&room, socket, Departure::Goodbye)
