@@ -22,7 +22,7 @@ use crate::wire::Wire;
 /// All decisions are the [`Machine`]'s. What it does not know is kept here: who is in a channel, and how things are named.
 #[derive(Debug)]
 pub struct Client<P: Payload> {
-    machine: Machine<Wire<P>>,
+    pub(crate) machine: Machine<Wire<P>>,
     pub(crate) status: ConnectionStatus,
     pub(crate) members: Vec<(ChannelName, Members<P>)>,
     /// Makes this client's idempotency keys differ from every other's.

@@ -12,6 +12,8 @@ pub(crate) struct Members<P> {
     list: Vec<Member<P>>,
     /// How many there are; more than `list` holds where the server or [`MEMBERS_MAX`] caps it.
     count: u64,
+    /// How many the server listed of more: what fits into its list.
+    listed_max: usize,
 }
 
 impl<P: Clone> Members<P> {
@@ -19,6 +21,7 @@ impl<P: Clone> Members<P> {
         Self {
             list: Vec::new(),
             count: 0,
+            listed_max: 0,
         }
     }
 
@@ -40,6 +43,14 @@ impl<P: Clone> Members<P> {
         }
         self.list.truncate(MEMBERS_MAX);
         self.count = presence.count.max(self.list.len() as u64);
+        self.listed_max = self.list.len();
+    }
+
+    /// Whether members are missing that a new list would have: all of them, or many.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        let listed = self.list.len();
+        let is_partial = (listed as u64) < self.count;
+        is_partial && (self.count <= self.listed_max as u64 || listed < self.listed_max / 2)
     }
 
     /// Takes a change in. Gives what was known about a member who left.

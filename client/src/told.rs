@@ -138,9 +138,13 @@ impl<P: Payload> Client<P> {
         for change in since {
             members.change(change);
         }
+        let (count, list) = (members.count(), members.list().to_vec());
+        if members.is_incomplete() {
+            self.machine.members_incomplete(&channel, count);
+        }
         Event::Sync {
-            count: members.count(),
-            members: members.list().to_vec(),
+            count,
+            members: list,
             channel,
         }
     }
@@ -152,7 +156,12 @@ impl<P: Payload> Client<P> {
         position: Option<Position>,
         recovered: bool,
     ) -> Event<P> {
-        let info = self.members_of(&channel).change(change.clone());
+        let members = self.members_of(&channel);
+        let info = members.change(change.clone());
+        if members.is_incomplete() {
+            let count = members.count();
+            self.machine.members_incomplete(&channel, count);
+        }
         match change {
             Change::Added(member) => Event::Joined {
                 channel,

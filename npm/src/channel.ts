@@ -69,6 +69,11 @@ export class ChannelHandle {
     return this.#connection.status.userId;
   }
 
+  /** The list of members lacks some that there is room for. */
+  membersIncomplete(): void {
+    this.#connection.membersIncomplete(this);
+  }
+
   /** Whether a new machine has to subscribe to it. */
   get isWanted(): boolean {
     return !this.isJoinedByServer && this.#state !== 'failed' && this.#state !== 'closed';

@@ -171,6 +171,11 @@ export class Connection {
     }
   }
 
+  /** The channel's list of members lacks some that there is room for. */
+  membersIncomplete(channel: ChannelHandle): void {
+    this.#keeper.driver?.tell(Input.MembersIncomplete, this.values.put(channel.name), channel.presence.count);
+  }
+
   /** The server has ended the subscription. */
   release(channel: ChannelHandle): void {
     channel.isJoinedByServer = false;

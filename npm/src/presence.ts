@@ -23,6 +23,8 @@ export class Members implements Presence<unknown> {
   /** A copy for readers, made when one asks. */
   #snapshot: ReadonlyMap<string, Member> | null = null;
   #count = 0;
+  /** How many the server listed of more: what fits into its list. */
+  #listedMax = 0;
   #isSynced = false;
 
   constructor(channel: ChannelHandle) {
@@ -78,10 +80,12 @@ export class Members implements Presence<unknown> {
       }
     }
     this.#count = Math.max(count, this.#known.size);
+    this.#listedMax = this.#known.size;
     for (const change of changes) {
       this.#take(change);
     }
     this.#isSynced = true;
+    this.#complete();
     this.#changed();
     this.#listeners.emit('sync', this.getSnapshot());
   }
@@ -89,6 +93,7 @@ export class Members implements Presence<unknown> {
   /** A member came or went. */
   change(change: Change): void {
     const member = this.#take(change);
+    this.#complete();
     this.#changed();
     if (change.event === COMING) {
       this.#listeners.emit('join', member);
@@ -111,6 +116,14 @@ export class Members implements Presence<unknown> {
     this.#known.delete(id);
     this.#count = Math.max(this.#count - 1, this.#known.size);
     return known ?? { id, info: null };
+  }
+
+  /** Asks for the members that are missing where a new list would have them: all of them, or many. */
+  #complete(): void {
+    const listed = this.#known.size;
+    if (listed < this.#count && (this.#count <= this.#listedMax || listed < this.#listedMax / 2)) {
+      this.#channel.membersIncomplete();
+    }
   }
 
   /** The connection is away: what is known may be out of date. */

@@ -63,6 +63,8 @@ export const enum Input {
   Ask,
   /** Number. */
   Abort,
+  /** Channel, number of members: the list lacks some that there is room for. */
+  MembersIncomplete,
   /** A frame that is not of this protocol. From here on all is a sign of life. */
   Unreadable,
   /** User, protocol, ping interval, largest frame, server's time. */

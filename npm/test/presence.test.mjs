@@ -102,6 +102,23 @@ test('fetch() asks without a subscription', async (t) => {
   assert.deepEqual(server.commands.map(({ type }) => type), ['presence']);
 });
 
+test('a partial list becomes complete when there is room', async (t) => {
+  const CID = { id: 'cid', info: null };
+  const { server, channel } = await room(t, { presence: { count: 3, members: [ANN, BOB] } });
+  const { presence } = channel;
+  assert.deepEqual([presence.count, presence.members.size], [3, 2]);
+  const { onCommand } = server;
+  server.onCommand = (socket, command) =>
+    command.type === 'presence'
+      ? socket.say({ type: 'ok', id: command.id, count: 2, members: [ANN, CID], position: position(offset) })
+      : onCommand(socket, command);
+  removed(server.socket, 'bob');
+  assert.deepEqual([presence.count, presence.members.size], [2, 1]);
+  await server.until(() => presence.members.has('cid'));
+  assert.deepEqual([presence.count, ...presence.members.keys()], [2, 'ann', 'cid']);
+  assert.equal(server.commands.filter(({ type }) => type === 'presence').length, 1);
+});
+
 test('beyond the longest list only the count is kept', async (t) => {
   const members = Array.from({ length: 10_000 }, (_, at) => ({ id: `u${at}`, info: at }));
   const { server, channel } = await room(t, { presence: { count: 10_000, members } });

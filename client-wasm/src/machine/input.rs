@@ -88,6 +88,7 @@ pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
             }
         }
         15 => machine.abort(RequestId(take_count()), now),
+        16 => machine.members_incomplete(&value(), take_count()),
         kind => {
             machine.heard(now);
             message(kind, machine, now);
@@ -110,10 +111,10 @@ fn channel_auth() -> ChannelAuthReply<Number> {
 /// What the server says.
 fn message(kind: u32, machine: &mut Machine<Numbers>, now: Millis) {
     match kind {
-        17 => machine.greeted(greeting(), now),
-        18 => machine.replied(taken(), now),
-        19 => machine.failed(take_optional(), &refusal(), now),
-        20 => {
+        18 => machine.greeted(greeting(), now),
+        19 => machine.replied(taken(), now),
+        20 => machine.failed(take_optional(), &refusal(), now),
+        21 => {
             let channel = value();
             let reply = Confirmation {
                 id: take_optional(),
@@ -124,37 +125,37 @@ fn message(kind: u32, machine: &mut Machine<Numbers>, now: Millis) {
             let events = (0..take_number()).map(publication);
             machine.subscription_succeeded(channel, reply, events, now);
         }
-        21 => {
+        22 => {
             let channel = value();
             machine.subscription_error(&channel, take_optional(), &refusal(), now);
         }
-        22 => {
+        23 => {
             let channel = value();
             let (command, code) = (take_optional(), take_number());
             machine.unsubscribed(&channel, command, code as u16, value(), now);
         }
-        23 => {
+        24 => {
             let channel = value();
             machine.published(channel, publication(0), now);
         }
-        24 => {
+        25 => {
             let channel = value();
             let (offset, tag) = (take_count(), take_tag());
             machine.skipped(&channel, offset, tag, take_bits().map(Epoch), now);
         }
-        25 => {
+        26 => {
             let channel = value();
             let (from, to) = (take_optional(), take_optional());
             machine.messages_lost(&channel, from, to, value(), now);
         }
-        26 => {
+        27 => {
             let channel = value();
             if let Some(position) = take_position() {
                 machine.history_restarted(&channel, position, value(), now);
             }
         }
-        27 => machine.hear_clock(take_count(), now),
-        28 => machine.told_to_go(farewell(), now),
+        28 => machine.hear_clock(take_count(), now),
+        29 => machine.told_to_go(farewell(), now),
         _ => machine.unreadable(now),
     }
 }

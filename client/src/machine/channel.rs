@@ -108,6 +108,14 @@ impl<V: Values> Channel<V> {
         }
     }
 
+    /// When to ask for the members that the host's list lacks.
+    pub(crate) fn complete_at(&self) -> Option<Millis> {
+        match self.phase {
+            Phase::Subscribed { .. } => self.stream.members.complete_at(),
+            _ => None,
+        }
+    }
+
     pub(crate) const fn needs_channel_auth(&self, channel_auth: bool, kind: ChannelKind) -> bool {
         channel_auth && matches!(kind, ChannelKind::Private | ChannelKind::Presence)
     }

@@ -7,6 +7,7 @@ use crate::machine::Machine;
 use crate::machine::output::{Command, Hole, News};
 use crate::machine::presence::Snapshot;
 use crate::machine::recovery::{Follows, Liveness};
+use crate::machine::timers::Earliest;
 use crate::machine::token::ServerClock;
 use crate::machine::values::{Publication, Refusal, Taken, Values};
 use crate::time::Millis;
@@ -152,6 +153,27 @@ impl<V: Values> Machine<V> {
 
 /// Members that must be asked for again.
 impl<V: Values> Machine<V> {
+    /// The host's list of a channel's members lacks some of `count` that there is room for: the list is asked for again, every 30
+    /// seconds at most, and not by all clients at once.
+    pub fn members_incomplete(&mut self, channel: &V::Channel, count: u64) {
+        let Some(at) = self.find_subscribed(channel) else {
+            return;
+        };
+        let members = &mut self.channels[at].stream.members;
+        members.lacks_some(count);
+        // The host may say so while it drains, after the machine has settled.
+        let mut first = Earliest(self.timeout);
+        first.add(members.complete_at());
+        self.timeout = first.0;
+    }
+
+    pub(crate) fn complete_members(&mut self, at: usize, now: Millis) {
+        let members = &mut self.channels[at].stream.members;
+        if members.complete(&mut self.random, now) {
+            self.resync_members(at, now);
+        }
+    }
+
     fn resync_members(&mut self, at: usize, now: Millis) {
         let channel = &self.channels[at];
         if !channel.stream.members.are_known() {
@@ -160,7 +182,10 @@ impl<V: Values> Machine<V> {
         let channel = channel.name.clone();
         let id = self.send(Command::Presence { channel });
         let until = now + self.options.request_timeout;
-        self.channels[at].stream.members.await_snapshot(id, until);
+        self.channels[at]
+            .stream
+            .members
+            .await_snapshot(id, until, now);
     }
 
     fn members_told(

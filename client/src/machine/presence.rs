@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use fanfare_protocol::Position;
 
+use crate::machine::backoff::Random;
 use crate::time::Millis;
 
 /// How far the members of a channel are known.
@@ -14,6 +15,19 @@ pub(crate) struct Members<C> {
     /// Changes up to here are in the snapshot.
     valid_at: Option<Position>,
     resync: Option<Resync<C>>,
+    /// The host's list lacks some that there is room for.
+    incomplete: Option<Incomplete>,
+    /// No snapshot is asked for earlier because of that.
+    complete_from: Millis,
+}
+
+/// A list that lacks members.
+#[derive(Debug, Clone, Copy)]
+struct Incomplete {
+    /// The longest to wait: all the others in the channel ask for the same list.
+    spread: u64,
+    /// When a snapshot is asked for, once the machine has drawn it.
+    due: Option<Millis>,
 }
 
 /// A snapshot that was asked for, and what happened meanwhile.
@@ -41,6 +55,8 @@ impl<C: Clone> Members<C> {
             are_known: false,
             valid_at: None,
             resync: None,
+            incomplete: None,
+            complete_from: Millis(0),
         }
     }
 
@@ -53,6 +69,7 @@ impl<C: Clone> Members<C> {
         self.are_known = true;
         self.valid_at = position;
         self.resync = None;
+        self.incomplete = None;
     }
 
     /// Takes a change in; `false` when the snapshot has it already.
@@ -70,8 +87,36 @@ impl<C: Clone> Members<C> {
         true
     }
 
+    /// The host's list lacks some that there is room for, of so many.
+    pub(crate) fn lacks_some(&mut self, count: u64) {
+        let spread = COMPLETE_EVERY.min(count.saturating_mul(COMPLETE_TURN));
+        self.incomplete
+            .get_or_insert(Incomplete { spread, due: None });
+    }
+
+    /// When to call [`Members::complete`] because the host's list lacks some.
+    pub(crate) fn complete_at(&self) -> Option<Millis> {
+        let incomplete = self.incomplete.filter(|_| self.resync.is_none())?;
+        Some(incomplete.due.unwrap_or(Millis(0)))
+    }
+
+    /// Answers whether the time to ask for a snapshot has come; the first time it is only drawn.
+    pub(crate) fn complete(&mut self, random: &mut Random, now: Millis) -> bool {
+        let Some(incomplete) = &mut self.incomplete else {
+            return false;
+        };
+        if incomplete.due.is_some() {
+            return true;
+        }
+        let drawn = now + random.up_to(incomplete.spread);
+        incomplete.due = Some(drawn.max(self.complete_from));
+        false
+    }
+
     /// A snapshot was asked for with this command.
-    pub(crate) fn await_snapshot(&mut self, id: u64, until: Millis) {
+    pub(crate) fn await_snapshot(&mut self, id: u64, until: Millis, now: Millis) {
+        self.incomplete = None;
+        self.complete_from = now + COMPLETE_EVERY;
         self.resync = Some(Resync {
             id,
             until,
@@ -97,6 +142,7 @@ impl<C: Clone> Members<C> {
     /// No snapshot will come.
     pub(crate) fn forget_snapshot(&mut self) {
         self.resync = None;
+        self.incomplete = None;
     }
 
     /// The snapshot that was asked for is there.
@@ -128,6 +174,12 @@ impl<C: Clone> Members<C> {
         }
     }
 }
+
+/// 30 s: a list may be a megabyte, and a large channel changes all the time.
+const COMPLETE_EVERY: u64 = 30_000;
+
+/// 30 ms per member: about 33 lists a second, however many of them ask.
+const COMPLETE_TURN: u64 = 30;
 
 /// 256: more changes than this within one round trip, and the snapshot is asked for again.
 const LOG_MAX: usize = 256;

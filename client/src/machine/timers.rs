@@ -23,6 +23,8 @@ impl<V: Values> Machine<V> {
                 self.channel_overdue(at, now);
             } else if channel.retry_at().is_some_and(|until| until <= now) {
                 self.start(at, now);
+            } else if channel.complete_at().is_some_and(|at| at <= now) {
+                self.complete_members(at, now);
             } else if may_fail {
                 self.channels[at].stream.members.give_up(now);
             }
@@ -98,6 +100,7 @@ impl<V: Values> Machine<V> {
         first.add(self.parting_deadline());
         for channel in &self.channels {
             first.add(channel.retry_at());
+            first.add(channel.complete_at());
         }
         first.0
     }

@@ -1,7 +1,7 @@
 //! Members: a snapshot, then comings and goings.
 
 use fanfare_client::Options;
-use fanfare_protocol::{Member, Position, Reply, ServerMessage, SubscriptionSucceeded};
+use fanfare_protocol::{Member, Position, Presence, Reply, ServerMessage, SubscriptionSucceeded};
 
 use crate::pair::Pair;
 use crate::say::{
@@ -83,6 +83,87 @@ fn a_member_unknown_to_a_capped_list_may_leave() {
     pair.say(ServerMessage::Event(went(ROOM, "zoe", None)));
     pair.expect(&["presence-room left zoe unknown"]);
     check_members(&pair, &["ann"]);
+}
+
+/// A list that the server has cut off.
+fn capped(id: u64, position: Option<Position>, ids: &[&str], count: u64) -> Said {
+    let presence = Presence {
+        count,
+        ..members(ids)
+    };
+    ServerMessage::Ok(Reply {
+        presence: Some(presence),
+        position,
+        ..Reply::new(id)
+    })
+}
+
+/// In a room of four of whom three are listed.
+fn in_full_room() -> Pair {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe(ROOM);
+    let id = pair.id("subscribe");
+    let presence = Presence {
+        count: 4,
+        ..members(&["ann", "bob", "cid"])
+    };
+    pair.say(ServerMessage::SubscriptionSucceeded(
+        SubscriptionSucceeded {
+            position: Some(at(1, 5)),
+            presence: Some(presence),
+            ..succeeded(id, ROOM)
+        },
+    ));
+    pair.take();
+    pair
+}
+
+#[test]
+fn a_partial_list_is_completed_when_there_is_room() {
+    let mut pair = in_full_room();
+    pair.say(ServerMessage::Event(went(ROOM, "bob", Some(at(1, 6)))));
+    pair.expect(&["presence-room left bob"]);
+    // Not all clients ask at once: within 30 ms per member.
+    pair.advance(90);
+    pair.expect(&["> presence presence-room"]);
+    let id = pair.id("presence");
+    pair.say(ServerMessage::Event(came(ROOM, "eve", Some(at(1, 7)))));
+    pair.take();
+    pair.say(snapshot(id, Some(at(1, 6)), &["ann", "cid", "dan"]));
+    pair.expect(&["presence-room sync 4 ann,cid,dan,eve"]);
+    check_members(&pair, &["ann", "cid", "dan", "eve"]);
+    pair.advance(24_000);
+    pair.expect(&[]);
+}
+
+#[test]
+fn a_list_that_stays_partial_is_asked_for_rarely() {
+    let mut pair = in_full_room();
+    let mut asked = 0;
+    let mut offset = 5;
+    for _ in 0..40 {
+        for event in [went, came] {
+            offset += 1;
+            pair.say(ServerMessage::Event(event(
+                ROOM,
+                "bob",
+                Some(at(1, offset)),
+            )));
+        }
+        pair.take();
+        pair.advance(500);
+        if pair
+            .take()
+            .iter()
+            .any(|line| line.starts_with("> presence"))
+        {
+            asked += 1;
+            let id = pair.id("presence");
+            pair.say(capped(id, Some(at(1, offset)), &["ann", "bob", "cid"], 4));
+            pair.take();
+        }
+    }
+    assert_eq!(asked, 1, "within 20 s");
 }
 
 #[test]
