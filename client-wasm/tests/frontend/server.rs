@@ -51,9 +51,9 @@ async fn post(at: &str, token: &str, body: &str) -> String {
     text
 }
 
-/// Waits until something is so, and fails when it is not so within 15 seconds.
+/// Waits until something is so, and fails when it is not so within a minute.
 pub(crate) async fn eventually(mut is_so: impl FnMut() -> bool) {
-    let end = js_sys::Date::now() + 15_000.0;
+    let end = js_sys::Date::now() + 60_000.0;
     while !is_so() {
         assert!(js_sys::Date::now() < end, "it did not come to pass");
         turn().await;

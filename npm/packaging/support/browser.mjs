@@ -32,7 +32,7 @@ export class Browser {
       url.searchParams.set('server', server);
       await tab.goto(url.href);
       // A development server may load the page once more after it has found out what to prepare.
-      await tab.waitForFunction(() => 'result' in globalThis, undefined, { timeout: 20_000 });
+      await tab.waitForFunction(() => 'result' in globalThis, undefined, { timeout: 60_000 });
       return await tab.evaluate(() => globalThis.result);
     } catch (error) {
       throw new Error(`${error.message}\n${errors.join('\n')}`);

@@ -42,7 +42,7 @@ export class FakeServer {
 
   /** Waits until `condition` gives something true, and returns it. */
   async until(condition, what = condition.toString()) {
-    const deadline = performance.now() + 5000;
+    const deadline = performance.now() + 60_000;
     for (;;) {
       const found = condition();
       if (found) {

@@ -159,7 +159,7 @@ fn wasm(workspace: &Workspace) -> Result<Prepared> {
         .env("PATH", workspace.search_path())
         // Read by the suite when it is compiled: a page has no environment.
         .env("FANFARE_TEST_URL", format!("ws://{address}/ws"))
-        .env("WASM_BINDGEN_TEST_TIMEOUT", "180");
+        .env("WASM_BINDGEN_TEST_TIMEOUT", "900");
     Ok(Prepared {
         command,
         server: Some(server),
