@@ -25,8 +25,8 @@ use crate::clock::as_unix_ms;
 ///
 /// ```
 /// use std::time::SystemTime;
-/// use fanfare_protocol::{ChannelName, SocketId};
 /// use fanfare_server::auth::{ChannelTokens, Lasts, TokenClaims};
+/// use fanfare_server::protocol::{ChannelName, SocketId};
 ///
 /// let tokens = ChannelTokens::new("a secret of at least thirty-two bytes")?;
 /// let channel = ChannelName::new("private-orders")?;

@@ -22,7 +22,7 @@ type Found = Result<Option<Identity>, Denied>;
 /// unknown, has ended or has no user, or with [`Denied::Unavailable`] when the store does not answer.
 ///
 /// ```
-/// use fanfare_protocol::UserId;
+/// use fanfare_server::protocol::UserId;
 /// use fanfare_server::auth::{CookieAuthorizer, Identity};
 ///
 /// # async fn user_of(_: &str) -> Option<UserId> { None }
@@ -80,7 +80,7 @@ impl fmt::Debug for CookieAuthorizer {
 /// and returns a future that does not borrow the request. `None` means that nobody is signed in.
 ///
 /// ```
-/// use fanfare_protocol::UserId;
+/// use fanfare_server::protocol::UserId;
 /// use fanfare_server::auth::{Identity, RequestAuthorizer};
 ///
 /// #[derive(Clone)]

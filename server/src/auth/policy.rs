@@ -18,7 +18,7 @@ type Publish = Box<
 /// Closures that decide about channels, in place of what another authorizer says about them.
 ///
 /// ```
-/// use fanfare_protocol::ChannelKind;
+/// use fanfare_server::protocol::ChannelKind;
 /// use fanfare_server::auth::{Denied, Grant, Policy, PublicOnly};
 ///
 /// let policy = Policy::over(PublicOnly).with_subscribe(|caller, channel| async move {

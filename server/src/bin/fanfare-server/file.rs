@@ -8,12 +8,13 @@ use serde::{Deserialize, Deserializer};
 
 use crate::options::LogFormat;
 use crate::settings::SettingsError;
-use crate::{duration, size};
+use crate::{address, duration, size};
 
 /// What a configuration file says. A name it does not know is a mistake, never passed over.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
+    #[serde(default, deserialize_with = "listen_address")]
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) path: Option<String>,
     pub(crate) redis_url: Option<String>,
@@ -82,6 +83,25 @@ impl File {
     }
 }
 
+/// The same texts as on the command line, and a port as the number that it is.
+fn listen_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Listen {
+        Port(u16),
+        Address(String),
+    }
+    let text = match Listen::deserialize(deserializer)? {
+        Listen::Port(port) => port.to_string(),
+        Listen::Address(text) => text,
+    };
+    address::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
 fn duration_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     duration::parse(&text)
@@ -107,6 +127,18 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_alone_is_an_address() {
+        for text in [
+            "listen = 8001",
+            "listen = \"8001\"",
+            "listen = \"localhost:8001\"",
+        ] {
+            let listen = File::of(text).listen.unwrap();
+            assert_eq!(listen.to_string(), "127.0.0.1:8001", "{text}");
+        }
+    }
 
     #[test]
     fn a_file_says_what_the_command_line_says() {

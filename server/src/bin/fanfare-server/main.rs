@@ -3,6 +3,7 @@
 //! It says `listening on <address>` on standard output when it takes connections, logs to standard error, and ends on SIGTERM
 //! or SIGINT after it has sent its connections elsewhere. A second signal ends it at once.
 
+mod address;
 mod duration;
 mod file;
 mod options;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::token::TokenOptions;
-use crate::{duration, size};
+use crate::{address, duration, size};
 
 /// A realtime server: WebSocket channels with history, recovery and presence.
 ///
@@ -24,8 +24,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", env = "FANFARE_CONFIG", global = true)]
     pub(crate) config: Option<PathBuf>,
 
-    /// The address to listen on [default: 127.0.0.1:8000].
-    #[arg(long, value_name = "ADDRESS", env = "FANFARE_LISTEN")]
+    /// The address to listen on, as `0.0.0.0:8000`, `localhost:8000`, or a port alone, which is then open to this machine only
+    /// [default: 127.0.0.1:8000].
+    #[arg(long, value_name = "ADDRESS", env = "FANFARE_LISTEN", value_parser = address::parse)]
     pub(crate) listen: Option<SocketAddr>,
 
     /// Where the WebSocket is served [default: /ws].
