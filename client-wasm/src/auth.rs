@@ -9,8 +9,10 @@ use fanfare_client::{AuthReason, ChannelAuthReply, Input};
 use fanfare_protocol::{ChannelName, SocketId};
 use gloo_net::http::{Request, Response};
 use wasm_bindgen::JsValue;
-use wasm_bindgen_futures::spawn_local;
-use web_sys::{AbortController, AbortSignal, RequestCredentials};
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{
+    AbortController, AbortSignal, ReadableStreamDefaultReader, RequestCredentials, RequestRedirect,
+};
 
 use crate::bridge::{Fields, date_now, parse_json};
 use crate::drain::Driver;
@@ -142,19 +144,18 @@ async fn fetch(
     request: AuthRequest,
 ) -> ChannelAuthReply {
     match post(endpoint, headers, request).await {
-        Some(response) => read_response(&response).await,
-        None => LATER,
+        Ok((response, text)) => judge(&response, &text),
+        Err(reason) => ChannelAuthReply::failed(reason),
     }
 }
 
-/// `None` when nothing was answered.
+/// The answer and its text, or a sentence that says why there is none.
 async fn post(
     endpoint: Endpoint,
     headers: Answer<Result<web_sys::Headers, JsValue>>,
     request: AuthRequest,
-) -> Option<Response> {
-    let headers = headers.await.ok()?;
-    headers.set("content-type", "application/json").ok()?;
+) -> Result<(Response, String), String> {
+    let headers = headers.await.map_err(because("the headers are none"))?;
     // Neither a socket id nor a channel name holds a character that JSON escapes.
     let body = [
         "{\"socket_id\":\"",
@@ -168,26 +169,85 @@ async fn post(
     init.set_method("POST");
     init.set_headers(&headers);
     init.set_credentials(endpoint.credentials);
+    // Where a redirect leads, the application's headers do not belong.
+    init.set_redirect(RequestRedirect::Manual);
     init.set_signal(Some(&request.signal));
     init.set_body(&body.into());
+    let unreachable = because("the auth endpoint could not be reached or read");
     // Not through its builder, which takes the address apart and puts it together again.
-    let request = web_sys::Request::new_with_str_and_init(&endpoint.url, &init).ok()?;
-    Request::from(request).send().await.ok()
+    let request = headers
+        .set("content-type", "application/json")
+        .and_then(|()| web_sys::Request::new_with_str_and_init(&endpoint.url, &init))
+        .map_err(&unreachable)?;
+    let sent = Request::from(request).send().await;
+    let response =
+        sent.map_err(|error| unreachable(js_sys::Error::new(&error.to_string()).into()))?;
+    let text = read(&response).await.map_err(&unreachable)?;
+    Ok((response, text))
 }
 
-async fn read_response(response: &Response) -> ChannelAuthReply {
+/// The text of an answer, as long as one may be.
+async fn read(response: &Response) -> Result<String, JsValue> {
+    let mut bytes = Vec::new();
+    let Some(body) = response.body() else {
+        return Ok(String::new());
+    };
+    let reader = ReadableStreamDefaultReader::new(&body)?;
+    loop {
+        let chunk = Fields::from(JsFuture::from(reader.read()).await?);
+        let Some(value) = chunk.get("value") else {
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        };
+        bytes.extend(js_sys::Uint8Array::new(&value).to_vec());
+        if bytes.len() > ANSWER_BYTES_MAX {
+            let _ = reader.cancel();
+            let text = format!("it has more than {ANSWER_BYTES_MAX} bytes");
+            return Err(js_sys::Error::new(&text).into());
+        }
+    }
+}
+
+fn judge(response: &Response, text: &str) -> ChannelAuthReply {
     let status = response.status();
+    let result = parse_json(&text.into()).ok().filter(JsValue::is_object);
+    let failed = |reason: String, retry_after| ChannelAuthReply::Failed {
+        status: (status > 0).then_some(status),
+        reason: Some(reason),
+        retry_after,
+    };
     match status {
         200..=299 => {
-            let text = response.text().await.unwrap_or_default();
-            let result = parse_json(&text.into()).ok();
-            result.and_then(read_grant).unwrap_or(LATER)
+            let kind = match &result {
+                Some(_) => "other JSON".to_owned(),
+                None if text.is_empty() => "nothing".to_owned(),
+                None => {
+                    (response.headers().get("content-type")).unwrap_or_else(|| "no JSON".to_owned())
+                }
+            };
+            let reason = || {
+                format!("the auth endpoint answered {status} with {kind} in place of {{\"auth\"}}")
+            };
+            let granted = result.and_then(read_grant);
+            granted.unwrap_or_else(|| failed(reason(), None))
         }
-        // Requests that came too early, too often or too slowly, and a server in trouble.
-        408 | 425 | 429 | 500.. => ChannelAuthReply::Failed {
-            retry_after: retry_after(response),
-        },
-        _ => ChannelAuthReply::Forbidden { status },
+        // Browsers do not tell the status of a redirect that is not followed.
+        0 | 300..=399 => {
+            let reason = "the auth endpoint redirects, which is not followed";
+            failed(reason.to_owned(), None)
+        }
+        _ => {
+            let error = result.and_then(|result| Fields::from(result).text("error"));
+            let error = error.map_or(String::new(), |error| format!(": {error}"));
+            let reason = format!("the auth endpoint answered {status}{error}");
+            match status {
+                // Requests that came too early, too often or too slowly, and a server in trouble.
+                408 | 425 | 429 | 500.. => failed(reason, retry_after(response)),
+                _ => ChannelAuthReply::Forbidden {
+                    status,
+                    reason: Some(reason),
+                },
+            }
+        }
     }
 }
 
@@ -201,4 +261,13 @@ fn retry_after(response: &Response) -> Option<u64> {
     (wait >= 0.0).then_some(wait as u64)
 }
 
-const LATER: ChannelAuthReply = ChannelAuthReply::Failed { retry_after: None };
+/// Makes a sentence of what JavaScript has thrown.
+fn because(what: &str) -> impl Fn(JsValue) -> String {
+    move |thrown| {
+        let message = Fields::from(thrown).text("message").unwrap_or_default();
+        format!("{what}: {message}")
+    }
+}
+
+/// 1 MiB: the tokens of hundreds of channels.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;

@@ -153,6 +153,15 @@ impl<P: Payload> Client<P> {
         found.map_or(&[], |(_, members)| members.list())
     }
 
+    /// The members of a presence channel as a `Sync` tells them, for a listener that comes later than that; `None` while they are
+    /// not known, or may be out of date.
+    #[must_use]
+    pub fn synced_members(&self, channel: &ChannelName) -> Option<(&[Member<P>], u64)> {
+        let is_subscribed = self.channel_state(channel) == ChannelState::Subscribed;
+        let (_, members) = self.members.iter().find(|(name, _)| name == channel)?;
+        is_subscribed.then(|| (members.list(), members.count()))
+    }
+
     /// The channels that are wanted, or were and have failed, in the order of their names.
     pub fn channels(&self) -> impl Iterator<Item = &ChannelName> {
         self.machine.channels()

@@ -5,7 +5,7 @@ use core::fmt;
 
 use fanfare_protocol::Code;
 
-/// Why something failed. The texts are static: an error costs nothing to make and carries no payload.
+/// Why something failed. No error carries a payload or a token; sentences are the server's or the application's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError<T = String> {
@@ -34,16 +34,31 @@ pub enum ClientError<T = String> {
     /// The server said something that is not this protocol.
     Protocol,
     /// The credentials were refused, by the server or by the token provider.
-    Unauthorized,
-    /// The token provider failed or did not answer in time.
-    Token,
-    /// The auth endpoint refused the channel.
-    AuthForbidden {
-        /// Its HTTP status.
-        status: u16,
+    Unauthorized {
+        /// The server's number for it, where it was the server.
+        code: Option<u16>,
+        /// Why, for people.
+        reason: Option<T>,
     },
-    /// The auth endpoint could not be asked.
-    AuthFailed,
+    /// The token provider failed or did not answer in time.
+    Token {
+        /// Why, for people.
+        reason: Option<T>,
+    },
+    /// The auth endpoint, or the application in its place, refused the channel.
+    AuthForbidden {
+        /// The HTTP status.
+        status: u16,
+        /// Why, for people.
+        reason: Option<T>,
+    },
+    /// No channel token could be had.
+    AuthFailed {
+        /// The HTTP status, where the endpoint answered.
+        status: Option<u16>,
+        /// Why, for people.
+        reason: Option<T>,
+    },
     /// The auth endpoint did not answer in time.
     AuthTimeout,
     /// The server did not answer a question in time.
@@ -61,6 +76,11 @@ pub enum ClientError<T = String> {
         bytes: u64,
         /// The longest frame that the server takes.
         bytes_max: u64,
+    },
+    /// The server joins the client to more channels than [`Options::server_channels_max`](crate::Options::server_channels_max).
+    TooManyJoins {
+        /// The limit.
+        channels_max: usize,
     },
     /// The client was disconnected.
     Closed,
@@ -88,22 +108,23 @@ impl ClientError {
             Self::HandshakeTimeout => "handshake-timeout",
             Self::PingTimeout => "ping-timeout",
             Self::Protocol => "protocol",
-            Self::Unauthorized => "unauthorized",
-            Self::Token => "token",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Token { .. } => "token",
             Self::AuthForbidden { .. } => "auth-forbidden",
-            Self::AuthFailed => "auth-http",
+            Self::AuthFailed { .. } => "auth-http",
             Self::AuthTimeout => "auth-timeout",
             Self::Timeout => "ack-timeout",
             Self::UnknownOutcome => "unknown-outcome",
             Self::Expired => "expired",
             Self::QueueFull => "queue-full",
             Self::PayloadTooLarge { .. } => "payload-too-large",
+            Self::TooManyJoins { .. } => "overflow",
             Self::Closed => "closed",
             Self::Aborted => "aborted",
         }
     }
 
-    /// A sentence for people.
+    /// A sentence for people, the same for all errors of a kind. [`Display`](fmt::Display) has what else is known behind it.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
@@ -112,16 +133,19 @@ impl ClientError {
             Self::HandshakeTimeout => "the server did not greet in time",
             Self::PingTimeout => "the server did not answer a ping",
             Self::Protocol => "the server sent something that is not this protocol",
-            Self::Unauthorized => "the credentials were refused",
-            Self::Token => "no token could be had",
-            Self::AuthForbidden { .. } => "the auth endpoint refused this channel",
-            Self::AuthFailed => "the auth endpoint could not be asked",
+            Self::Unauthorized { .. } => "the credentials were refused",
+            Self::Token { .. } => "no token could be had",
+            Self::AuthForbidden { .. } => "this channel was refused",
+            Self::AuthFailed { .. } => "no channel token could be had",
             Self::AuthTimeout => "the auth endpoint did not answer in time",
             Self::Timeout => "the server did not answer in time",
             Self::UnknownOutcome => "it is not known whether this was accepted",
             Self::Expired => "the request waited too long for a connection",
             Self::QueueFull => "too many requests are waiting",
             Self::PayloadTooLarge { .. } => "the payload is larger than the server takes",
+            Self::TooManyJoins { .. } => {
+                "the server joins this client to more channels than it takes"
+            }
             Self::Closed => "the client is disconnected",
             Self::Aborted => "the request was aborted",
         }
@@ -136,19 +160,32 @@ impl ClientError {
             Self::Transport { .. }
             | Self::HandshakeTimeout
             | Self::PingTimeout
-            | Self::Token
-            | Self::AuthFailed
+            | Self::Token { .. }
+            | Self::AuthFailed { .. }
             | Self::AuthTimeout
             | Self::Timeout
             | Self::Expired
             | Self::QueueFull => true,
             Self::UnknownOutcome
             | Self::Protocol
-            | Self::Unauthorized
+            | Self::Unauthorized { .. }
             | Self::AuthForbidden { .. }
             | Self::PayloadTooLarge { .. }
+            | Self::TooManyJoins { .. }
             | Self::Closed
             | Self::Aborted => false,
+        }
+    }
+
+    /// The number and the sentence that came with it: a close code, the server's code, or an HTTP status.
+    fn details(&self) -> (Option<u16>, Option<&str>) {
+        match self {
+            Self::Transport { code, reason } => (Some(*code), Some(reason)),
+            Self::Unauthorized { code, reason } => (*code, reason.as_deref()),
+            Self::Token { reason } => (None, reason.as_deref()),
+            Self::AuthForbidden { status, reason } => (Some(*status), reason.as_deref()),
+            Self::AuthFailed { status, reason } => (*status, reason.as_deref()),
+            _ => (None, None),
         }
     }
 }
@@ -156,14 +193,19 @@ impl ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())?;
-        match self {
-            Self::PayloadTooLarge { bytes, bytes_max } => {
-                write!(
-                    f,
-                    ": a message has at most {bytes_max} bytes, this one has {bytes}"
-                )
-            }
-            _ => Ok(()),
+        if let Self::PayloadTooLarge { bytes, bytes_max } = self {
+            return write!(
+                f,
+                ": a message has at most {bytes_max} bytes, this one has {bytes}"
+            );
+        }
+        let (number, reason) = self.details();
+        if let Some(number) = number {
+            write!(f, " ({number})")?;
+        }
+        match reason.filter(|reason| !reason.is_empty()) {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
         }
     }
 }

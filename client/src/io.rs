@@ -1,7 +1,7 @@
 //! Everything that can go in and everything that can come out.
 
-use alloc::string::String;
-use core::fmt::Debug;
+use alloc::string::{String, ToString as _};
+use core::fmt::{Debug, Display};
 
 use fanfare_protocol::{
     ChannelName, EventName, IdempotencyKey, Member, Position, RawJson, ServerMessage, SocketId,
@@ -61,7 +61,8 @@ pub enum Input<P> {
         /// Makes a repetition harmless; made up when absent.
         key: Option<IdempotencyKey>,
     },
-    /// Sends a typed event to the server's event bus.
+    /// Sends a typed event to the server's event bus. No server has a bus yet: all refuse.
+    #[doc(hidden)]
     Emit {
         /// Names the reply.
         request: RequestId,
@@ -141,9 +142,31 @@ pub enum TokenReply<T = String> {
     /// Connect without one.
     Anonymous,
     /// The user may not connect: stop.
-    Unauthorized,
+    Unauthorized {
+        /// Why, for people.
+        reason: Option<T>,
+    },
     /// It could not be had: try again later.
-    Failed,
+    Failed {
+        /// Why, for people.
+        reason: Option<T>,
+    },
+}
+
+impl TokenReply {
+    /// It could not be had this time, because of this.
+    #[must_use]
+    pub fn failed(reason: impl Display) -> Self {
+        let reason = Some(reason.to_string());
+        Self::Failed { reason }
+    }
+
+    /// The user may not connect, because of this.
+    #[must_use]
+    pub fn unauthorized(reason: impl Display) -> Self {
+        let reason = Some(reason.to_string());
+        Self::Unauthorized { reason }
+    }
 }
 
 impl<T> Debug for TokenReply<T> {
@@ -151,8 +174,8 @@ impl<T> Debug for TokenReply<T> {
         f.write_str(match self {
             Self::Token(_) => "Token(..)",
             Self::Anonymous => "Anonymous",
-            Self::Unauthorized => "Unauthorized",
-            Self::Failed => "Failed",
+            Self::Unauthorized { .. } => "Unauthorized(..)",
+            Self::Failed { .. } => "Failed(..)",
         })
     }
 }
@@ -167,24 +190,51 @@ pub enum ChannelAuthReply<T = String> {
         /// Signed member data, exactly as answered.
         channel_data: Option<T>,
     },
-    /// The endpoint said no: the subscription fails.
+    /// The endpoint, or the application, said no: the subscription fails.
     Forbidden {
         /// Its HTTP status.
         status: u16,
+        /// Why, for people.
+        reason: Option<T>,
     },
-    /// The endpoint could not be asked: try again later.
+    /// No token could be had: try again later.
     Failed {
+        /// The HTTP status of the endpoint, where it answered.
+        status: Option<u16>,
+        /// Why, for people.
+        reason: Option<T>,
         /// When to try again, in milliseconds from now.
         retry_after: Option<u64>,
     },
+}
+
+impl ChannelAuthReply {
+    /// No token could be had this time, because of this.
+    #[must_use]
+    pub fn failed(reason: impl Display) -> Self {
+        Self::Failed {
+            status: None,
+            reason: Some(reason.to_string()),
+            retry_after: None,
+        }
+    }
+
+    /// The user may not subscribe, because of this: 403.
+    #[must_use]
+    pub fn forbidden(reason: impl Display) -> Self {
+        Self::Forbidden {
+            status: 403,
+            reason: Some(reason.to_string()),
+        }
+    }
 }
 
 impl<T> Debug for ChannelAuthReply<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Granted { .. } => f.write_str("Granted(..)"),
-            Self::Forbidden { status } => write!(f, "Forbidden({status})"),
-            Self::Failed { .. } => f.write_str("Failed"),
+            Self::Forbidden { status, .. } => write!(f, "Forbidden({status})"),
+            Self::Failed { .. } => f.write_str("Failed(..)"),
         }
     }
 }

@@ -7,8 +7,8 @@
 //! **Handle one input, drain the outputs to `None`, arm one timer.**
 //!
 //! ```
+//! use fanfare_client::protocol;
 //! use fanfare_client::{Client, Event, Input, Millis, Options, Output, Payload, SubscribeOptions};
-//! use fanfare_protocol as protocol;
 //! # fn now() -> Millis { Millis(0) }
 //!
 //! /// What a payload is, the host decides: a JavaScript value, JSON text, here a number.
@@ -93,6 +93,7 @@ pub use event::{
     ChannelState, ChannelStatus, ConnectionState, ConnectionStatus, Event, Gap, GapReason, Message,
     Reset,
 };
+pub use fanfare_protocol as protocol;
 pub use io::{
     AuthReason, ChannelAuthReply, Input, Output, Payload, RequestId, TokenReason, TokenReply,
 };

@@ -21,6 +21,8 @@ pub struct Options {
     pub auth_timeout: u64,
     /// How many requests wait for a connection, and how long.
     pub queue: QueueLimits,
+    /// How many channels the server may join this client to unasked: 1,000. What comes beyond is ignored.
+    pub server_channels_max: usize,
     /// Whether the host answers [`Output::NeedToken`](crate::Output::NeedToken). Off: only
     /// [`Input::SetToken`](crate::Input::SetToken) gives tokens.
     pub token_provider: bool,
@@ -39,6 +41,7 @@ impl Default for Options {
             probe_timeout: 5_000,
             auth_timeout: 10_000,
             queue: QueueLimits::default(),
+            server_channels_max: 1_000,
             token_provider: false,
             channel_auth: false,
         }

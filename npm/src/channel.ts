@@ -275,6 +275,9 @@ export class ChannelHandle {
 
   /** The client is closed. */
   end(error: RealtimeError): void {
+    // What still listens holds nothing any more, and nothing lingers for it.
+    this.#generation += 1;
+    this.#users = 0;
     this.#leave(error);
   }
 
@@ -347,9 +350,15 @@ function message(data: unknown, meta: Meta): Message<never> {
 
 /** JSON text of a payload. */
 export function encode(data: unknown): string {
-  const json: string | undefined = JSON.stringify(data ?? null);
+  let json: string | undefined;
+  let thrown: { cause: unknown } | undefined;
+  try {
+    json = JSON.stringify(data ?? null);
+  } catch (cause) {
+    thrown = { cause };
+  }
   if (json === undefined) {
-    throw new RealtimeError('bad-argument', 'a payload must be something that JSON can say');
+    throw new RealtimeError('bad-argument', 'a payload must be something that JSON can say', thrown);
   }
   return json;
 }

@@ -1,3 +1,4 @@
+import type { Signal } from './globals.js';
 import type { Values } from './values.js';
 
 /** What went wrong, as a word that programs can compare. */
@@ -49,6 +50,13 @@ export interface ErrorDetails {
 
 /** Every error of this package. */
 export class RealtimeError extends Error {
+  /**
+   * What a console shows, also behind a minifier.
+   *
+   * @internal
+   */
+  static override readonly name: string = 'RealtimeError';
+
   readonly code: ErrorCode;
   readonly serverCode: number | undefined;
   readonly status: number | undefined;
@@ -70,10 +78,25 @@ export class RealtimeError extends Error {
 
 /** Throw it from `token` or `auth` to say that trying again is pointless. */
 export class UnauthorizedError extends RealtimeError {
+  /** @internal */
+  static override readonly name: string = 'UnauthorizedError';
+
   constructor(message = 'the credentials were refused', details: ErrorDetails = {}) {
     super('unauthorized', message, details);
     this.name = 'UnauthorizedError';
   }
+}
+
+/** Why something that the application, or its backend, was asked for did not come: a sentence, and what was thrown. */
+export interface Failure {
+  readonly text: string;
+  readonly cause?: unknown;
+}
+
+/** What came of a question to the application. Without `what` the sentence is what was thrown. */
+export function failure(what: string, cause: unknown): Failure {
+  const said = cause instanceof Error ? cause.message : String(cause);
+  return { text: what === '' ? said : `${what}: ${said}`, cause };
 }
 
 /** An error as the machine tells it, where it tells one. `rejected` is what a refusal is called there. */
@@ -87,23 +110,31 @@ export function fromMachine(
     return null;
   }
   const [code, text] = ERRORS[kind] as (typeof ERRORS)[0];
-  const [number, words, retry, wait = -1] = items;
+  const [first = -1, words, retry, wait = -1] = items;
   if (kind === TOO_LARGE) {
-    return new RealtimeError(code, `${text}: a message has at most ${words} bytes, this one has ${number}`, { channel });
+    return new RealtimeError(code, `${text}: a message has at most ${words} bytes, this one has ${first}`, { channel });
   }
+  const number = unlessNegative(first);
+  const said: string | Failure | undefined = values.at(words);
   if (kind > REFUSED) {
-    const details = { retryable: kind < FINAL, channel, [kind === FORBIDDEN ? 'status' : 'serverCode']: number };
-    return new RealtimeError(code, text, details);
+    const why = typeof said === 'object' ? said.text : said;
+    const isHttp = code === 'auth-http' || code === 'auth-forbidden';
+    const message = `${text}${isHttp || number === undefined ? '' : ` (${number})`}${why && why !== text ? `: ${why}` : ''}`;
+    const cause = typeof said === 'object' && 'cause' in said ? { cause: said.cause } : {};
+    return new RealtimeError(code, message, { retryable: kind < FINAL, channel, [isHttp ? 'status' : 'serverCode']: number, ...cause });
   }
-  const name = RATE_LIMITED.includes(number as number) ? 'rate-limited' : number === 4306 ? 'payload-too-large' : rejected;
-  const retryAfter = wait < 0 ? undefined : wait;
-  return new RealtimeError(name, values.at(words), { serverCode: number, retryable: retry === 1, retryAfter, channel });
+  const name = RATE_LIMITED.includes(first) ? 'rate-limited' : number === 4306 ? 'payload-too-large' : rejected;
+  const details = { serverCode: number, retryable: retry === 1, retryAfter: unlessNegative(wait), channel };
+  return new RealtimeError(name, said as string, details);
+}
+
+function unlessNegative(number: number): number | undefined {
+  return number < 0 ? undefined : number;
 }
 
 const REFUSED = 0;
 /** From here on another try comes to the same. */
 const FINAL = 10;
-const FORBIDDEN = 12;
 const TOO_LARGE = 13;
 /** Of a connection's commands, its published bytes, a channel's, and what a user reads. */
 const RATE_LIMITED = [4307, 4322, 4323, 4324];
@@ -117,22 +148,23 @@ const ERRORS: readonly (readonly [ErrorCode, string])[] = [
   ['handshake-timeout', 'the server did not greet in time'],
   ['ping-timeout', 'the server did not answer a ping'],
   ['token', 'no token could be had'],
-  ['auth-http', 'the auth endpoint could not be asked'],
+  ['auth-http', 'no channel token could be had'],
   ['auth-timeout', 'the auth endpoint did not answer in time'],
   ['ack-timeout', 'the server did not answer in time'],
   ['expired', 'the request waited too long for a connection'],
   ['queue-full', 'too many requests are waiting'],
   ['protocol', 'the server sent something that is not this protocol'],
   ['unauthorized', 'the credentials were refused'],
-  ['auth-forbidden', 'the auth endpoint refused this channel'],
+  ['auth-forbidden', 'this channel was refused'],
   ['payload-too-large', 'the payload is larger than the server takes'],
   ['closed', 'the client is disconnected'],
   ['unknown-outcome', UNKNOWN],
   ['aborted', 'the request was aborted'],
+  ['overflow', 'the server joins this client to more channels than it takes'],
 ];
 
 /** What a promise is rejected with whose signal fired. */
-export function aborted(signal: AbortSignal): RealtimeError {
+export function aborted(signal: Signal): RealtimeError {
   return new RealtimeError('aborted', 'the operation was aborted', { cause: signal.reason });
 }
 

@@ -16,6 +16,7 @@ export function machineOptions({ backoff = {}, queue = {}, ...options }: ClientO
     queue.ttl ?? 30_000,
     queue.max ?? 128,
     queue.bytes ?? 2 ** 20,
+    options.serverChannelsMax ?? 1_000,
     +(typeof options.token === 'function'),
     +(auth !== undefined),
   ];

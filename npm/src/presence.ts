@@ -70,6 +70,8 @@ export class Members implements Presence<unknown> {
     return this.#snapshot;
   };
 
+  readonly getServerSnapshot = (): ReadonlyMap<string, Member> => NO_MEMBERS;
+
   /** Who was there, and who came and went since. */
   sync({ members, count }: Snapshot, changes: readonly Change[]): void {
     this.#known.clear();
@@ -160,13 +162,27 @@ export class Members implements Presence<unknown> {
     }
     const remove = this.#listeners.add(event, handler);
     const release = this.#channel.retain();
+    let isListening = true;
+    if (event === 'sync' && this.#isSynced) {
+      // The last one is over: it hears of that one, once the caller has what ends it.
+      queueMicrotask(() => {
+        if (isListening && this.#isSynced) {
+          const late = new Listeners<'sync'>();
+          late.add('sync', handler);
+          late.emit('sync', this.getSnapshot());
+        }
+      });
+    }
     const end = () => {
+      isListening = false;
       remove();
       release();
     };
     return unsubscriber(end, options.signal);
   }
 }
+
+const NO_MEMBERS: ReadonlyMap<string, Member> = new Map();
 
 const COMING = 'member_added';
 

@@ -1,16 +1,10 @@
+import { type Answer, askEndpoint, granted } from './endpoint.js';
+import { type Failure, failure } from './errors.js';
 import { Input, NoToken } from './seam.js';
+import type { AuthRequest, ClientOptions } from './types.js';
 import type { Values } from './values.js';
-import type { AuthEndpoint, AuthRequest, AuthResult, ClientOptions } from './types.js';
 
 type Tell = (input: Input, ...numbers: number[]) => void;
-
-/** A channel token; or the HTTP status that came in its place, or none and when to ask again. */
-interface Answer {
-  readonly auth?: unknown;
-  readonly channel_data?: unknown;
-  readonly status?: number;
-  readonly wait?: number;
-}
 
 /** What only the application, or its backend, can answer. The machine keeps the deadlines. */
 export class Questions {
@@ -36,14 +30,19 @@ export class Questions {
     const { token } = this.#options;
     let given: unknown;
     let why = NoToken.Anonymous;
+    let failed: Failure | undefined;
     try {
       given = (typeof token === 'function' && (await token({ reason }))) || undefined;
-      why = given === undefined ? why : NoToken.Failed;
+      if (given !== undefined && typeof given !== 'string') {
+        throw new TypeError(`it gave ${typeof given} in place of text`);
+      }
     } catch (error) {
+      given = undefined;
       why = isUnauthorized(error) ? NoToken.Unauthorized : NoToken.Failed;
+      failed = failure(why === NoToken.Unauthorized ? '' : '`token` failed', error);
     }
     if (question === this.#tokens) {
-      this.#tell(Input.Token, this.#text(given), why);
+      this.#tell(Input.Token, this.#values.put(given), why, this.#values.put(failed));
     }
   }
 
@@ -55,18 +54,20 @@ export class Questions {
     this.#open.set(channel, controller);
     let answer: Answer;
     try {
-      if (typeof auth === 'function') {
-        answer = granted(await auth({ channel, socketId, reason, signal }));
-      } else {
-        answer = await this.#fetch(auth ?? {}, { channel, socket_id: socketId }, signal);
-      }
+      answer =
+        typeof auth === 'function'
+          ? (granted(await auth({ channel, socketId, reason, signal })) ?? { why: { text: '`auth` gave no {auth}' } })
+          : await askEndpoint(auth ?? {}, this.#url.replace(/^ws/, 'http'), { channel, socket_id: socketId }, signal);
     } catch (error) {
-      answer = { status: isUnauthorized(error) ? ((error as { status?: number }).status ?? FORBIDDEN) : 0 };
+      answer = isUnauthorized(error)
+        ? { isFinal: true, status: (error as { status?: number }).status ?? FORBIDDEN, why: failure('', error) }
+        : { why: failure(typeof auth === 'function' ? '`auth` failed' : '`auth.headers` failed', error) };
     }
     if (!signal.aborted) {
       this.#open.delete(channel);
-      const { auth: text, channel_data, status = 0, wait = -1 } = answer;
-      this.#tell(Input.ChannelAuth, this.#values.put(channel), this.#text(text), this.#text(channel_data), status, wait);
+      const put = (value: unknown) => this.#values.put(value);
+      const { auth: text, channel_data, isFinal = false, status = -1, wait = -1, why } = answer;
+      this.#tell(Input.ChannelAuth, put(channel), put(text), put(channel_data), +isFinal, status, wait, put(why));
     }
   }
 
@@ -83,37 +84,6 @@ export class Questions {
       this.cancel(channel);
     }
   }
-
-  async #fetch({ endpoint, headers, credentials = 'include' }: AuthEndpoint, body: object, signal: AbortSignal): Promise<Answer> {
-    const all = new Headers(typeof headers === 'function' ? await headers() : headers);
-    all.set('content-type', 'application/json');
-    // The socket's own address, over HTTP: what the endpoint is relative to where there is no page, and what it is beside of.
-    const base = this.#url.replace(/^ws/, 'http');
-    const beside = `${base.replace(/\/*([?#].*)?$/, '')}/auth`;
-    const url = endpoint ? (globalThis.location ? endpoint : new URL(endpoint, base)) : beside;
-    const response = await fetch(url, { method: 'POST', headers: all, credentials, signal, body: JSON.stringify(body) });
-    const { status, ok } = response;
-    if (ok) {
-      return granted(await response.json());
-    }
-    // Requests that came too early, too often or too slowly, and a server in trouble.
-    if (status === 408 || status === 425 || status === 429 || status >= 500) {
-      // Seconds or a date: RFC 9110, section 10.2.3.
-      const after = response.headers.get('retry-after') ?? '';
-      const wait = /^\d+$/.test(after) ? +after * 1000 : Date.parse(after) - Date.now();
-      return { wait };
-    }
-    return { status };
-  }
-
-  /** The number of what is text. */
-  #text(value: unknown): number {
-    return typeof value === 'string' ? this.#values.put(value) : 0;
-  }
-}
-
-function granted({ auth, channel_data }: AuthResult): Answer {
-  return { auth, channel_data };
 }
 
 function isUnauthorized(error: unknown): boolean {

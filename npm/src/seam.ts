@@ -51,9 +51,9 @@ export const enum Input {
   Closed,
   /** A token. */
   SetToken,
-  /** A token, and why there is none ({@link NoToken}). */
+  /** A token; why there is none ({@link NoToken}), and a sentence about it. */
   Token,
-  /** Channel, token, member data; without a token an HTTP status, or 0 and when to ask again. */
+  /** Channel, token, member data; without a token whether that is final, the HTTP status, when to ask again, a sentence about it. */
   ChannelAuth,
   /** Channel, position, rewind, hint. */
   Subscribe,

@@ -1,4 +1,5 @@
 import type { RealtimeError } from './errors.js';
+import type { HeaderValues, Signal, Url } from './globals.js';
 import type { Position } from './seam.js';
 
 /**
@@ -119,7 +120,7 @@ export interface DebugEvent {
 
 export interface AbortOptions {
   /** Ends it. */
-  signal?: AbortSignal | undefined;
+  signal?: Signal | undefined;
 }
 
 export interface WaitOptions extends AbortOptions {
@@ -197,6 +198,8 @@ export interface Presence<Info = unknown> {
   subscribe(onChange: () => void): () => void;
   /** For `useSyncExternalStore`: `members`. */
   getSnapshot(): ReadonlyMap<string, Member<Info>>;
+  /** For `useSyncExternalStore`: what `members` is on a server, and while a page is hydrated. */
+  getServerSnapshot(): ReadonlyMap<string, Member<Info>>;
 }
 
 /**
@@ -270,7 +273,7 @@ export interface AuthRequest {
   readonly socketId: string;
   readonly reason: 'subscribe' | 'resubscribe' | 'expired';
   /** Fires when the answer is no longer wanted. */
-  readonly signal: AbortSignal;
+  readonly signal: Signal;
 }
 
 /** What an auth endpoint answers. */
@@ -282,8 +285,8 @@ export interface AuthResult {
 /** Who is asked for channel tokens. */
 export interface AuthEndpoint {
   /** By default the socket's own address with `/auth` behind it. */
-  endpoint?: string | URL | undefined;
-  headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>) | undefined;
+  endpoint?: string | Url | undefined;
+  headers?: HeaderValues | (() => HeaderValues | Promise<HeaderValues>) | undefined;
   /** `include` by default. */
   credentials?: 'omit' | 'same-origin' | 'include' | undefined;
   /** Milliseconds: 10 000. */
@@ -298,8 +301,7 @@ export type TokenProvider = (context: {
 /** A class like the browser's own `WebSocket`. */
 export type WebSocketClass = new (url: string, protocols: string[]) => object;
 
-/** What the WebAssembly module can be made of: itself, its bytes, a response with them, or where to fetch it. */
-export type WasmInput = WebAssembly.Module | BufferSource | Response | URL | string;
+export type { WasmInput } from './globals.js';
 
 /** The options of a client; all times in milliseconds. */
 export interface ClientOptions {
@@ -321,6 +323,8 @@ export interface ClientOptions {
   probeTimeout?: number | undefined;
   /** What may wait for a connection: 128 commands, 1 MiB, each 30 000. */
   queue?: { max?: number; bytes?: number; ttl?: number } | undefined;
+  /** How many channels the server may join this client to unasked: 1 000. */
+  serverChannelsMax?: number | undefined;
   /** How long a channel without listeners stays subscribed: 1 000. */
   linger?: number | undefined;
   /** Whether online, offline, visibility and page cache events count: true. */

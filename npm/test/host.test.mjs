@@ -56,7 +56,7 @@ test('a network that is gone makes attempts rare, one that is back is tried at o
   assert.equal(realtime.status.attempt, 0);
 });
 
-test('a network that is said to be gone and is not keeps nobody away', async (t) => {
+test('a network that is said to be gone and is not keeps no client away', async (t) => {
   const { onWindow } = page(t);
   const { server, realtime } = pair(t, { backoff: { min: 1, max: 20 }, autoConnect: false });
   server.onSocket = (socket) => (server.sockets.length < 4 ? socket.drop() : socket.accept());
@@ -132,8 +132,13 @@ test('a closed client leaves nothing behind', async (t) => {
   await isConnected;
   assert.equal(timers.size, 1, 'one timer, whatever is waited for');
   assert.ok(counts.listeners > 0);
+  const waits = [realtime.channel('c').once('e'), realtime.channel('c').ready(), realtime.channel('c').messages('e').next()];
   realtime.close();
   assert.deepEqual([timers.size, counts.listeners], [0, 0]);
+  for (const { reason } of await Promise.allSettled(waits)) {
+    assert.equal(reason.code, 'closed');
+  }
+  assert.deepEqual([timers.size, counts.listeners], [0, 0], 'nothing lingers for what waited');
   const { socket } = server;
   assert.ok(socket.closedWith && socket.onmessage === null && socket.onclose === null);
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { connected, subscribed } from './support/client.mjs';
+import { connected, subscribed, turn } from './support/client.mjs';
 import { position } from './support/fake-server.mjs';
 
 const ROOM = 'presence-room';
@@ -74,6 +74,20 @@ test('away, the members are kept but not up to date; back, they are told anew', 
   assert.equal(presence.members.size, 1);
   await server.until(() => presence.synced);
   assert.deepEqual(synced, [['ann']]);
+});
+
+test('a sync listener that comes late hears who is there', async (t) => {
+  const { channel } = await room(t);
+  const { presence } = channel;
+  assert.equal(presence.synced, true);
+  const heard = [];
+  const off = presence.on('sync', (members) => heard.push([...members.keys()]));
+  assert.deepEqual(heard, [], 'not before the caller has what ends it');
+  await turn();
+  assert.deepEqual(heard, [['ann']]);
+  off();
+  presence.on('sync', () => assert.fail('it has ended'))();
+  await turn();
 });
 
 test('a presence listener alone subscribes to the channel', async (t) => {

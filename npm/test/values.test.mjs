@@ -136,9 +136,9 @@ test('an answer is kept until it is told, whatever comes in between', async (t) 
   };
   globalThis.fetch = async () => ({
     ok: true,
-    json: async () => {
+    text: async () => {
       meanwhile();
-      return { auth: 'v1.token', channel_data: '{"id":"7"}' };
+      return JSON.stringify({ auth: 'v1.token', channel_data: '{"id":"7"}' });
     },
   });
   realtime.channel('presence-room').on('e', () => {});

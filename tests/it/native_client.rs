@@ -221,7 +221,17 @@ async fn credentials_that_are_refused_are_final() {
     let server = TestServer::start(suite::builder()).await;
     let client = connect(server.address, hasty().with_token("nonsense"));
     let refused = within("a refusal", client.connected()).await;
-    assert_eq!(refused.unwrap_err(), ClientError::Unauthorized);
+    let refused = refused.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            ClientError::Unauthorized {
+                code: Some(_),
+                reason: Some(_)
+            }
+        ),
+        "{refused}"
+    );
     assert_eq!(client.status().state, ConnectionState::Failed);
 }
 
@@ -254,6 +264,7 @@ async fn private_channels_are_opened_by_the_identity_or_by_a_channel_token() {
             },
             None => ChannelAuthReply::Forbidden {
                 status: answer.status,
+                reason: answer.json()["error"].as_str().map(str::to_owned),
             },
         }
     });
@@ -262,9 +273,16 @@ async fn private_channels_are_opened_by_the_identity_or_by_a_channel_token() {
     let forbidden = ann.subscribe(channel("private-no.2"), SubscribeOptions::default());
     let refusal = forbidden.await.unwrap();
     let refusal = within("a refusal", refusal.subscribed()).await;
-    assert_eq!(
-        refusal.unwrap_err(),
-        ClientError::AuthForbidden { status: 403 }
+    let refusal = refusal.unwrap_err();
+    assert!(
+        matches!(
+            refusal,
+            ClientError::AuthForbidden {
+                status: 403,
+                reason: Some(_)
+            }
+        ),
+        "{refusal}"
     );
 }
 

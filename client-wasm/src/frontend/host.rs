@@ -1,5 +1,6 @@
 //! The host that is made of closures.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -45,13 +46,25 @@ impl std::fmt::Debug for ChannelAuth {
     }
 }
 
-/// Why a closure has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a closure has no answer, with a sentence for people: it is in the error that the application is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// The user may not: do not ask again.
-    Unauthorized,
+    Unauthorized(String),
     /// It could not be had this time: ask again later.
-    Failed,
+    Failed(String),
+}
+
+impl Refused {
+    /// The user may not, because of this.
+    pub fn unauthorized(reason: impl Display) -> Self {
+        Self::Unauthorized(reason.to_string())
+    }
+
+    /// It could not be had this time, because of this.
+    pub fn failed(reason: impl Display) -> Self {
+        Self::Failed(reason.to_string())
+    }
 }
 
 pub(crate) type TokenProvider = Rc<dyn Fn(TokenReason) -> Answer<Result<Option<String>, Refused>>>;
@@ -130,8 +143,8 @@ impl Host for Closures {
             match answer.await {
                 Ok(Some(token)) => TokenReply::Token(token),
                 Ok(None) => TokenReply::Anonymous,
-                Err(Refused::Unauthorized) => TokenReply::Unauthorized,
-                Err(Refused::Failed) => TokenReply::Failed,
+                Err(Refused::Unauthorized(reason)) => TokenReply::unauthorized(reason),
+                Err(Refused::Failed(reason)) => TokenReply::failed(reason),
             }
         })
     }
@@ -147,8 +160,8 @@ impl Host for Closures {
                 Ok(ChannelAuth { auth, channel_data }) => {
                     ChannelAuthReply::Granted { auth, channel_data }
                 }
-                Err(Refused::Unauthorized) => ChannelAuthReply::Forbidden { status: FORBIDDEN },
-                Err(Refused::Failed) => ChannelAuthReply::Failed { retry_after: None },
+                Err(Refused::Unauthorized(reason)) => ChannelAuthReply::forbidden(reason),
+                Err(Refused::Failed(reason)) => ChannelAuthReply::failed(reason),
             }
         }))
     }
@@ -185,6 +198,3 @@ where
 {
     Box::pin(future)
 }
-
-/// What a closure's "unauthorized" stands for.
-const FORBIDDEN: u16 = 403;

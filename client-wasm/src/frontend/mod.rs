@@ -133,10 +133,11 @@ impl FanfareClient {
         Ok(Subscription::open(&self.shared, channel, options))
     }
 
-    /// Sends an event to the server's event bus. It is on its way when this returns; the future is the answer.
+    /// Sends an event to the server's event bus. No server has a bus yet: all refuse. It is on its way when this returns; the future is the answer.
     ///
     /// # Errors
     /// When the name is none or the payload cannot be written as JSON.
+    #[doc(hidden)]
     pub fn emit<T: Serialize + ?Sized>(
         &self,
         event: &str,

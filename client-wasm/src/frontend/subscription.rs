@@ -1,12 +1,13 @@
 //! One channel, and who listens to it.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use fanfare_client::{ChannelState, ChannelStatus, Gap, Input, Reset, SubscribeOptions};
 use fanfare_protocol::{ChannelName, EventName, Position, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wasm_bindgen_futures::spawn_local;
 
 use crate::frontend::Shared;
 use crate::frontend::error::Error;
@@ -118,14 +119,41 @@ impl Subscription {
     }
 
     /// Calls `listener` with all members, after the subscription and whenever they had to be asked for again, and with their
-    /// count, which may exceed the list. Members whose `info` is not a `T` are left out of the list.
+    /// count, which may exceed the list. Members whose `info` is not a `T` are left out of the list. One that comes when the
+    /// members are known already is called soon.
     pub fn on_members<T: DeserializeOwned + 'static>(
         &self,
         listener: impl Fn(Vec<Member<T>>, u64) + 'static,
     ) -> &Self {
-        self.keep(self.listeners.sync.add(move |members, count| {
+        let listener = Rc::new(move |members: &[fanfare_protocol::Member<Data>], count| {
             listener(members.iter().filter_map(member).collect(), count);
-        }))
+        });
+        let driver = &self.shared.driver;
+        if driver.with_client(|client| client.synced_members(&self.channel).is_some()) {
+            self.sync_late(Rc::downgrade(&listener));
+        }
+        self.keep(
+            self.listeners
+                .sync
+                .add(move |members, count| listener(members, count)),
+        )
+    }
+
+    /// Tells a listener that came later than the last snapshot. It goes with the subscription.
+    fn sync_late(&self, listener: Weak<impl Fn(&[fanfare_protocol::Member<Data>], u64) + 'static>) {
+        let (driver, channel) = (Rc::downgrade(&self.shared.driver), self.channel.clone());
+        spawn_local(async move {
+            let (Some(driver), Some(listener)) = (driver.upgrade(), listener.upgrade()) else {
+                return;
+            };
+            let synced = driver.with_client(|client| {
+                let (members, count) = client.synced_members(&channel)?;
+                Some((members.to_vec(), count))
+            });
+            if let Some((members, count)) = synced {
+                listener(&members, count);
+            }
+        });
     }
 
     /// Calls `listener` with everybody who comes.

@@ -33,6 +33,7 @@ pub(super) fn options() -> Options {
         bytes_max: take_number() as usize,
         ..options.queue
     };
+    options.server_channels_max = take_number() as usize;
     options.token_provider = take_flag();
     options.channel_auth = take_flag();
     options
@@ -52,11 +53,12 @@ pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
         8 => machine.closed(take_number() as u16, value(), now),
         9 => machine.set_token(take_value(), now),
         10 => {
-            let reply = match (take_value(), take_number()) {
+            let (token, why, reason) = (take_value(), take_number(), take_value());
+            let reply = match (token, why) {
                 (Some(token), _) => TokenReply::Token(token),
                 (None, 0) => TokenReply::Anonymous,
-                (None, 1) => TokenReply::Unauthorized,
-                (None, _) => TokenReply::Failed,
+                (None, 1) => TokenReply::Unauthorized { reason },
+                (None, _) => TokenReply::Failed { reason },
             };
             machine.token_answered(reply, now);
         }
@@ -97,13 +99,19 @@ pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
 }
 
 fn channel_auth() -> ChannelAuthReply<Number> {
-    match (take_value(), take_value(), take_number()) {
-        (Some(auth), channel_data, _) => ChannelAuthReply::Granted { auth, channel_data },
-        (None, _, 0) => ChannelAuthReply::Failed {
-            retry_after: take_optional(),
+    let (auth, channel_data, is_final) = (take_value(), take_value(), take_flag());
+    let status = take_optional().map(|status| status as u16);
+    let (retry_after, reason) = (take_optional(), take_value());
+    match auth {
+        Some(auth) => ChannelAuthReply::Granted { auth, channel_data },
+        None if is_final => ChannelAuthReply::Forbidden {
+            status: status.unwrap_or_default(),
+            reason,
         },
-        (None, _, status) => ChannelAuthReply::Forbidden {
-            status: status as u16,
+        None => ChannelAuthReply::Failed {
+            status,
+            reason,
+            retry_after,
         },
     }
 }

@@ -134,19 +134,20 @@ fn put_error(error: Option<&ClientError<Number>>) {
         ClientError::Transport { .. } => 1,
         ClientError::HandshakeTimeout => 2,
         ClientError::PingTimeout => 3,
-        ClientError::Token => 4,
-        ClientError::AuthFailed => 5,
+        ClientError::Token { .. } => 4,
+        ClientError::AuthFailed { .. } => 5,
         ClientError::AuthTimeout => 6,
         ClientError::Timeout => 7,
         ClientError::Expired => 8,
         ClientError::QueueFull => 9,
         ClientError::Protocol => 10,
-        ClientError::Unauthorized => 11,
+        ClientError::Unauthorized { .. } => 11,
         ClientError::AuthForbidden { .. } => 12,
         ClientError::PayloadTooLarge { .. } => 13,
         ClientError::Closed => 14,
         ClientError::UnknownOutcome => 15,
-        _ => 16,
+        ClientError::Aborted => 16,
+        _ => 17,
     });
     match error {
         ClientError::Server {
@@ -159,14 +160,22 @@ fn put_error(error: Option<&ClientError<Number>>) {
             put_number(u32::from(*retry));
             put_optional(*retry_after);
         }
-        ClientError::Transport { code, reason } => put_about(u32::from(*code), *reason),
-        ClientError::AuthForbidden { status } => put_number(u32::from(*status)),
+        ClientError::Transport { code, reason } => put_details(Some(*code), Some(*reason)),
+        ClientError::Unauthorized { code, reason } => put_details(*code, *reason),
+        ClientError::Token { reason } => put_details(None, *reason),
+        ClientError::AuthForbidden { status, reason } => put_details(Some(*status), *reason),
+        ClientError::AuthFailed { status, reason } => put_details(*status, *reason),
         ClientError::PayloadTooLarge { bytes, bytes_max } => {
             put_count(*bytes);
             put_count(*bytes_max);
         }
         _ => {}
     }
+}
+
+fn put_details(number: Option<u16>, reason: Option<Number>) {
+    put_optional(number.map(u64::from));
+    put_value(reason);
 }
 
 /// Why messages were lost: a number for each reason, and the server's words behind the last of them.

@@ -284,11 +284,12 @@ fn build(url: &str, options: &Value, script: &Script) -> FanfareClient {
 }
 
 fn refused(thrown: JsValue) -> Refused {
-    let name = js_sys::Error::from(thrown).name();
-    if name == "UnauthorizedError" {
-        Refused::Unauthorized
+    let thrown = js_sys::Error::from(thrown);
+    let reason = String::from(thrown.message());
+    if thrown.name() == "UnauthorizedError" {
+        Refused::unauthorized(reason)
     } else {
-        Refused::Failed
+        Refused::failed(reason)
     }
 }
 
@@ -321,12 +322,14 @@ fn state(status: &ConnectionStatus, user: Option<String>) -> Value {
 }
 
 fn problem(error: &ClientError) -> Value {
-    let mut fields = json!({ "code": error.name(), "retryable": error.is_retryable() });
+    let mut fields = json!({
+        "code": error.name(), "retryable": error.is_retryable(), "message": error.to_string(),
+    });
     match error {
         ClientError::Server { code, .. } | ClientError::Transport { code, .. } => {
             fields["serverCode"] = json!(code);
         }
-        ClientError::AuthForbidden { status } => fields["status"] = json!(status),
+        ClientError::AuthForbidden { status, .. } => fields["status"] = json!(status),
         _ => {}
     }
     fields

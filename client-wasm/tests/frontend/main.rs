@@ -293,7 +293,7 @@ async fn tokens_and_channel_tokens_from_closures() {
         })
         .authorize(|question: AuthQuestion| async move {
             if question.channel.as_str().starts_with("private-no.") {
-                return Err(Refused::Unauthorized);
+                return Err(Refused::unauthorized("not yours"));
             }
             let answer = server::ask_endpoint("ann", &question).await;
             Ok(ChannelAuth {

@@ -4,9 +4,10 @@ use crate::error::ClientError;
 use crate::io::TokenReply;
 use crate::machine::Machine;
 use crate::machine::connection::Connection;
+use crate::machine::loss::Loss;
 use crate::machine::output::{Command, Output};
 use crate::machine::token::Refreshing;
-use crate::machine::values::Values;
+use crate::machine::values::{Refusal, Values};
 use crate::time::Millis;
 
 impl<V: Values> Machine<V> {
@@ -48,17 +49,18 @@ impl<V: Values> Machine<V> {
                     self.reconnect(now);
                 }
             }
-            TokenReply::Unauthorized => self.unauthorized(now),
-            TokenReply::Failed => self.token_failed(now),
+            TokenReply::Unauthorized { reason } => self.unauthorized(reason, now),
+            TokenReply::Failed { reason } => self.token_failed(reason, now),
         }
     }
 
-    pub(crate) fn token_failed(&mut self, now: Millis) {
+    pub(crate) fn token_failed(&mut self, reason: Option<V::Text>, now: Millis) {
         self.tokens.asked = None;
+        let error = ClientError::Token { reason };
         if let Connection::AwaitingToken = self.connection {
-            self.token_unavailable(now);
+            self.lose(Loss::retry(error), now);
         } else {
-            self.complain(ClientError::Token);
+            self.complain(error);
             self.refresh_later(now);
         }
     }
@@ -75,17 +77,28 @@ impl<V: Values> Machine<V> {
         });
     }
 
-    /// The server did not take a token on an open connection. The old one still counts.
-    pub(crate) fn refresh_failed(&mut self, refreshing: Refreshing, may_retry: bool, now: Millis) {
+    /// The server did not take a token on an open connection, or has not said so in time. The old one still counts.
+    pub(crate) fn refresh_failed(
+        &mut self,
+        refreshing: Refreshing,
+        refusal: Option<&Refusal<V>>,
+        now: Millis,
+    ) {
         self.tokens.refreshing = None;
+        let is_final = refusal.filter(|refusal| !refusal.retry);
         if refreshing.by_application {
             self.reconnect(now);
-        } else if may_retry {
-            self.refresh_later(now);
-        } else if self.tokens.refuse() {
-            self.need_token(now);
+        } else if let Some(refusal) = is_final {
+            if self.tokens.refuse() {
+                self.need_token(now);
+            } else {
+                self.complain(ClientError::Unauthorized {
+                    code: Some(refusal.code),
+                    reason: Some(refusal.text.clone()),
+                });
+            }
         } else {
-            self.complain(ClientError::Unauthorized);
+            self.refresh_later(now);
         }
     }
 

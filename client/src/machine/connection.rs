@@ -7,6 +7,7 @@ use crate::event::ConnectionState;
 use crate::machine::Machine;
 use crate::machine::loss::Loss;
 use crate::machine::output::{Command, Goodbye, Output};
+use crate::machine::timers::WAIT_MAX;
 use crate::machine::values::{Greeting, Values};
 use crate::time::Millis;
 
@@ -234,21 +235,13 @@ impl<V: Values> Machine<V> {
         self.outputs.push(Output::Open { attempt });
     }
 
-    /// Nobody may connect with these credentials.
-    pub(crate) fn unauthorized(&mut self, now: Millis) {
+    /// The token provider says that the user may not connect.
+    pub(crate) fn unauthorized(&mut self, reason: Option<V::Text>, now: Millis) {
         if self.connection.has_socket() {
             self.close(Goodbye::Normal);
         }
-        self.stop(
-            ConnectionState::Failed,
-            Some(ClientError::Unauthorized),
-            now,
-        );
-    }
-
-    /// The token provider failed on the way to a connection.
-    pub(crate) fn token_unavailable(&mut self, now: Millis) {
-        self.lose(Loss::retry(ClientError::Token), now);
+        let error = ClientError::Unauthorized { code: None, reason };
+        self.stop(ConnectionState::Failed, Some(error), now);
     }
 
     fn probe(&mut self, now: Millis) {
@@ -317,7 +310,7 @@ impl<V: Values> Machine<V> {
         self.set_clock(hello.server_time, now);
         // The server says by how much a payload is too large. Here only frames end that can hold no payload of the limit.
         self.frame_bytes_max = Some(hello.max_payload_size.saturating_add(ENVELOPE_BYTES));
-        let ping_interval = hello.ping_interval.max(PING_INTERVAL_MIN);
+        let ping_interval = hello.ping_interval.clamp(PING_INTERVAL_MIN, WAIT_MAX);
         let session = Session {
             socket: hello.socket,
             user: hello.user,

@@ -124,7 +124,7 @@ impl<V: Values> Machine<V> {
         if let Some(refreshing) = self.tokens.refreshing
             && refreshing.id == id
         {
-            self.refresh_failed(refreshing, refusal.retry, now);
+            self.refresh_failed(refreshing, Some(refusal), now);
             return;
         }
         if let Some(at) = self.find_resync(id) {
@@ -174,18 +174,15 @@ impl<V: Values> Machine<V> {
         }
     }
 
-    fn resync_members(&mut self, at: usize, now: Millis) {
-        let channel = &self.channels[at];
-        if !channel.stream.members.are_known() {
+    pub(crate) fn resync_members(&mut self, at: usize, now: Millis) {
+        if !self.channels[at].stream.members.wants_snapshot(now) {
             return;
         }
-        let channel = channel.name.clone();
+        let channel = self.channels[at].name.clone();
         let id = self.send(Command::Presence { channel });
         let until = now + self.options.request_timeout;
-        self.channels[at]
-            .stream
-            .members
-            .await_snapshot(id, until, now);
+        let members = &mut self.channels[at].stream.members;
+        members.await_snapshot(id, now, until);
     }
 
     fn members_told(

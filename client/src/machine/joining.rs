@@ -7,6 +7,7 @@ use crate::io::AuthReason;
 use crate::machine::Machine;
 use crate::machine::channel::{Origin, Phase, Then};
 use crate::machine::output::{Command, Output};
+use crate::machine::timers::WAIT_MAX;
 use crate::machine::values::{Confirmation, Publication, Refusal, Values};
 use crate::time::Millis;
 
@@ -121,7 +122,7 @@ impl<V: Values> Machine<V> {
     ) {
         let attempt = self.channels[at].fail_once(now, self.options.backoff.reset_after);
         let delay = self.options.backoff.delay(attempt, &mut self.random);
-        let until = now + delay.max(retry_after.unwrap_or(0));
+        let until = now + delay.max(retry_after.unwrap_or(0).min(WAIT_MAX));
         self.enter(at, Phase::Waiting { until }, Some(error));
     }
 

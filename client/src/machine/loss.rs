@@ -7,6 +7,7 @@ use crate::event::ConnectionState;
 use crate::machine::Machine;
 use crate::machine::connection::Connection;
 use crate::machine::output::{Goodbye, News, Status};
+use crate::machine::timers::WAIT_MAX;
 use crate::machine::values::{Farewell, Refusal, Values};
 use crate::time::Millis;
 
@@ -54,11 +55,11 @@ impl<V: Values> Machine<V> {
         let (error, fate) = if error.retry {
             (error.error(), Fate::Retry)
         } else {
-            self.refused_credentials()
+            self.refused_credentials(error.code, error.text.clone())
         };
         let loss = Loss {
             error,
-            come_back_at: retry_after.map(|wait| now + wait),
+            come_back_at: retry_after.map(|wait| now + wait.min(WAIT_MAX)),
             fate,
         };
         self.close(Goodbye::Normal);
@@ -70,7 +71,7 @@ impl<V: Values> Machine<V> {
     pub fn told_to_go(&mut self, told: Farewell<V>, now: Millis) {
         if self.connection.has_socket() {
             self.parting = Some(Parting {
-                come_back_at: now + told.after,
+                come_back_at: now + told.after.min(WAIT_MAX),
                 close_by: now + GOODBYE_WAIT,
                 told,
             });
@@ -106,19 +107,18 @@ impl<V: Values> Machine<V> {
     fn loss_of_code(&mut self, code: u16, reason: V::Text, reconnect: bool) -> Loss<V> {
         let needs_token = Code::number_needs_token(code);
         let is_final = !reconnect || Disposition::of_close(code) == Disposition::Stop;
-        let transport = ClientError::Transport { code, reason };
         let retry = match Disposition::of_close(code) {
             Disposition::Immediate => Fate::RetryAtOnce,
             _ => Fate::Retry,
         };
-        let (error, fate) = match (needs_token, is_final) {
-            (true, true) => self.refused_credentials(),
-            (true, false) => {
+        let (error, fate) = if needs_token && is_final {
+            self.refused_credentials(code, reason)
+        } else {
+            if needs_token {
                 self.tokens.refuse();
-                (transport, retry)
             }
-            (false, true) => (transport, Fate::Stop),
-            (false, false) => (transport, retry),
+            let fate = if is_final { Fate::Stop } else { retry };
+            (ClientError::Transport { code, reason }, fate)
         };
         Loss {
             error,
@@ -128,13 +128,14 @@ impl<V: Values> Machine<V> {
     }
 
     /// A refusal is final unless the provider has not been told of one yet.
-    fn refused_credentials(&mut self) -> (ClientError<V::Text>, Fate) {
+    fn refused_credentials(&mut self, code: u16, text: V::Text) -> (ClientError<V::Text>, Fate) {
         let fate = if self.tokens.refuse() {
             Fate::Retry
         } else {
             Fate::Stop
         };
-        (ClientError::Unauthorized, fate)
+        let (code, reason) = (Some(code), Some(text));
+        (ClientError::Unauthorized { code, reason }, fate)
     }
 
     pub(crate) fn lose(&mut self, loss: Loss<V>, now: Millis) {
@@ -213,6 +214,7 @@ impl<V: Values> Machine<V> {
     pub(crate) fn detach(&mut self, connection: Connection<V>, now: Millis) {
         self.connection = connection;
         self.parting = None;
+        self.is_overjoined = false;
         self.tokens.detach();
         self.requests.detach(now);
     }

@@ -68,6 +68,8 @@ pub struct Machine<V: Values> {
     channels: Vec<Channel<V>>,
     /// Where the last channel was that was followed: most likely the next one is the same.
     followed: usize,
+    /// The application was told that this connection's server joins it to too many channels.
+    is_overjoined: bool,
     requests: Requests<V>,
     last_id: u64,
     outputs: Outputs<V>,
@@ -101,6 +103,7 @@ impl<V: Values> Machine<V> {
             frame_bytes_max: None,
             channels: Vec::new(),
             followed: 0,
+            is_overjoined: false,
             requests: Requests::new(),
             last_id: 0,
             outputs: Outputs::new(),

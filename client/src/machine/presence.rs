@@ -19,6 +19,10 @@ pub(crate) struct Members<C> {
     incomplete: Option<Incomplete>,
     /// No snapshot is asked for earlier because of that.
     complete_from: Millis,
+    /// When a snapshot was last asked for.
+    asked_at: Option<Millis>,
+    /// When the next one is asked for, because messages were lost.
+    resync_at: Option<Millis>,
 }
 
 /// A list that lacks members.
@@ -57,11 +61,9 @@ impl<C: Clone> Members<C> {
             resync: None,
             incomplete: None,
             complete_from: Millis(0),
+            asked_at: None,
+            resync_at: None,
         }
-    }
-
-    pub(crate) const fn are_known(&self) -> bool {
-        self.are_known
     }
 
     /// Takes the server's word for all of them.
@@ -70,6 +72,7 @@ impl<C: Clone> Members<C> {
         self.valid_at = position;
         self.resync = None;
         self.incomplete = None;
+        self.resync_at = None;
     }
 
     /// Takes a change in; `false` when the snapshot has it already.
@@ -113,10 +116,29 @@ impl<C: Clone> Members<C> {
         false
     }
 
+    /// Messages were lost, and with them perhaps changes. Whether to ask for a snapshot now: one at a time, and one per
+    /// [`PAUSE`], however often a server says that it lost something.
+    pub(crate) fn wants_snapshot(&mut self, now: Millis) -> bool {
+        if let Some(resync) = &mut self.resync {
+            resync.is_overrun = true;
+            return false;
+        }
+        let at = self.asked_at.map_or(now, |asked_at| asked_at + PAUSE);
+        self.resync_at = (at > now && self.are_known).then_some(at);
+        at <= now && self.are_known
+    }
+
+    /// When a snapshot is to be asked for because messages were lost.
+    pub(crate) const fn resync_at(&self) -> Option<Millis> {
+        self.resync_at
+    }
+
     /// A snapshot was asked for with this command.
-    pub(crate) fn await_snapshot(&mut self, id: u64, until: Millis, now: Millis) {
+    pub(crate) fn await_snapshot(&mut self, id: u64, now: Millis, until: Millis) {
         self.incomplete = None;
         self.complete_from = now + COMPLETE_EVERY;
+        self.asked_at = Some(now);
+        self.resync_at = None;
         self.resync = Some(Resync {
             id,
             until,
@@ -143,6 +165,7 @@ impl<C: Clone> Members<C> {
     pub(crate) fn forget_snapshot(&mut self) {
         self.resync = None;
         self.incomplete = None;
+        self.resync_at = None;
     }
 
     /// The snapshot that was asked for is there.
@@ -180,6 +203,9 @@ const COMPLETE_EVERY: u64 = 30_000;
 
 /// 30 ms per member: about 33 lists a second, however many of them ask.
 const COMPLETE_TURN: u64 = 30;
+
+/// 1 s: the pause between two snapshots that are asked for because of gaps.
+const PAUSE: u64 = 1_000;
 
 /// 256: more changes than this within one round trip, and the snapshot is asked for again.
 const LOG_MAX: usize = 256;

@@ -85,16 +85,18 @@ impl<V: Values> Machine<V> {
             ChannelAuthReply::Granted { auth, channel_data } => {
                 self.send_subscribe(at, Some(auth), channel_data, now);
             }
-            ChannelAuthReply::Forbidden { status } => {
-                self.enter(
-                    at,
-                    Phase::Failed,
-                    Some(ClientError::AuthForbidden { status }),
-                );
+            ChannelAuthReply::Forbidden { status, reason } => {
+                let error = ClientError::AuthForbidden { status, reason };
+                self.enter(at, Phase::Failed, Some(error));
                 self.flush(now);
             }
-            ChannelAuthReply::Failed { retry_after } => {
-                self.retry(at, ClientError::AuthFailed, retry_after, now);
+            ChannelAuthReply::Failed {
+                status,
+                reason,
+                retry_after,
+            } => {
+                let error = ClientError::AuthFailed { status, reason };
+                self.retry(at, error, retry_after, now);
             }
         }
     }
@@ -152,6 +154,7 @@ impl<V: Values> Machine<V> {
         }
         let at = match (self.find(&channel), reply.id) {
             (Ok(at), _) => at,
+            (Err(_), None) if self.has_all_joins() => return,
             (Err(at), None) => {
                 let mut channel = Channel::new(channel, SubscribeOptions::default());
                 channel.origin = Origin::Server;
@@ -177,6 +180,18 @@ impl<V: Values> Machine<V> {
             _ => return,
         }
         self.confirm(at, reply, events, now);
+    }
+
+    /// Whether the server has joined this client to as many channels as it may. Says so once per connection.
+    fn has_all_joins(&mut self) -> bool {
+        let joined = self.channels.iter();
+        let joined = joined.filter(|channel| channel.origin == Origin::Server);
+        let channels_max = self.options.server_channels_max;
+        let is_full = joined.count() >= channels_max;
+        if is_full && !core::mem::replace(&mut self.is_overjoined, true) {
+            self.complain(ClientError::TooManyJoins { channels_max });
+        }
+        is_full
     }
 
     /// A subscription was refused, or has failed.

@@ -18,6 +18,10 @@ impl<V: Values> Machine<V> {
         self.tick_connection(may_fail, now);
         self.tick_tokens(may_fail, now);
         for at in (0..self.channels.len()).rev() {
+            let members = &self.channels[at].stream.members;
+            if members.resync_at().is_some_and(|due| due <= now) {
+                self.resync_members(at, now);
+            }
             let channel = &self.channels[at];
             if may_fail && channel.deadline().is_some_and(|until| until <= now) {
                 self.channel_overdue(at, now);
@@ -61,13 +65,13 @@ impl<V: Values> Machine<V> {
     fn tick_tokens(&mut self, may_fail: bool, now: Millis) {
         let is_due = |until: Option<Millis>| until.is_some_and(|until| until <= now);
         if may_fail && is_due(self.tokens.asked) {
-            self.token_failed(now);
+            self.token_failed(None, now);
         }
         if let Some(refreshing) = self.tokens.refreshing
             && may_fail
             && refreshing.until <= now
         {
-            self.refresh_failed(refreshing, true, now);
+            self.refresh_failed(refreshing, None, now);
         }
         if self.connection.is_open() && is_due(self.tokens.refresh_at()) {
             self.need_token(now);
@@ -101,10 +105,14 @@ impl<V: Values> Machine<V> {
         for channel in &self.channels {
             first.add(channel.retry_at());
             first.add(channel.complete_at());
+            first.add(channel.stream.members.resync_at());
         }
         first.0
     }
 }
+
+/// 5 min: no number of a server's keeps a client away for longer.
+pub(crate) const WAIT_MAX: u64 = 300_000;
 
 /// The first of several times that need not be.
 pub(crate) struct Earliest(pub(crate) Option<Millis>);

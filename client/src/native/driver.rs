@@ -198,6 +198,14 @@ impl Driver {
     ) {
         let state = self.machine.channel_state(&channel);
         let listener = self.listeners.add(channel.clone(), state);
+        // A listener that comes later than the last snapshot gets it too.
+        if let Some((members, count)) = self.machine.synced_members(&channel) {
+            listener.queue().push(Event::Sync {
+                channel: channel.clone(),
+                count,
+                members: members.to_vec(),
+            });
+        }
         self.input(Input::Subscribe { channel, options });
         // A caller that has gone drops the listener, and that ends the subscription.
         let _ = reply.send(listener);

@@ -187,13 +187,14 @@ impl NativeClient {
         Ok(reply.await?.position)
     }
 
-    /// Sends a typed event to the server's event bus; the id it got there.
+    /// Sends a typed event to the server's event bus; the id it got there. No server has a bus yet: all refuse.
     ///
     /// # Errors
     /// As [`NativeClient::publish`].
     ///
     /// # Cancel safety
     /// As [`NativeClient::publish`].
+    #[doc(hidden)]
     pub async fn emit(
         &self,
         event: &EventName,

@@ -114,8 +114,8 @@ fn a_provider_may_say_anonymous() {
 fn a_provider_that_fails_is_asked_again_later() {
     let mut pair = with_provider();
     pair.take();
-    pair.input(Input::Token(TokenReply::Failed));
-    pair.expect(&["connection connecting later: token"]);
+    pair.input(Input::Token(TokenReply::failed("no network")));
+    pair.expect(&["connection connecting later: token: no network"]);
     pair.advance_to_timer();
     pair.expect(&["connection connecting", "need token Connect"]);
 }
@@ -134,15 +134,15 @@ fn a_provider_that_does_not_answer_is_asked_again_and_a_late_answer_counts_for_n
 fn a_provider_that_forbids_is_final() {
     let mut pair = with_provider();
     pair.take();
-    pair.input(Input::Token(TokenReply::Unauthorized));
-    pair.expect(&["connection failed: unauthorized"]);
+    pair.input(Input::Token(TokenReply::unauthorized("logged out")));
+    pair.expect(&["connection failed: unauthorized: logged out"]);
     assert_eq!(pair.client.next_timeout(), None);
 
     let mut pair = logged_in(Some(HOUR));
     keep_alive(&mut pair, HOUR - 60_000);
     pair.take();
-    pair.input(Input::Token(TokenReply::Unauthorized));
-    pair.expect(&["close 1000", "connection failed: unauthorized"]);
+    pair.input(Input::Token(TokenReply::unauthorized("logged out")));
+    pair.expect(&["close 1000", "connection failed: unauthorized: logged out"]);
 }
 
 #[test]
@@ -174,8 +174,8 @@ fn a_renewal_that_fails_is_tried_again_while_the_old_token_counts() {
     let mut pair = logged_in(Some(HOUR));
     keep_alive(&mut pair, HOUR - 60_000);
     pair.take();
-    pair.input(Input::Token(TokenReply::Failed));
-    pair.expect(&["error: token"]);
+    pair.input(Input::Token(TokenReply::failed("no network")));
+    pair.expect(&["error: token: no network"]);
     keep_alive(&mut pair, 4_000);
     pair.expect(&["need token Expiring"]);
 }
@@ -193,7 +193,7 @@ fn a_renewed_token_that_is_refused_is_asked_for_once_more() {
     let id = pair.id("authenticate three");
     pair.take();
     pair.say(error(id, Code::TOKEN_REFUSED));
-    pair.expect(&["error: unauthorized"]);
+    pair.expect(&["error: unauthorized (4314): the token was refused"]);
 }
 
 #[test]
@@ -238,14 +238,14 @@ fn refused_credentials_are_replaced_once() {
     pair.greet();
     pair.take();
     pair.close(Code::CREDENTIALS_REFUSED.number());
-    pair.expect(&["connection connecting later: unauthorized"]);
+    pair.expect(&["connection connecting later: unauthorized (4003)"]);
     pair.advance_to_timer();
     pair.expect(&["connection connecting", "need token Rejected"]);
     pair.token("two");
     pair.greet();
     pair.take();
     pair.close(Code::CREDENTIALS_REFUSED.number());
-    pair.expect(&["connection failed: unauthorized"]);
+    pair.expect(&["connection failed: unauthorized (4003)"]);
     pair.advance(HOUR);
     pair.expect(&[]);
 }
@@ -258,7 +258,10 @@ fn credentials_refused_by_an_error_are_replaced_once() {
     pair.take();
     let id = pair.id("authenticate");
     pair.say(error(id, Code::TOKEN_REFUSED));
-    pair.expect(&["close 1000", "connection connecting later: unauthorized"]);
+    pair.expect(&[
+        "close 1000",
+        "connection connecting later: unauthorized (4314): the token was refused",
+    ]);
     pair.advance_to_timer();
     pair.expect(&["connection connecting", "need token Rejected"]);
 }
@@ -271,7 +274,7 @@ fn refused_credentials_without_a_provider_are_final() {
     pair.greet();
     pair.take();
     pair.close(Code::CREDENTIALS_REFUSED.number());
-    pair.expect(&["connection failed: unauthorized"]);
+    pair.expect(&["connection failed: unauthorized (4003)"]);
 }
 
 #[test]

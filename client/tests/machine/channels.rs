@@ -400,19 +400,19 @@ fn a_forbidden_channel_fails_and_an_endpoint_that_is_down_does_not_fail_it() {
     authorize(
         &mut pair,
         "private-a",
-        ChannelAuthReply::Forbidden { status: 403 },
+        ChannelAuthReply::forbidden("not a member"),
     );
-    pair.expect(&["private-a failed: auth-forbidden"]);
+    pair.expect(&["private-a failed: auth-forbidden (403): not a member"]);
 
     pair.subscribe("private-b");
     pair.take();
-    let retry_after = Some(4_000);
-    authorize(
-        &mut pair,
-        "private-b",
-        ChannelAuthReply::Failed { retry_after },
-    );
-    pair.expect(&["private-b subscribing: auth-http"]);
+    let reply = ChannelAuthReply::Failed {
+        status: Some(503),
+        reason: Some("in trouble".to_owned()),
+        retry_after: Some(4_000),
+    };
+    authorize(&mut pair, "private-b", reply);
+    pair.expect(&["private-b subscribing: auth-http (503): in trouble"]);
     assert_eq!(pair.advance_to_timer(), 4_000);
     pair.expect(&["private-b authorizing", "need auth private-b Subscribe"]);
 }
@@ -560,6 +560,41 @@ fn a_personal_channel_that_the_application_wants_is_taken_when_the_server_joins_
         "> subscribe user:ann since 1/5",
         "user:ann subscribing",
     ]);
+}
+
+#[test]
+fn a_server_joins_a_client_to_no_more_channels_than_it_takes() {
+    let mut options = Options::default();
+    options.server_channels_max = 2;
+    let mut pair = Pair::connected(options);
+    pair.subscribe("mine");
+    pair.take();
+    for number in 0..1_000 {
+        pair.say(succeeded_at(None, &format!("c{number}"), at(1, 5)));
+    }
+    pair.expect(&["c0 subscribed", "c1 subscribed", "error: overflow"]);
+    assert_eq!(pair.client.channels().count(), 3);
+    // One that it leaves makes room; the application's own do not count.
+    pair.say(unsubscribed(None, "c0", 1000));
+    pair.take();
+    pair.say(succeeded_at(None, "c7", at(1, 5)));
+    pair.say(succeeded_at(None, "c8", at(1, 5)));
+    pair.expect(&["c7 subscribed"]);
+}
+
+#[test]
+fn no_number_of_a_servers_keeps_a_channel_away_for_ever() {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe("orders");
+    let id = pair.id("subscribe");
+    pair.say(ServerMessage::Error(ErrorMessage {
+        id: Some(id),
+        code: Code::RATE_LIMITED.number(),
+        error: String::new(),
+        retry: true,
+        retry_after: Some(1 << 53),
+    }));
+    assert!(pair.advance_to_timer() <= 300_000);
 }
 
 #[test]

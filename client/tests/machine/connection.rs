@@ -77,6 +77,26 @@ fn a_handshake_has_a_deadline() {
     }
 }
 
+#[test]
+fn no_number_of_a_servers_keeps_a_client_away_for_ever() {
+    let mut pair = Pair::connected(Options::default());
+    pair.say(goodbye(Code::SHUTTING_DOWN, true, 1 << 53));
+    pair.close(Code::SHUTTING_DOWN.number());
+    pair.take();
+    assert_eq!(pair.advance_to_timer(), 300_000);
+    pair.expect(&["connection reconnecting", "open 1"]);
+
+    // A server that asks for no pings is asked for a sign of life all the same.
+    pair.input(Input::Opened);
+    pair.say(ServerMessage::Connected(Connected {
+        ping_interval: 1 << 53,
+        ..hello()
+    }));
+    pair.take();
+    assert_eq!(pair.advance_to_timer(), 300_000);
+    pair.expect(&["> ping"]);
+}
+
 /// The outcome of a close code on a healthy connection: tries again, or has failed.
 #[track_caller]
 fn check_close(code: u16, state: &str) {

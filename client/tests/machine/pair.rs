@@ -329,7 +329,11 @@ fn describe_error(line: String, error: Option<&ClientError>) -> String {
         Some(ClientError::Transport { code, .. }) => {
             format!("{line}: closed {code}")
         }
-        Some(error) => format!("{line}: {}", error.name()),
+        Some(error) => {
+            let text = error.to_string();
+            let details = text.strip_prefix(error.text()).unwrap_or(&text);
+            format!("{line}: {}{details}", error.name())
+        }
         None => line,
     }
 }

@@ -226,6 +226,7 @@ fn changes_and_a_snapshot_compose_in_either_order() {
     pair.say(ServerMessage::Event(went(ROOM, "bob", Some(at(2, 3)))));
     pair.expect(&["presence-room sync 3 ann,bob,cid", "presence-room left bob"]);
 
+    pair.advance(1_000);
     pair.say(gap(ROOM, None));
     let id = pair.id("presence");
     pair.say(ServerMessage::Event(went(ROOM, "ann", Some(at(2, 4)))));
@@ -249,7 +250,39 @@ fn more_changes_than_a_snapshot_can_wait_for_ask_for_another() {
     }
     pair.take();
     pair.say(snapshot(id, Some(at(1, 1)), &["ann"]));
+    pair.expect(&[]);
+    assert_eq!(pair.advance_to_timer(), 1_000);
     pair.expect(&["> presence presence-room"]);
+}
+
+#[test]
+fn any_number_of_gaps_costs_one_question_a_second() {
+    let mut pair = in_room(Some(at(1, 5)), &["ann"]);
+    for _ in 0..100 {
+        pair.say(gap(ROOM, None));
+    }
+    let asked = |trace: Vec<String>| {
+        trace
+            .iter()
+            .filter(|line| line.contains("> presence"))
+            .count()
+    };
+    assert_eq!(asked(pair.take()), 1);
+    // The snapshot may be older than the last of them.
+    pair.say(snapshot(pair.id("presence"), None, &["ann"]));
+    pair.expect(&[]);
+    assert_eq!(pair.advance_to_timer(), 1_000);
+    pair.say(snapshot(pair.id("presence"), None, &["bob"]));
+    pair.expect(&["> presence presence-room", "presence-room sync 1 bob"]);
+
+    for _ in 0..50 {
+        pair.say(gap(ROOM, None));
+        pair.advance(100);
+        let id = pair.id("presence");
+        pair.say(snapshot(id, None, &["ann"]));
+    }
+    let asked = asked(pair.take());
+    assert!((4..=6).contains(&asked), "{asked} in 5 s");
 }
 
 #[test]

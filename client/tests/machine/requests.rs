@@ -415,7 +415,9 @@ fn a_payload_above_the_limit_of_the_server_is_not_sent() {
         data: RawJson::trusted(format!("\"{}\"", "x".repeat(1024 * 1024 + 1024))),
         key: None,
     });
-    pair.expect(&["done 1: payload-too-large"]);
+    pair.expect(&[
+        "done 1: payload-too-large: a message has at most 1049600 bytes, this one has 1049693",
+    ]);
 }
 
 #[test]

@@ -340,7 +340,10 @@ async fn a_handshake_that_is_refused_is_final() {
     let client = NativeClient::connect(&listener.url(), options()).unwrap();
     soon(listener.refuse("401 Unauthorized")).await;
     let failed = soon(client.connected()).await;
-    assert_eq!(failed.unwrap_err(), ClientError::Unauthorized);
+    assert_eq!(
+        failed.unwrap_err().to_string(),
+        "the credentials were refused (4003): HTTP error: 401 Unauthorized"
+    );
     soon(client.close()).await;
 }
 

@@ -104,13 +104,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn violations(files: &[SourceFile]) -> Vec<Violation> {
-    let rules: [Rule; 13] = [
+    let rules: [Rule; 14] = [
         imports::forbidden,
         shape::too_long,
         shape::banned_module_names,
         shape::commented_out_code,
         text::machine_words,
         text::unsafe_markup,
+        text::foreign_examples,
         documents::undocumented_codes,
         documents::unnamed_modules,
         documents::options,

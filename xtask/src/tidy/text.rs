@@ -66,6 +66,24 @@ pub(super) fn unsafe_markup(files: &[SourceFile]) -> Vec<Violation> {
     violations
 }
 
+/// Examples that import a crate which those who copy them do not depend on: each crate re-exports the protocol.
+pub(super) fn foreign_examples(files: &[SourceFile]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for file in files
+        .iter()
+        .filter(|file| file.has_extension(&["rs"]) && !file.path.starts_with("protocol"))
+    {
+        for marker in ["///", "//!"] {
+            let word = format!("{marker} use fanfare_protocol");
+            violations.extend(lines_with(file, &word).map(|line| {
+                let text = "an example imports fanfare_protocol; use the crate's own re-export";
+                Violation::new(&file.path, line, text.to_owned())
+            }));
+        }
+    }
+    violations
+}
+
 fn lines_with(file: &SourceFile, word: &str) -> impl Iterator<Item = usize> {
     file.text
         .lines()
@@ -104,6 +122,14 @@ mod tests {
             machine_words(&[SourceFile::new("npm/package-lock.json", &text)]),
             []
         );
+    }
+
+    #[test]
+    fn examples_import_what_their_reader_has() {
+        let text = format!("/// {} fanfare_protocol::UserId;\n", "use");
+        let found = |path: &str| foreign_examples(&[SourceFile::new(path, &text)]).len();
+        assert_eq!(found("server/src/auth/cookie.rs"), 1);
+        assert_eq!(found("protocol/src/name.rs"), 0);
     }
 
     #[test]

@@ -333,7 +333,7 @@ impl World {
             let reply = if is_good {
                 TokenReply::Token("token".to_owned())
             } else {
-                TokenReply::Failed
+                TokenReply::failed("no network")
             };
             self.input(Input::Token(reply))?;
         }
@@ -344,7 +344,7 @@ impl World {
                     channel_data: None,
                 }
             } else {
-                ChannelAuthReply::Failed { retry_after: None }
+                ChannelAuthReply::failed("no network")
             };
             self.input(Input::ChannelAuth {
                 channel,
