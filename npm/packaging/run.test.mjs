@@ -1,7 +1,9 @@
 // Packs the package, installs it in an empty project and runs it there: in Node, and in Chromium the way each tool serves it.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -31,8 +33,11 @@ after(async () => {
 test('the package holds what it needs and nothing else', () => {
   const others = consumer.files
     .map(({ path }) => path)
-    .filter((path) => !/^(package\.json|README\.md|LICENSE-(MIT|APACHE)|dist\/.*\.(js|cjs|wasm|map|d\.ts|d\.cts))$/.test(path));
+    .filter((path) => !/^((slim\/|external\/)?package\.json|README\.md|LICENSE-(MIT|APACHE)|dist\/.*\.(js|cjs|wasm|map|d\.ts|d\.cts))$/.test(path));
   assert.deepEqual(others, []);
+  for (const licence of ['LICENSE-MIT', 'LICENSE-APACHE']) {
+    assert.ok(consumer.files.some(({ path }) => path === licence), licence);
+  }
 });
 
 test('Node, as an ES module', async () => {
@@ -53,6 +58,25 @@ test('Node, without a WebSocket', { skip: 'WebSocket' in globalThis }, async () 
 
 test('Node, rendering on a server', async () => {
   assert.equal(await consumer.node('server-side.mjs'), 'idle');
+});
+
+test('TypeScript and tools that do not know `exports`', async () => {
+  const tsc = join(createRequire(import.meta.url).resolve('typescript-oldest/package.json'), '../bin/tsc');
+  const entries = ['', '/slim', '/external'];
+  const imports = entries.map((entry, at) => `import { Realtime as Realtime${at} } from '@fanfare/client${entry}';`);
+  writeFileSync(join(consumer.path, 'node10.ts'), `${imports.join('\n')}\nexport const all = [Realtime0, Realtime1, Realtime2];\n`);
+  const options = ['--noEmit', '--strict', '--module', 'commonjs', '--moduleResolution', 'node', '--target', 'es2022'];
+  await promisify(execFile)(process.execPath, [tsc, ...options, 'node10.ts'], { cwd: consumer.path }).catch(({ stdout }) =>
+    assert.fail(stdout),
+  );
+  for (const entry of entries) {
+    // What such tools read.
+    const folder = join(consumer.path, 'node_modules/@fanfare/client', entry);
+    const { main, module, types } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    for (const file of [main, module, types]) {
+      assert.ok(existsSync(join(folder, file)), `${entry}: ${file}`);
+    }
+  }
 });
 
 test('workerd, as far as its conditions and its imports of modules go', async () => {

@@ -20,30 +20,39 @@ rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);
 await bundles();
 declarations();
+licences();
 
 async function bundles() {
   const glue = await factory(join(root, 'wasm/fanfare_client_wasm.js'));
-  const text = pack(readFileSync(wasm));
+  // Node prints the line that an uncaught error comes from. So the module has a line of its own behind all code, and code has
+  // short ones.
+  const text = `var FANFARE_MODULE=\n${JSON.stringify(pack(readFileSync(wasm)))};`;
   const bundle = (entry, outfile, options = {}) =>
     build({
       entryPoints: [join(root, 'src/entry', `${entry}.ts`)],
       outfile: join(dist, outfile),
       bundle: true,
       minify: true,
+      lineLimit: 800,
       format: 'esm',
       platform: 'neutral',
       target: 'es2022',
       sourcemap: 'linked',
       legalComments: 'none',
       logLevel: 'warning',
-      define: { WASM_TEXT: JSON.stringify(text) },
       plugins: [plugin(glue)],
       ...options,
     });
   await Promise.all([
-    bundle('inline', 'index.js'),
-    bundle('inline', 'index.cjs', { format: 'cjs' }),
-    bundle('inline', 'client.global.js', { format: 'iife', globalName: 'Fanfare' }),
+    bundle('inline', 'index.js', { footer: { js: text } }),
+    bundle('inline', 'index.cjs', { format: 'cjs', footer: { js: text } }),
+    bundle('inline', 'client.global.js', {
+      format: 'iife',
+      globalName: 'Fanfare',
+      // In a scope that is not the page's.
+      banner: { js: 'var Fanfare=(()=>{' },
+      footer: { js: `${text}\nreturn Fanfare})();` },
+    }),
     bundle('slim', 'slim.js'),
     bundle('slim', 'slim.cjs', { format: 'cjs' }),
     bundle('external', 'external.js'),
@@ -62,6 +71,13 @@ function plugin(glue) {
       build.onResolve({ filter: /\/client\.wasm$/ }, () => ({ path: './client.wasm', external: true }));
     },
   };
+}
+
+/** The licences are those of the repository; npm takes no file from outside of its folder. */
+function licences() {
+  for (const name of ['LICENSE-MIT', 'LICENSE-APACHE']) {
+    copyFileSync(join(root, '..', name), join(root, name));
+  }
 }
 
 /** Types for `import`, and the same once more for `require`. */

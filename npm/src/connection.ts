@@ -326,7 +326,7 @@ const LINGER = 1000;
 /** How many requests wait while there is no machine that counts them. */
 const QUEUE_MAX = 128;
 
-const IDLE: ConnectionStatus = {
+export const IDLE: ConnectionStatus = {
   state: 'idle',
   previous: 'idle',
   socketId: null,

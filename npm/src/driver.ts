@@ -9,7 +9,7 @@ import { read } from './reader.js';
 import type { Question } from './requests.js';
 import { Command, Input, type Machine, type MachineClass, type Message, Output, type Position, type Seam } from './seam.js';
 import { positionOf, type Values } from './values.js';
-import { frame } from './writer.js';
+import { byteLength, frame } from './writer.js';
 
 /**
  * The loop around one machine: one input in, outputs acted upon until there are none, one timer armed.
@@ -85,7 +85,7 @@ export class Driver {
 
   /** Asks the server, under a number of the caller's; again where it was sent for a user before. */
   ask(number: number, { type, channel, body, isRepeatable }: Question, sentFor: string | null | undefined): void {
-    const bytes = new TextEncoder().encode(frame({ type }, body)).length;
+    const bytes = byteLength(frame({ type }, body));
     const user = isRepeatable ? sentFor && personal(sentFor) : null;
     this.tell(Input.Ask, number, this.#values.put(channel), bytes, +isRepeatable, this.#values.put(user));
   }

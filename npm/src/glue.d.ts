@@ -3,8 +3,8 @@ declare module 'fanfare:glue' {
   export const instantiate: import('./keeper.js').Instantiate;
 }
 
-/** The module, as `scripts/pack.mjs` writes it. */
-declare const WASM_TEXT: string;
+/** The module, as `scripts/pack.mjs` writes it: the build puts it at the end of the file. */
+declare const FANFARE_MODULE: string;
 
 declare module '*.wasm' {
   const module: WebAssembly.Module;

@@ -34,13 +34,11 @@ export function personal(user: unknown): string | undefined {
   if (typeof user !== 'string' || user === '' || /[\0-\x1f\x7f-\x9f]/.test(user)) {
     return undefined;
   }
-  const bytes = new TextEncoder().encode(user);
-  let name = 'user:';
-  for (const byte of bytes) {
-    const character = String.fromCharCode(byte);
-    name += /[\w\-@,.;:]/.test(character) ? character : `=${byte.toString(16).toUpperCase()}`;
-  }
-  return bytes.length > 128 || name.length > 200 ? undefined : name;
+  // Not every runtime has a `TextEncoder`. What is no Unicode text throws, and is no user's id either.
+  const escaped = encodeURIComponent(user).replace(/[!'()*~]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`);
+  const bytes = escaped.replace(/%../g, '.').length;
+  const name = `user:${escaped.replace(/%(40|2C|3B|3A)/g, decodeURIComponent).replaceAll('%', '=')}`;
+  return bytes > 128 || name.length > 200 ? undefined : name;
 }
 
 /** Whose own channel it is. */

@@ -1,5 +1,5 @@
 import { publication } from './channel.js';
-import { Connection, type Runtime } from './connection.js';
+import { Connection, IDLE, type Runtime } from './connection.js';
 import { aborted, closed, RealtimeError } from './errors.js';
 import { nothingToEnd, unsubscriber, whenAborted } from './listeners.js';
 import type {
@@ -123,7 +123,11 @@ export class RealtimeClient<Channels = DefaultChannels> implements Disposable {
     this.#connection.setToken(token);
   }
 
-  /** Hands an event to the server's event bus; resolves when the bus has it. */
+  /**
+   * Hands an event to the server's event bus; resolves when the bus has it. No server has one yet.
+   *
+   * @internal
+   */
   async emit(event: string, data: unknown, options: PublishOptions = {}): Promise<{ eventId: string }> {
     const body = publication(this.#connection, event, data, options);
     const { event_id } = await this.#connection.ask({ type: 'emit', body, isRepeatable: true }, options.signal);
@@ -150,6 +154,9 @@ export class RealtimeClient<Channels = DefaultChannels> implements Disposable {
 
   /** For `useSyncExternalStore`: `status`. */
   readonly getStatus = (): ConnectionStatus => this.status;
+
+  /** For `useSyncExternalStore`: what `status` is on a server, and while a page is hydrated. */
+  readonly getServerStatus = (): ConnectionStatus => IDLE;
 
   /** Ends everything for good: the connection, all channels, and what waits for an answer. */
   close(): void {

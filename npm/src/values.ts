@@ -69,6 +69,11 @@ export function positionItems({ epoch, offset, tag }: Position): number[] {
 
 /** A position from numbers, where there is one. */
 export function positionOf([offset = -1, ...halves]: number[]): Position | undefined {
-  const hexadecimal = (at: number) => ((BigInt(halves[at]!) << 32n) | BigInt(halves[at + 1]!)).toString(16);
-  return offset < 0 ? undefined : { epoch: hexadecimal(0), offset, tag: hexadecimal(2) };
+  return offset < 0 ? undefined : { epoch: hexadecimal(halves[0]!, halves[1]!), offset, tag: hexadecimal(halves[2]!, halves[3]!) };
+}
+
+/** Without a BigInt: its literals cannot be compiled for the targets of older bundlers. */
+function hexadecimal(high: number, low: number): string {
+  const lower = low.toString(16);
+  return high === 0 ? lower : high.toString(16) + lower.padStart(8, '0');
 }

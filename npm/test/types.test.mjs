@@ -58,6 +58,14 @@ for (const compiler of ['typescript', 'typescript-oldest']) {
     assert.equal(await compile(compiler, NODE, 'required.cts'), '');
   });
 
+  test(`TypeScript ${version} needs no DOM library`, async () => {
+    for (const how of [NODE, BUNDLER]) {
+      assert.equal(await compile(compiler, { ...how, lib: ['es2022'] }, 'node.ts'), '');
+      const options = { ...how, lib: ['es2022'], types: ['node'], skipLibCheck: true };
+      assert.equal(await compile(compiler, options, 'node.ts', 'node-globals.ts'), '');
+    }
+  });
+
   test(`TypeScript ${version} needs no newer library than that of 2020`, async () => {
     assert.equal(await compile(compiler, { ...BUNDLER, lib: OLD_LIB }, 'api.ts'), '');
   });

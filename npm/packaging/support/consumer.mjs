@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -36,9 +36,14 @@ export class Consumer {
     return consumer;
   }
 
+  /** Makes a package of the tests one of the project. */
+  link(name) {
+    symlinkSync(join(folder, 'node_modules', name), join(this.path, 'node_modules', name));
+  }
+
   /** Runs Node in the project until it ends by itself, and returns what it printed. */
   async node(...args) {
-    const { stdout } = await run(process.execPath, args, { cwd: this.path, timeout: 30_000 });
+    const { stdout } = await run(process.execPath, args, { cwd: this.path, timeout: 120_000 });
     return stdout.trim();
   }
 

@@ -31,7 +31,8 @@ export class RealtimeServer {
     socket.on('message', (text) => {
       const { type, id, channel, data } = JSON.parse(text);
       if (type === 'subscribe') {
-        say({ type: 'subscription_succeeded', id, channel, recovered: false });
+        const presence = channel.startsWith('presence-') ? { count: 1, members: [{ id: 'zoe', info: { name: 'Zoë' } }] } : undefined;
+        say({ type: 'subscription_succeeded', id, channel, recovered: false, presence });
       } else if (type === 'publish') {
         // Both in one frame, as the server may do it.
         const created = { type: 'event', channel, event: 'order.created', data };

@@ -2,6 +2,7 @@
 
 import { instantiate } from 'fanfare:glue';
 import module from '../client.wasm';
+import type { Url } from '../globals.js';
 import { RealtimeClient } from '../realtime.js';
 import type { ClientOptions, DefaultChannels, WasmInput } from '../types.js';
 import { ModuleLoader } from '../wasm.js';
@@ -13,7 +14,10 @@ const runtime = { load: () => loader.load(), instantiate };
 
 /** One connection to a Fanfare server, with all its channels. */
 export class Realtime<Channels = DefaultChannels> extends RealtimeClient<Channels> {
-  constructor(url: string | URL, options: ClientOptions = {}) {
+  /** @internal */
+  static override readonly name: string = 'Realtime';
+
+  constructor(url: string | Url, options: ClientOptions = {}) {
     super(url, options, runtime);
   }
 }

@@ -104,8 +104,8 @@ export async function connection(): Promise<void> {
   realtime.setToken(null);
   // @ts-expect-error: null logs out
   realtime.setToken();
-  const { eventId } = await realtime.emit('order.created', { id: 7 });
-  eventId.trim();
+  // @ts-expect-error: no server has an event bus yet
+  await realtime.emit('order.created', { id: 7 });
   const unsubscribe = realtime.subscribeStatus(() => realtime.getStatus().attempt);
   unsubscribe();
   try {

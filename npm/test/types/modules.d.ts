@@ -5,6 +5,6 @@ declare module 'ws' {
 }
 
 declare module 'react' {
-  export function useSyncExternalStore<T>(subscribe: (onChange: () => void) => () => void, get: () => T): T;
+  export function useSyncExternalStore<T>(subscribe: (onChange: () => void) => () => void, get: () => T, onServer?: () => T): T;
   export function useEffect(effect: () => void | (() => void), dependencies: unknown[]): void;
 }
