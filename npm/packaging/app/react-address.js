@@ -1,0 +1,1 @@
+globalThis.realtimeUrl = new URLSearchParams(location.search).get('server');
