@@ -125,3 +125,62 @@ async fn endpoint_says_when_to_ask_again() {
     let waited = js_sys::Date::now() - asked;
     assert!(waited >= 990.0, "{waited} ms");
 }
+
+#[wasm_bindgen_test]
+async fn endpoint_that_answers_something_else_is_called_so() {
+    const HTML: &str = "text/html";
+    const JSON: &str = "application/json";
+    let elsewhere = "the auth endpoint redirects, which is not followed";
+    for (status, kind, body, reason) in [
+        (
+            200,
+            HTML,
+            "<!doctype html>",
+            "answered 200 with text/html in place of",
+        ),
+        (204, HTML, "", "answered 204 with nothing in place of"),
+        (
+            200,
+            JSON,
+            "{\"token\":\"x\"}",
+            "answered 200 with other JSON in place of",
+        ),
+        (
+            429,
+            JSON,
+            "{\"error\":\"too often\"}",
+            "answered 429: too often",
+        ),
+        (200, JSON, "…", "it has more than 1048576 bytes"),
+        (0, HTML, "", elsewhere),
+    ] {
+        let witness = Witness::new();
+        let options = json!({ "token": "user:ann", "authEndpoint": "", "backoffMin": 60_000 });
+        let machine = witness.connect(options);
+        witness.state("connected").await;
+        let endpoint = Endpoint::answers(status, kind, body);
+        machine.subscribe("private-ok.x", None).unwrap();
+        let note = witness.next(&["[\"channel\"", "\"auth-http\""]).await;
+        endpoint.release();
+        let message = note[4]["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("no channel token could be had"),
+            "{message}"
+        );
+        assert!(message.contains(reason), "{message}");
+        assert_eq!(endpoint.redirect(), "manual");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn what_a_function_says_is_in_the_error() {
+    let witness = Witness::new();
+    witness.answer_with("authorize", &thrower("no network", "Error"));
+    let machine = witness.connect(json!({ "token": "user:ann", "backoffMin": 1 }));
+    machine.subscribe("private-ok.x", None).unwrap();
+    let note = witness.next(&["[\"channel\"", "\"auth-http\""]).await;
+    assert_eq!(
+        note[4]["message"],
+        "no channel token could be had: no network"
+    );
+}

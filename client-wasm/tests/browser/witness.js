@@ -192,6 +192,18 @@ export class Endpoint {
     return endpoint;
   }
 
+  /** Answers with this; how it was asked is `redirect`. An empty body is none, `…` one without an end. */
+  static answers(status, type, body) {
+    const endpoint = new Endpoint();
+    const endless = () => new ReadableStream({ pull: (stream) => stream.enqueue(new Uint8Array(65_536)) });
+    globalThis.fetch = async (request) => {
+      endpoint.redirect = request.redirect;
+      const headers = { 'content-type': type };
+      return status === 0 ? Response.error() : new Response(body === '…' ? endless() : body || null, { status, headers });
+    };
+    return endpoint;
+  }
+
   release() {
     globalThis.fetch = this.#real;
   }

@@ -61,6 +61,10 @@ extern "C" {
 
     #[wasm_bindgen(static_method_of = Endpoint)]
     pub(crate) fn pretend(status: u16, retry_after: &str) -> Endpoint;
+    #[wasm_bindgen(static_method_of = Endpoint)]
+    pub(crate) fn answers(status: u16, content_type: &str, body: &str) -> Endpoint;
+    #[wasm_bindgen(method, getter)]
+    pub(crate) fn redirect(this: &Endpoint) -> String;
     #[wasm_bindgen(method)]
     pub(crate) fn release(this: &Endpoint);
 
