@@ -23,6 +23,8 @@ use crate::wire::Wire;
 #[derive(Debug)]
 pub struct Client<P: Payload> {
     pub(crate) machine: Machine<Wire<P>>,
+    /// The rest of a list that was too long for one frame; the last is the next to go.
+    pub(crate) frames: Vec<String>,
     pub(crate) status: ConnectionStatus,
     pub(crate) members: Vec<(ChannelName, Members<P>)>,
     /// Makes this client's idempotency keys differ from every other's.
@@ -41,6 +43,7 @@ impl<P: Payload> Client<P> {
             key_prefix: random.next(),
             machine: Machine::new(options, random.next()),
             status: ConnectionStatus::idle(),
+            frames: Vec::new(),
             members: Vec::new(),
             keys: 0,
         }
@@ -52,7 +55,7 @@ impl<P: Payload> Client<P> {
         match input {
             Input::Connect => machine.connect(now),
             Input::Disconnect => machine.disconnect(now),
-            Input::Subscribe { channel, options } => machine.subscribe(channel, options, now),
+            Input::Subscribe { channel, options } => machine.subscribe(channel, options),
             Input::Unsubscribe { channel } => {
                 machine.unsubscribe(&channel, now);
                 self.members.retain(|(name, _)| *name != channel);
@@ -106,6 +109,9 @@ impl<P: Payload> Client<P> {
     /// The next thing the host must do, until `None`.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output<P>> {
+        if let Some(frame) = self.frames.pop() {
+            return Some(Output::Send(frame));
+        }
         let output = self.machine.poll_output()?;
         Some(self.told(output))
     }

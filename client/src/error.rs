@@ -82,6 +82,13 @@ pub enum ClientError<T = String> {
         /// The limit.
         channels_max: usize,
     },
+    /// More channels are wanted than the server allows on one connection.
+    TooManyChannels {
+        /// The limit.
+        channels_max: u64,
+    },
+    /// The channel is subscribed already, and options would have no effect.
+    AlreadySubscribed,
     /// The client was disconnected.
     Closed,
     /// The request was aborted; a publish may have happened.
@@ -119,6 +126,8 @@ impl ClientError {
             Self::QueueFull => "queue-full",
             Self::PayloadTooLarge { .. } => "payload-too-large",
             Self::TooManyJoins { .. } => "overflow",
+            Self::TooManyChannels { .. } => "too-many-channels",
+            Self::AlreadySubscribed => "already-subscribed",
             Self::Closed => "closed",
             Self::Aborted => "aborted",
         }
@@ -146,6 +155,10 @@ impl ClientError {
             Self::TooManyJoins { .. } => {
                 "the server joins this client to more channels than it takes"
             }
+            Self::TooManyChannels { .. } => "more channels are wanted than the server allows",
+            Self::AlreadySubscribed => {
+                "the channel is subscribed already, so that options would have no effect"
+            }
             Self::Closed => "the client is disconnected",
             Self::Aborted => "the request was aborted",
         }
@@ -172,6 +185,8 @@ impl ClientError {
             | Self::AuthForbidden { .. }
             | Self::PayloadTooLarge { .. }
             | Self::TooManyJoins { .. }
+            | Self::TooManyChannels { .. }
+            | Self::AlreadySubscribed
             | Self::Closed
             | Self::Aborted => false,
         }

@@ -147,6 +147,13 @@ impl<J> Default for SubscribeOptions<J> {
     }
 }
 
+impl<J> SubscribeOptions<J> {
+    /// Whether it is about more than what comes from now on.
+    pub(crate) const fn asks_for_past(&self) -> bool {
+        self.since.is_some() || self.rewind.is_some()
+    }
+}
+
 impl SubscribeOptions {
     /// Starts after a position.
     #[must_use]

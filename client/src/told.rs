@@ -23,7 +23,7 @@ impl<P: Payload> Client<P> {
                 code: goodbye.code(),
                 reason: goodbye.text(),
             },
-            Told::Send { id, command } => Output::Send(frame(id, command)),
+            Told::Send { id, command } => self.send(id, command),
             Told::NeedToken(reason) => Output::NeedToken { reason },
             Told::NeedChannelAuth {
                 channel,
@@ -109,6 +109,20 @@ impl<P: Payload> Client<P> {
         }
     }
 
+    /// One frame, or the first of several where a list is too long for one.
+    fn send(&mut self, id: Option<u64>, command: output::Command<Wire<P>>) -> Output<P> {
+        let command = command_of(command);
+        let text = encode(id, command.clone());
+        let bytes_max = self.machine.frame_bytes_max().unwrap_or(u64::MAX);
+        match command {
+            Command::SubscribeAll(list) if text.len() as u64 > bytes_max => {
+                self.frames = split(id, list, bytes_max);
+                Output::Send(self.frames.pop().unwrap_or(text))
+            }
+            _ => Output::Send(text),
+        }
+    }
+
     fn after(&self, status: Status<Wire<P>>) -> ConnectionStatus {
         let (code, reason) = match &status.error {
             Some(ClientError::Transport { code, reason }) => (Some(*code), Some(reason.clone())),
@@ -190,31 +204,51 @@ impl<P: Payload> Client<P> {
     }
 }
 
-fn frame<P: Payload>(id: Option<u64>, command: output::Command<Wire<P>>) -> String {
+fn command_of<P: Payload>(command: output::Command<Wire<P>>) -> Command {
     use output::Command as Told;
-    let command = match command {
+    match command {
         Told::Authenticate { token } => Command::Authenticate { token },
-        Told::Subscribe {
-            channel,
-            auth,
-            channel_data,
-            hint,
-            since,
-            rewind,
-        } => Command::Subscribe(Subscribe {
-            channel,
-            auth,
-            channel_data,
-            data: hint,
-            since,
-            rewind,
-        }),
+        Told::Subscribe(wanted) => {
+            let mut list: Vec<Subscribe> = wanted.into_iter().map(subscribe).collect();
+            match list.pop() {
+                Some(only) if list.is_empty() => Command::Subscribe(only),
+                last => {
+                    list.extend(last);
+                    Command::SubscribeAll(list)
+                }
+            }
+        }
         Told::Unsubscribe { channel } => Command::Unsubscribe { channel },
         Told::Presence { channel } => Command::Presence { channel },
         Told::Ping => Command::Ping,
         Told::Asked(command) => command,
-    };
-    encode(id, command)
+    }
+}
+
+fn subscribe<P: Payload>(wanted: output::Wanted<Wire<P>>) -> Subscribe {
+    Subscribe {
+        channel: wanted.channel,
+        auth: wanted.auth,
+        channel_data: wanted.channel_data,
+        data: wanted.hint,
+        since: wanted.since,
+        rewind: wanted.rewind,
+    }
+}
+
+/// The frames of a list, none larger than `bytes_max` unless it is of one channel; the first to go is the last.
+fn split(id: Option<u64>, mut list: Vec<Subscribe>, bytes_max: u64) -> Vec<String> {
+    let mut frames = Vec::new();
+    let half = list.split_off(list.len() / 2);
+    for list in [half, list] {
+        let text = encode(id, Command::SubscribeAll(list.clone()));
+        if list.len() > 1 && text.len() as u64 > bytes_max {
+            frames.extend(split(id, list, bytes_max));
+        } else if !list.is_empty() {
+            frames.push(text);
+        }
+    }
+    frames
 }
 
 pub(crate) fn encode(id: Option<u64>, command: Command) -> String {

@@ -66,6 +66,7 @@ impl<P: Payload> From<Connected> for Greeting<Wire<P>> {
             ping_interval: hello.ping_interval,
             max_payload_size: hello.max_payload_size,
             server_time: hello.server_time,
+            limits: hello.limits,
         }
     }
 }

@@ -5,8 +5,13 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
 
-/** Bytes of the default entry, module included, after brotli 11. It may only go down. */
-export const BUDGET = 28 * 1024;
+/**
+ * Bytes of the default entry, module included, after brotli 11. It may only go down.
+ *
+ * It went up once, from 28 KiB, for what keeps a client within the server's limits: pacing, lists of channels, and listeners that
+ * join in later; and for the completion of capped lists of members.
+ */
+export const BUDGET = 31.5 * 1024;
 
 const dist = join(dirname(dirname(fileURLToPath(import.meta.url))), 'dist');
 

@@ -1,6 +1,7 @@
 import type { Connection } from './connection.js';
 import { aborted, RealtimeError } from './errors.js';
 import { Listeners, nothingToEnd, unsubscriber, whenAborted } from './listeners.js';
+import { LateListener } from './late.js';
 import { MessageQueue } from './messages.js';
 import { Members } from './presence.js';
 import { CHANNEL, EVENT, KEY, named } from './names.js';
@@ -42,6 +43,8 @@ export class ChannelHandle {
   #options: SubscribeOptions = {};
   #users = 0;
   #linger: ReturnType<typeof setTimeout> | undefined;
+  /** What came while nobody listened, in order. */
+  #held: (() => void)[] | null = null;
   /** Messages were lost with a machine, and nothing says which. */
   #hasLost = false;
   /** Counts `unsubscribe` calls: who came before the last one holds nothing any more. */
@@ -85,7 +88,25 @@ export class ChannelHandle {
   }
 
   on(event: string, handler: (data: never, meta: Meta) => void, options: SubscribeOptions = {}): Unsubscribe {
-    return this.#listen(() => this.#messages.add(event, handler), options);
+    const { since, rewind } = options;
+    const isFirst = this.#state === 'idle' || this.#state === 'failed' || this.#state === 'closed';
+    if (isFirst || (since === undefined && !rewind)) {
+      return this.#listen(() => this.#messages.add(event, handler), options);
+    }
+    // The subscription has begun without this listener: what it wants of the past is asked for, and what comes meanwhile waits.
+    const late = new LateListener(event, handler, since, (gap) => this.#connection.missed({ channel: this.name, ...gap }));
+    const end = this.#listen(() => late.listen(this.#messages.add(event, late.hear)), options);
+    this.history({ since, limit: since === undefined ? rewind : undefined }).then(
+      (past) => late.begin(past),
+      (error: RealtimeError) => {
+        late.begin({ messages: [], position: null });
+        // Where nothing is kept there is nothing to begin with.
+        if (error.serverCode !== NO_HISTORY) {
+          this.#connection.complain(error);
+        }
+      },
+    );
+    return end;
   }
 
   onState(
@@ -110,8 +131,9 @@ export class ChannelHandle {
     const { signal } = options;
     const off: (() => void)[] = [];
     const queue = new MessageQueue(options, () => off.forEach((remove) => remove()));
-    if (signal?.aborted) {
-      queue.end(null);
+    const failure = this.#connection.failure;
+    if (signal?.aborted || failure !== null) {
+      queue.end(signal?.aborted ? null : failure);
       return queue;
     }
     const push = (data: unknown, meta: Meta) => queue.push(message(data, meta));
@@ -196,6 +218,13 @@ export class ChannelHandle {
   retain(options?: SubscribeOptions): () => void {
     this.#connection.checkOpen();
     const generation = this.#generation;
+    const data = options?.data;
+    if (data !== undefined && this.isUsed && encode(data) !== encode(this.#options.data)) {
+      if (this.#users > 0 || this.isJoinedByServer) {
+        throw new RealtimeError('bad-argument', 'the channel is subscribed already, with other `data`', { channel: this.name });
+      }
+      this.#leave(null);
+    }
     this.#users += 1;
     clearTimeout(this.#linger);
     this.#linger = undefined;
@@ -203,12 +232,23 @@ export class ChannelHandle {
       this.#options = options ?? {};
       this.#connection.activate(this);
     }
+    if (this.#held !== null) {
+      // Whoever comes back in this turn hears what came while nobody listened.
+      queueMicrotask(() => {
+        if (this.#users > 0) {
+          const held = this.#held ?? [];
+          this.#held = null;
+          held.forEach((tell) => tell());
+        }
+      });
+    }
     return () => {
       if (generation !== this.#generation) {
         return;
       }
       this.#users -= 1;
       if (this.#users === 0) {
+        this.#held ??= [];
         this.#linger = setTimeout(() => this.#leave(null), this.#connection.linger);
       }
     };
@@ -245,6 +285,10 @@ export class ChannelHandle {
   }
 
   receive(data: unknown, meta: Meta): void {
+    if (this.#held !== null) {
+      this.#hold(() => this.receive(data, meta));
+      return;
+    }
     this.#messages.dispatch(meta.event, data, meta);
     if (this.#messages.has('*')) {
       this.#messages.dispatch('*', data, meta);
@@ -252,7 +296,16 @@ export class ChannelHandle {
   }
 
   missed(gap: Gap): void {
-    this.#changes.emit('gap', gap);
+    if (this.#held !== null) {
+      this.#hold(() => this.missed(gap));
+    } else {
+      this.#changes.emit('gap', gap);
+    }
+  }
+
+  /** No connection will come: nobody need wait for this channel. */
+  fail(error: RealtimeError): void {
+    this.#changes.emit('end', error);
   }
 
   /** The machine is gone. What it had of a channel without positions is lost. */
@@ -281,9 +334,19 @@ export class ChannelHandle {
     this.#leave(error);
   }
 
+  /** Keeps what came while nobody listened; of too much it is only said that it is gone. */
+  #hold(tell: () => void): void {
+    const held = this.#held as (() => void)[];
+    if (held.length >= HELD_MAX) {
+      held.splice(0, HELD_MAX, () => this.missed({ channel: this.name, kind: 'gap', from: null, to: null, reason: 'overflow' }));
+    }
+    held.push(tell);
+  }
+
   #leave(error: RealtimeError | null): void {
     clearTimeout(this.#linger);
     this.#linger = undefined;
+    this.#held = null;
     if (!this.isJoinedByServer) {
       this.tracker.move(undefined);
       this.#hasLost = false;
@@ -315,8 +378,9 @@ export class ChannelHandle {
     listen: (resolve: (value: T) => void) => () => void,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(aborted(signal));
+      const failure = signal?.aborted ? aborted(signal) : this.#connection.failure;
+      if (failure !== null) {
+        reject(failure);
         return;
       }
       const off: (() => void)[] = [];
@@ -343,6 +407,12 @@ export class ChannelHandle {
     });
   }
 }
+
+/** 256 messages: a page that is drawn anew is back before there are more. */
+const HELD_MAX = 256;
+
+/** `no_history` in the server's table of codes. */
+const NO_HISTORY = 4312;
 
 function message(data: unknown, meta: Meta): Message<never> {
   return { ...meta, data: data as never };

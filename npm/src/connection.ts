@@ -58,6 +58,11 @@ export class Connection {
     return this.#status;
   }
 
+  /** Why there is no connection and none will come, unless it is asked for again. */
+  get failure(): RealtimeError | null {
+    return this.#status.state === 'failed' ? this.#status.error : null;
+  }
+
   get isClosed(): boolean {
     return this.#isClosed;
   }
@@ -229,6 +234,11 @@ export class Connection {
     this.debug('state', status);
     this.#events.emit('status', status);
     this.#events.emit('change');
+    if (status.state === 'failed' && status.error !== null) {
+      for (const channel of [...this.#active.values()]) {
+        channel.fail(status.error);
+      }
+    }
     if (status.state === 'connected' && previous.socketId !== status.socketId && status.socketId !== null) {
       this.emit('connected', { socketId: status.socketId, resumed: status.resumed });
     }

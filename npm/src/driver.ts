@@ -9,7 +9,7 @@ import { read } from './reader.js';
 import type { Question } from './requests.js';
 import { Command, Input, type Machine, type MachineClass, type Message, Output, type Position, type Seam } from './seam.js';
 import { positionOf, type Values } from './values.js';
-import { byteLength, frame } from './writer.js';
+import { byteLength, fields, frame } from './writer.js';
 
 /**
  * The loop around one machine: one input in, outputs acted upon until there are none, one timer armed.
@@ -43,6 +43,8 @@ export class Driver {
   #message: Message = {};
   /** The id of the connection, once it is greeted. */
   #socketId: string | undefined;
+  /** The largest frame that the server takes, where it says so. */
+  #frameBytes = Infinity;
   /** Messages of a socket that speaks while handlers run; they go when it goes. */
   readonly #later: unknown[] = [];
 
@@ -161,10 +163,11 @@ export class Driver {
     }
   }
 
-  #command([id, command, first, auth, data, hint, rewind, ...since]: number[]): void {
+  #command([number, command, ...items]: number[]): void {
     const values = this.#values;
-    const about = (type: string, more?: object, ...rest: (object | string)[]) =>
-      this.#send(frame({ type, id: id! < 0 ? undefined : id, ...more }, ...rest));
+    const id = number! < 0 ? undefined : number;
+    const about = (type: string, more?: object, ...rest: (object | string)[]) => this.#send(frame({ type, id, ...more }, ...rest));
+    const [first] = items;
     const channel = values.at(first);
     if (command === Command.Asked) {
       const question = this.#connection.requests.sending(first!, this.#connection.status.userId ?? null);
@@ -172,11 +175,23 @@ export class Driver {
     } else if (command === Command.Authenticate) {
       about('authenticate', { token: channel });
     } else if (command === Command.Subscribe) {
-      const told = { channel, auth: values.at(auth), channel_data: values.at(data) };
-      const json = hint === 0 ? '' : `"data":${values.at(hint)}`;
-      about('subscribe', told, json, { since: positionOf(since), rewind: rewind! < 0 ? undefined : rewind });
+      this.#subscribe(id, subscriptions(items, values));
     } else {
       about(command === Command.Ping ? 'ping' : command === Command.Presence ? 'presence' : 'unsubscribe', { channel });
+    }
+  }
+
+  /** One channel by itself, several in a list; in two halves where the frame would be larger than the server takes. */
+  #subscribe(id: number | undefined, list: string[]): void {
+    const type = 'subscribe';
+    const isList = list.length > 1;
+    const text = isList ? frame({ type, id }, `"channels":[${list.map((item) => frame(item))}]`) : frame({ type, id }, list[0]);
+    if (isList && byteLength(text) > this.#frameBytes) {
+      const half = list.length >> 1;
+      this.#subscribe(id, list.slice(0, half));
+      this.#subscribe(id, list.slice(half));
+    } else {
+      this.#send(text);
     }
   }
 
@@ -268,6 +283,7 @@ export class Driver {
         this.#message = message as Message;
         if (numbers[0] === Input.Connected) {
           this.#socketId ??= this.#message['socket_id'];
+          this.#frameBytes = this.#message['limits']?.message_bytes_max;
         }
         this.tell(...(numbers as [Input]));
       }
@@ -339,6 +355,20 @@ export class Driver {
     this.#now = date + this.#setBack;
     return this.#now;
   }
+}
+
+/** The fields of every channel in a {@link Command.Subscribe}. */
+function subscriptions(items: number[], values: Values): string[] {
+  const list: string[] = [];
+  for (let at = 0; at < items.length; ) {
+    const [channel, auth, data, hint, rewind, ...since] = items.slice(at, at + 10) as [number, number, number, number, number];
+    const position = positionOf(since);
+    const told = { channel: values.at(channel), auth: values.at(auth), channel_data: values.at(data) };
+    const json = hint === 0 ? '' : `"data":${values.at(hint)}`;
+    list.push(fields(told, json, { since: position, rewind: rewind < 0 ? undefined : rewind }));
+    at += position === undefined ? 6 : 10;
+  }
+  return list;
 }
 
 const TOKEN_REASONS = ['connect', 'expiring', 'rejected'] as const;

@@ -24,6 +24,7 @@ export type ErrorCode =
   | 'rate-limited'
   | 'payload-too-large'
   | 'queue-full'
+  | 'too-many-channels'
   | 'overflow'
   | 'expired'
   | 'ack-timeout'
@@ -161,6 +162,7 @@ const ERRORS: readonly (readonly [ErrorCode, string])[] = [
   ['unknown-outcome', UNKNOWN],
   ['aborted', 'the request was aborted'],
   ['overflow', 'the server joins this client to more channels than it takes'],
+  ['too-many-channels', 'more channels are wanted than the server allows'],
 ];
 
 /** What a promise is rejected with whose signal fired. */

@@ -67,7 +67,7 @@ export const enum Input {
   MembersIncomplete,
   /** A frame that is not of this protocol. From here on all is a sign of life. */
   Unreadable,
-  /** User, protocol, ping interval, largest frame, server's time. */
+  /** User, protocol, ping interval, largest payload, server's time; the fields of `limits`, or -1 for all of them. */
   Connected,
   /** Id, user, end of the token, position, whether there are members. */
   Ok,
@@ -146,7 +146,7 @@ export const enum Command {
   Asked,
   /** Token. */
   Authenticate,
-  /** Channel, token, member data, hint, rewind; a position. */
+  /** Channel, token, member data, hint, rewind; a position. The same again for each further channel of a list. */
   Subscribe,
   /** Channel. */
   Unsubscribe,

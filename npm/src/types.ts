@@ -128,13 +128,16 @@ export interface WaitOptions extends AbortOptions {
   timeout?: number | undefined;
 }
 
-/** Where a subscription begins. They count for the first listener of a channel; later ones join it. */
+/**
+ * Where a listener begins. A later listener of a channel gets its part of the past from the channel's history, and hears of
+ * the others' events from then on.
+ */
 export interface SubscribeOptions extends AbortOptions {
   /** Everything after this position, such as one kept from an earlier visit. */
   since?: Position | undefined;
   /** The last so many messages first. */
   rewind?: number | undefined;
-  /** A hint about the member that nobody signed, on presence channels. */
+  /** A hint about the member that nobody signed, on presence channels. While others listen it cannot be another one: that throws. */
   data?: unknown;
 }
 

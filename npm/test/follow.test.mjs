@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pair, reported } from './support/client.mjs';
-import { friendly, position } from './support/fake-server.mjs';
+import { friendly, limits, position } from './support/fake-server.mjs';
 
 /** What instances made while the test runs do: how often they took the short way, or that they never may. */
 function ways(t) {
@@ -27,10 +27,16 @@ function ways(t) {
 /** A client of three channels: `counted` and `crowd` have positions, `live` has none. Everything is written down. */
 async function witness(t) {
   const { server, realtime } = pair(t, { backoff: { min: 0, max: 0 }, linger: 1e6 });
+  // No pause depends on how fast this test runs.
+  server.greeting = { limits: limits({ commands_burst: 1e6, commands_per_second: 1e6 }) };
   const log = [];
   server.onCommand = (socket, command) => {
     const { key, ...told } = command;
     log.push(told);
+    if (command.channels !== undefined) {
+      command.channels.forEach((one) => server.onCommand(socket, { ...one, type: 'subscribe', id: command.id }));
+      return;
+    }
     const { type, id, channel, since } = command;
     if (type === 'subscribe' && channel !== 'live') {
       const at = since ?? position(10);

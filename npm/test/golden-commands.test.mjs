@@ -65,8 +65,8 @@ const SCRIPTS = {
     ],
     'start with the last ten events': [8, (rt) => rt.subscribe('orders', 'x', () => {}, { rewind: 10 })],
     'everything at once, with the largest numbers': 'a position makes rewinding pointless',
-    'several channels at once': 'it asks for one channel at a time',
-    'a list of one, with everything that a channel may have': 'it asks for one channel at a time',
+    'several channels at once': 'test/lists.test.mjs has lists',
+    'a list of one, with everything that a channel may have': 'it writes one channel by itself',
   },
   unsubscribe: {
     'leave a channel': [

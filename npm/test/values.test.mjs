@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { transform } from 'esbuild';
 import { connected, subscribed, turn } from './support/client.mjs';
-import { position } from './support/fake-server.mjs';
+import { FakeServer, limits, position } from './support/fake-server.mjs';
 
 const source = readFileSync(new URL('../src/values.ts', import.meta.url), 'utf8');
 const { code } = await transform(source, { loader: 'ts', format: 'esm' });
@@ -46,6 +46,13 @@ test('positions go over the border and back', () => {
   assert.deepEqual(bits('00000000ffffffff'), [0, 0xffffffff]);
 });
 
+/** A server that takes as many commands as come. */
+function patient() {
+  const server = new FakeServer();
+  server.greeting = { limits: limits({ commands_burst: 10_000 }) };
+  return server;
+}
+
 /** More names that are used once than there is room for, before the machine stops waiting for anything. */
 async function wander(server, realtime) {
   for (let at = 0; at < 150; at += 1) {
@@ -59,7 +66,7 @@ async function wander(server, realtime) {
 }
 
 test('what a connection is made with again survives everything that came between', async (t) => {
-  const { server, realtime } = await connected(t, { token: 'token-of-ann' });
+  const { server, realtime } = await connected(t, { server: patient(), token: 'token-of-ann' });
   const hinted = realtime.channel('presence-kept');
   hinted.on('e', () => {}, { data: { name: 'Ann' } });
   await hinted.ready();
@@ -76,7 +83,7 @@ test('what a connection is made with again survives everything that came between
 });
 
 test('the last words of a server are still known when it closes', async (t) => {
-  const { server, realtime } = await connected(t);
+  const { server, realtime } = await connected(t, { server: patient() });
   server.socket.say({ type: 'disconnect', code: 4200, reason: 'the last words', reconnect: true, after: 0 });
   await wander(server, realtime);
   server.socket.drop(4200, 'not these');
@@ -84,7 +91,7 @@ test('the last words of a server are still known when it closes', async (t) => {
 });
 
 test('a request knows its channel however long that takes', async (t) => {
-  const { server, realtime } = await connected(t);
+  const { server, realtime } = await connected(t, { server: patient() });
   const friendly = server.onCommand;
   server.onCommand = (socket, command) => command.channel !== 'slow' && friendly(socket, command);
   const slow = realtime.channel('slow');
@@ -120,7 +127,7 @@ test('changes that wait for a snapshot are there when it comes', async (t) => {
 });
 
 test('an answer is kept until it is told, whatever comes in between', async (t) => {
-  const { server, realtime } = await connected(t, { auth: {} });
+  const { server, realtime } = await connected(t, { server: patient(), auth: {} });
   realtime.on('error', () => {});
   const { fetch } = globalThis;
   t.after(() => {

@@ -160,3 +160,26 @@ async fn the_application_ends_it_with_a_close_code() {
     assert_eq!(server.events.disconnect_user(&ann).await.unwrap(), 1);
     assert_eq!(socket.closed().await.0, 4005);
 }
+
+#[tokio::test]
+async fn a_list_of_channels_is_answered_one_by_one() {
+    let server = TestServer::start(builder()).await;
+    let (mut socket, _) = open(&Door::at(server.address)).await;
+    let list = json!([{ "channel": "a" }, { "channel": "private-b" }, { "channel": "c" }]);
+    socket
+        .send(json!({ "action": "subscribe", "channels": list }))
+        .await;
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let answer = socket.receive().await;
+        answers.push(format!("{} {}", answer["type"], answer["channel"]));
+    }
+    answers.sort();
+    let expected = [
+        r#""error" "private-b""#,
+        r#""subscribed" "a""#,
+        r#""subscribed" "c""#,
+    ];
+    assert_eq!(answers, expected);
+    is_quiet(&mut socket).await;
+}

@@ -82,7 +82,7 @@ async fn the_endpoint_takes_forms_and_nothing_else_besides() {
     // A page of another site can send this without asking first.
     assert_eq!(ask("text/plain", &json).await, 415);
     assert_eq!(ask("application/json", "{").await, 400);
-    let long = format!(r#"{{"pad":"{}"}}"#, "x".repeat(5_000));
+    let long = format!(r#"{{"pad":"{}"}}"#, "x".repeat(25_000));
     assert_eq!(ask("application/json", &long).await, 413);
     let answer = http::request(server.address, "GET", "/ws/auth", &[ANN], "").await;
     assert_eq!(answer.status, 405);

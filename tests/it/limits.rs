@@ -535,3 +535,39 @@ async fn what_is_sent_shows_that_somebody_is_there() {
     socket.send(TEXT, br#"{"type":"ping"}"#).await;
     while socket.receive().await.unwrap().0 != TEXT {}
 }
+
+#[tokio::test]
+async fn a_list_of_channels_is_one_command_with_a_reply_for_each() {
+    let server = TestServer::start(with(|limits| limits.channels_max = 1_000)).await;
+    let mut socket = Socket::connect(server.address).await;
+    let list: Vec<Value> = (0..1_000)
+        .map(|number| json!({ "channel": format!("c-{number}") }))
+        .collect();
+    let subscribe = json!({ "type": "subscribe", "id": 5, "channels": list });
+    socket.send(subscribe.clone()).await;
+    let mut channels = std::collections::HashSet::new();
+    for _ in 0..1_000 {
+        let reply = socket.receive().await;
+        assert_eq!(reply["type"], "subscription_succeeded", "{reply}");
+        assert_eq!(reply["id"], 5);
+        channels.insert(reply["channel"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(channels.len(), 1_000);
+    // The allowance is used up: nothing of the list is carried out.
+    socket.send(subscribe).await;
+    let refused = socket.receive().await;
+    assert!(
+        refused["retry_after"].as_u64().unwrap() > 10_000,
+        "{refused}"
+    );
+    assert_eq!(
+        (&refused["code"], &refused["id"]),
+        (&json!(4307), &json!(5))
+    );
+    socket.is_quiet().await;
+    let too_many =
+        json!({ "type": "subscribe", "channels": vec![json!({ "channel": "x" }); 1_001] });
+    socket.send(too_many).await;
+    let refused = socket.receive().await;
+    assert_eq!(refused["code"], 4300, "{refused}");
+}

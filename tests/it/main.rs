@@ -17,6 +17,7 @@ mod http_attacks;
 mod idempotency;
 mod identity;
 mod limits;
+mod many_channels;
 mod native_client;
 mod origins;
 mod presence;

@@ -59,7 +59,7 @@ impl Listeners {
         !self.has(channel)
     }
 
-    fn has(&self, channel: &ChannelName) -> bool {
+    pub(crate) fn has(&self, channel: &ChannelName) -> bool {
         let channels = self.channels.borrow();
         channels.iter().any(|(name, _)| name == channel)
     }

@@ -119,17 +119,21 @@ impl FanfareClient {
         self.subscribe_with(channel, SubscribeOptions::default())
     }
 
-    /// Subscribes from a position, with past events, or with a hint about the member. A subscription that is there already
-    /// keeps the options that it has.
+    /// Subscribes from a position, with past events, or with a hint about the member.
     ///
     /// # Errors
-    /// When the name is none.
+    /// When the name is none; [`ClientError::AlreadySubscribed`](fanfare_client::ClientError::AlreadySubscribed) when there are
+    /// options and another subscription of the channel, so that they could have no effect.
     pub fn subscribe_with(
         &self,
         channel: &str,
         options: SubscribeOptions,
     ) -> Result<Subscription, Error> {
         let channel = ChannelName::new(channel)?;
+        let has_options = options != SubscribeOptions::default();
+        if has_options && self.shared.listeners.has(&channel) {
+            return Err(ClientError::AlreadySubscribed.into());
+        }
         Ok(Subscription::open(&self.shared, channel, options))
     }
 

@@ -7,7 +7,7 @@ use fanfare_client::{
     Backoff, ChannelAuthReply, Machine, Millis, Options, QueueLimits, RequestId, SubscribeOptions,
     TokenReply,
 };
-use fanfare_protocol::{Epoch, Tag};
+use fanfare_protocol::{ConnectionLimits, Epoch, Tag};
 
 use crate::machine::numbers::{
     Number, Numbers, take_bits, take_count, take_flag, take_number, take_optional, take_position,
@@ -72,7 +72,7 @@ pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
             options.since = take_position();
             options.rewind = take_optional().map(|count| count as u32);
             options.data = take_value();
-            machine.subscribe(channel, options, now);
+            machine.subscribe(channel, options);
         }
         13 => machine.unsubscribe(&value(), now),
         14 => {
@@ -191,6 +191,19 @@ fn greeting() -> Greeting<Numbers> {
         ping_interval: take_count(),
         max_payload_size: take_count(),
         server_time: take_count(),
+        limits: take_optional().map(limits),
+    }
+}
+
+fn limits(channels_max: u64) -> ConnectionLimits {
+    ConnectionLimits {
+        channels_max,
+        commands_per_second: take_count(),
+        commands_burst: take_count(),
+        message_bytes_max: take_count(),
+        bytes_per_second: take_optional(),
+        bytes_burst: take_optional(),
+        idempotency_window: take_optional(),
     }
 }
 

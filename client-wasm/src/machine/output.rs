@@ -105,20 +105,16 @@ fn put_command(command: &Command<Numbers>) {
             put_count(request.0);
         }
         Command::Authenticate { token } => put_about(1, *token),
-        Command::Subscribe {
-            channel,
-            auth,
-            channel_data,
-            hint,
-            since,
-            rewind,
-        } => {
-            put_about(2, *channel);
-            put_value(*auth);
-            put_value(*channel_data);
-            put_value(*hint);
-            put_optional(rewind.map(u64::from));
-            put_position(*since);
+        Command::Subscribe(list) => {
+            put_number(2);
+            for wanted in list {
+                wanted.channel.put();
+                put_value(wanted.auth);
+                put_value(wanted.channel_data);
+                put_value(wanted.hint);
+                put_optional(wanted.rewind.map(u64::from));
+                put_position(wanted.since);
+            }
         }
         Command::Unsubscribe { channel } => put_about(3, *channel),
         Command::Presence { channel } => put_about(4, *channel),
@@ -147,6 +143,7 @@ fn put_error(error: Option<&ClientError<Number>>) {
         ClientError::Closed => 14,
         ClientError::UnknownOutcome => 15,
         ClientError::Aborted => 16,
+        ClientError::TooManyChannels { .. } => 18,
         _ => 17,
     });
     match error {

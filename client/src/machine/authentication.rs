@@ -70,6 +70,7 @@ impl<V: Values> Machine<V> {
             return;
         };
         let id = self.send(Command::Authenticate { token });
+        self.pace.spend();
         self.tokens.refreshing = Some(Refreshing {
             id,
             until: now + self.options.request_timeout,

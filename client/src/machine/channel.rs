@@ -22,6 +22,8 @@ pub(crate) struct Channel<V: Values> {
     /// How often it failed since it was last healthy.
     pub(crate) attempt: u32,
     pub(crate) auth_reason: AuthReason,
+    /// A channel token that waits to be sent, and the member data that came with it.
+    pub(crate) grant: Option<(V::Text, Option<V::Text>)>,
 }
 
 /// Who wanted a channel first.
@@ -37,19 +39,27 @@ pub(crate) enum Origin {
 pub(crate) enum Phase {
     /// Waits for a connection, or for its authentication.
     Suspended,
+    /// Waits for its turn to be asked for.
+    Queued,
     /// Waits for a channel token.
     Authorizing { until: Millis },
     /// The command is sent.
     Subscribing { id: u64, until: Millis },
     /// Confirmed.
     Subscribed { since: Millis },
-    /// `unsubscribe` is sent; nothing else is until its reply, so that the server never sees two at a time.
+    /// `unsubscribe` is sent, or waits for its turn ([`UNSENT`]); nothing else is until its reply, so that the server never sees
+    /// two at a time.
     Leaving { id: u64, until: Millis, then: Then },
     /// Failed in a way that may pass.
     Waiting { until: Millis },
     /// Refused.
     Failed,
+    /// More channels are wanted than the server allows: tried again once there is room.
+    Surplus,
 }
+
+/// The id of an `unsubscribe` that waits for its turn.
+pub(crate) const UNSENT: u64 = 0;
 
 /// What follows when a channel is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +81,7 @@ impl<V: Values> Channel<V> {
             state: ChannelState::Closed,
             attempt: 0,
             auth_reason: AuthReason::Subscribe,
+            grant: None,
         }
     }
 
@@ -87,12 +98,17 @@ impl<V: Values> Channel<V> {
 
     /// Whether a publish must wait for the subscription to be confirmed.
     pub(crate) const fn holds_publishes(&self) -> bool {
-        self.is_known() && !matches!(self.phase, Phase::Subscribed { .. } | Phase::Failed)
+        let is_settled = matches!(
+            self.phase,
+            Phase::Subscribed { .. } | Phase::Failed | Phase::Surplus
+        );
+        self.is_known() && !is_settled
     }
 
     /// When the server, or the host, is late.
     pub(crate) const fn deadline(&self) -> Option<Millis> {
         match self.phase {
+            Phase::Leaving { id: UNSENT, .. } => None,
             Phase::Authorizing { until }
             | Phase::Subscribing { until, .. }
             | Phase::Leaving { until, .. } => Some(until),
@@ -116,15 +132,22 @@ impl<V: Values> Channel<V> {
         }
     }
 
-    pub(crate) const fn needs_channel_auth(&self, channel_auth: bool, kind: ChannelKind) -> bool {
+    pub(crate) fn needs_channel_auth(&self, channel_auth: bool) -> bool {
+        let kind = V::kind(&self.name);
         channel_auth && matches!(kind, ChannelKind::Private | ChannelKind::Presence)
+    }
+
+    /// Whether a channel token must be had before it can be asked for.
+    pub(crate) fn needs_grant(&self, channel_auth: bool) -> bool {
+        self.grant.is_none() && self.needs_channel_auth(channel_auth)
     }
 
     pub(crate) const fn visible_state(&self) -> ChannelState {
         match self.phase {
             Phase::Suspended => ChannelState::Suspended,
             Phase::Authorizing { .. } => ChannelState::Authorizing,
-            Phase::Subscribing { .. }
+            Phase::Queued
+            | Phase::Subscribing { .. }
             | Phase::Waiting { .. }
             | Phase::Leaving {
                 then: Then::Subscribe,
@@ -134,8 +157,31 @@ impl<V: Values> Channel<V> {
             Phase::Leaving {
                 then: Then::Forget, ..
             } => ChannelState::Closed,
-            Phase::Failed => ChannelState::Failed,
+            Phase::Failed | Phase::Surplus => ChannelState::Failed,
         }
+    }
+
+    /// Whether it is one of those that the server counts.
+    pub(crate) fn is_counted(&self) -> bool {
+        V::kind(&self.name) != ChannelKind::Personal
+    }
+
+    /// Whether the server counts it now, or soon will.
+    pub(crate) fn takes_room(&self) -> bool {
+        let is_asked_for = matches!(
+            self.phase,
+            Phase::Authorizing { .. }
+                | Phase::Subscribing { .. }
+                | Phase::Subscribed { .. }
+                | Phase::Leaving { .. }
+                | Phase::Waiting { .. }
+        );
+        is_asked_for && self.is_counted()
+    }
+
+    /// Whether it will be asked for once the connection is ready for it.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        matches!(self.phase, Phase::Suspended) && self.is_counted()
     }
 
     pub(crate) fn fail_once(&mut self, now: Millis, reset_after: u64) -> u32 {

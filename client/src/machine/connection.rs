@@ -159,6 +159,7 @@ impl<V: Values> Machine<V> {
             self.close(Goodbye::Normal);
         }
         self.stop(ConnectionState::Disconnected, None, now);
+        self.tokens.end();
     }
 
     /// The network is back: whatever failed before says nothing about it.
@@ -258,6 +259,7 @@ impl<V: Values> Machine<V> {
             Ping::CheckAt(_) => until,
         };
         session.ping = Ping::Sent { until };
+        self.pace.spend();
         self.outputs.push(Output::Send {
             id: None,
             command: Command::Ping,
@@ -308,8 +310,19 @@ impl<V: Values> Machine<V> {
             return;
         }
         self.set_clock(hello.server_time, now);
+        self.take_limits(hello.limits, now);
         // The server says by how much a payload is too large. Here only frames end that can hold no payload of the limit.
-        self.frame_bytes_max = Some(hello.max_payload_size.saturating_add(ENVELOPE_BYTES));
+        let frame_bytes_max = hello.max_payload_size.saturating_add(ENVELOPE_BYTES);
+        self.frame_bytes_max = Some(
+            hello
+                .limits
+                .map_or(frame_bytes_max, |limits| limits.message_bytes_max),
+        );
+        if authenticate.is_some() {
+            self.pace.spend();
+        } else if hello.user.is_some() {
+            self.tokens.forgive();
+        }
         let ping_interval = hello.ping_interval.clamp(PING_INTERVAL_MIN, WAIT_MAX);
         let session = Session {
             socket: hello.socket,
@@ -325,7 +338,7 @@ impl<V: Values> Machine<V> {
                     authenticate,
                     until,
                 };
-                self.start_channels(now);
+                self.start_channels();
             }
             None => self.ready(session, now),
         }
@@ -341,7 +354,7 @@ impl<V: Values> Machine<V> {
     }
 
     /// Who the connection belongs to has changed, or was said again.
-    pub(crate) fn identified(&mut self, user: Option<V::User>, now: Millis) {
+    pub(crate) fn identified(&mut self, user: Option<V::User>) {
         if let Some(session) = self.connection.session_mut()
             && user.is_some()
             && user != session.user
@@ -352,7 +365,7 @@ impl<V: Values> Machine<V> {
                 self.requests_belong_to(user);
             }
         }
-        self.start_channels(now);
+        self.start_channels();
     }
 
     /// Any frame is a sign of life. What it says is told afterwards.
@@ -387,7 +400,7 @@ impl<V: Values> Machine<V> {
         self.is_resumed = self.was_connected;
         self.announce(ConnectionState::Connected, None, None);
         self.was_connected = true;
-        self.start_channels(now);
+        self.start_channels();
         self.flush(now);
     }
 }

@@ -102,7 +102,7 @@ impl<V: Values> Machine<V> {
         {
             self.tokens.refreshing = None;
             self.tokens.accepted(taken.expires_at, now, self.clock);
-            self.identified(taken.user, now);
+            self.identified(taken.user);
         } else if self.connection.awaits_authentication(id) {
             self.tokens.accepted(taken.expires_at, now, self.clock);
             self.authenticated(taken.user, now);
@@ -180,6 +180,7 @@ impl<V: Values> Machine<V> {
         }
         let channel = self.channels[at].name.clone();
         let id = self.send(Command::Presence { channel });
+        self.pace.spend();
         let until = now + self.options.request_timeout;
         let members = &mut self.channels[at].stream.members;
         members.await_snapshot(id, now, until);

@@ -6,64 +6,31 @@ use crate::error::ClientError;
 use crate::io::AuthReason;
 use crate::machine::Machine;
 use crate::machine::channel::{Origin, Phase, Then};
-use crate::machine::output::{Command, Output};
+use crate::machine::output::Output;
 use crate::machine::timers::WAIT_MAX;
 use crate::machine::values::{Confirmation, Publication, Refusal, Values};
 use crate::time::Millis;
 
 impl<V: Values> Machine<V> {
-    /// Subscribes when the connection is ready for this kind of channel.
-    pub(crate) fn start(&mut self, at: usize, now: Millis) {
-        let channel = &self.channels[at];
-        let kind = V::kind(&channel.name);
-        let is_ready = match kind {
-            ChannelKind::Public if !self.needs_credentials => self.connection.session().is_some(),
-            ChannelKind::Public => self.connection.is_open(),
-            ChannelKind::Private | ChannelKind::Presence | ChannelKind::Personal => {
-                self.connection.is_open()
-            }
-        };
-        let waits_for_server = channel.origin == Origin::Server && channel.stream.is_fresh();
-        if !is_ready || waits_for_server {
+    /// Has its turn to be subscribed when the connection is ready for this kind of channel.
+    pub(crate) fn start(&mut self, at: usize) {
+        if self.may_start(at) {
+            self.channels[at].phase = Phase::Queued;
+            self.has_queued = true;
+        } else {
             self.enter(at, Phase::Suspended, None);
-            return;
-        }
-        match self.connection.session() {
-            Some(session) if channel.needs_channel_auth(self.options.channel_auth, kind) => {
-                let need = Output::NeedChannelAuth {
-                    channel: channel.name.clone(),
-                    socket: session.socket.clone(),
-                    reason: channel.auth_reason,
-                };
-                let until = now + self.options.auth_timeout;
-                self.enter(at, Phase::Authorizing { until }, None);
-                self.outputs.push(need);
-            }
-            _ => self.send_subscribe(at, None, None, now),
         }
     }
 
-    pub(crate) fn send_subscribe(
-        &mut self,
-        at: usize,
-        auth: Option<V::Text>,
-        channel_data: Option<V::Text>,
-        now: Millis,
-    ) {
-        let channel = &mut self.channels[at];
-        channel.auth_reason = AuthReason::Resubscribe;
-        let is_fresh = channel.stream.is_fresh();
-        let command = Command::Subscribe {
-            channel: channel.name.clone(),
-            auth,
-            channel_data,
-            hint: channel.options.data.clone(),
-            since: channel.stream.position(),
-            rewind: channel.options.rewind.filter(|_| is_fresh),
+    /// Whether the connection is ready for a channel, and the server does not join it by itself.
+    pub(crate) fn may_start(&self, at: usize) -> bool {
+        let channel = &self.channels[at];
+        let is_ready = match V::kind(&channel.name) {
+            ChannelKind::Public if !self.needs_credentials => self.connection.session().is_some(),
+            _ => self.connection.is_open(),
         };
-        let id = self.send(command);
-        let until = now + self.options.request_timeout;
-        self.enter(at, Phase::Subscribing { id, until }, None);
+        let waits_for_server = channel.origin == Origin::Server && channel.stream.is_fresh();
+        is_ready && !waits_for_server
     }
 
     /// Takes a confirmation in.
@@ -91,16 +58,22 @@ impl<V: Values> Machine<V> {
 
     pub(crate) fn refused(&mut self, at: usize, refusal: &Refusal<V>, now: Millis) {
         let channel = &mut self.channels[at];
-        let uses_auth =
-            channel.needs_channel_auth(self.options.channel_auth, V::kind(&channel.name));
+        let uses_auth = channel.needs_channel_auth(self.options.channel_auth);
         let error = refusal.error();
         let retry_after = refusal.retry_after;
         match refusal.code {
             ALREADY_SUBSCRIBED => self.leave(at, Then::Subscribe, now),
             INVALID_AUTH if uses_auth => {
                 channel.auth_reason = AuthReason::Expired;
-                self.retry(at, error, retry_after, now);
+                self.retry_quietly(at, error, retry_after, now);
             }
+            // It came too soon: that is between this client and the server.
+            RATE_LIMITED => {
+                self.pace.block(retry_after.unwrap_or(0), now);
+                self.start(at);
+            }
+            BUSY => self.retry_with(at, None, retry_after, now),
+            TOO_MANY_CHANNELS => self.too_many(at, error, now),
             // Sent before the server had taken the token: the authenticated connection tries again.
             NOT_AUTHENTICATED if !self.connection.is_open() => {
                 self.needs_credentials = true;
@@ -113,6 +86,33 @@ impl<V: Values> Machine<V> {
         self.flush(now);
     }
 
+    /// Tries again, and complains only when that has not helped.
+    pub(crate) fn retry_quietly(
+        &mut self,
+        at: usize,
+        error: ClientError<V::Text>,
+        retry_after: Option<u64>,
+        now: Millis,
+    ) {
+        let is_first = self.channels[at].attempt == 0;
+        self.retry_with(at, Some(error).filter(|_| !is_first), retry_after, now);
+    }
+
+    /// The server has no room for a channel. Where there should be some, it has not yet taken in that others are left.
+    fn too_many(&mut self, at: usize, error: ClientError<V::Text>, now: Millis) {
+        let taken = self.channels.iter().filter(|channel| channel.takes_room());
+        let others = (taken.count() as u64).saturating_sub(1);
+        // Nothing is learned from a limit that is known, unless the server keeps saying so.
+        if self.channels_max != u64::MAX
+            && others < self.channels_max
+            && self.channels[at].attempt < TRIES
+        {
+            return self.retry_with(at, None, None, now);
+        }
+        self.channels_max = others;
+        self.enter(at, Phase::Surplus, Some(error));
+    }
+
     pub(crate) fn retry(
         &mut self,
         at: usize,
@@ -120,29 +120,38 @@ impl<V: Values> Machine<V> {
         retry_after: Option<u64>,
         now: Millis,
     ) {
+        self.retry_with(at, Some(error), retry_after, now);
+    }
+
+    fn retry_with(
+        &mut self,
+        at: usize,
+        error: Option<ClientError<V::Text>>,
+        retry_after: Option<u64>,
+        now: Millis,
+    ) {
         let attempt = self.channels[at].fail_once(now, self.options.backoff.reset_after);
         let delay = self.options.backoff.delay(attempt, &mut self.random);
         let until = now + delay.max(retry_after.unwrap_or(0).min(WAIT_MAX));
-        self.enter(at, Phase::Waiting { until }, Some(error));
+        self.enter(at, Phase::Waiting { until }, error);
     }
 
     pub(crate) fn leave(&mut self, at: usize, then: Then, now: Millis) {
         if then == Then::Subscribe {
             self.channels[at].fail_once(now, self.options.backoff.reset_after);
         }
-        let channel = self.channels[at].name.clone();
-        let id = self.send(Command::Unsubscribe { channel });
-        let until = now + self.options.request_timeout;
         self.channels[at].stream.members.forget_snapshot();
-        self.enter(at, Phase::Leaving { id, until, then }, None);
+        let phase = self.leave_in_turn(at, then, now);
+        self.enter(at, phase, None);
     }
 
     pub(crate) fn left(&mut self, at: usize, then: Then, now: Millis) {
         match then {
             Then::Forget => {
                 self.channels.remove(at);
+                self.has_queued = true;
             }
-            Then::Subscribe if self.channels[at].attempt <= 1 => self.start(at, now),
+            Then::Subscribe if self.channels[at].attempt <= 1 => self.start(at),
             Then::Subscribe => {
                 let attempt = self.channels[at].attempt - 1;
                 let delay = self.options.backoff.delay(attempt, &mut self.random);
@@ -154,5 +163,11 @@ impl<V: Values> Machine<V> {
 }
 
 const ALREADY_SUBSCRIBED: u16 = Code::ALREADY_SUBSCRIBED.number();
+const RATE_LIMITED: u16 = Code::RATE_LIMITED.number();
+const BUSY: u16 = Code::BUSY.number();
+const TOO_MANY_CHANNELS: u16 = Code::TOO_MANY_CHANNELS.number();
 const INVALID_AUTH: u16 = Code::INVALID_AUTH.number();
 const NOT_AUTHENTICATED: u16 = Code::NOT_AUTHENTICATED.number();
+
+/// 5: so often a channel is tried again for which there should be room.
+const TRIES: u32 = 5;

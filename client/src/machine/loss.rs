@@ -113,6 +113,11 @@ impl<V: Values> Machine<V> {
         };
         let (error, fate) = if needs_token && is_final {
             self.refused_credentials(code, reason)
+        } else if needs_token && !self.tokens.may_be_renewed() {
+            // It would come back as nobody in particular, or be refused again and again.
+            self.tokens.refuse();
+            let (code, reason) = (Some(code), Some(reason));
+            (ClientError::Unauthorized { code, reason }, Fate::Stop)
         } else {
             if needs_token {
                 self.tokens.refuse();

@@ -12,12 +12,14 @@ mod incoming;
 mod joining;
 mod loss;
 mod outputs;
+mod pace;
 mod presence;
 mod recovery;
 mod requests;
 mod subscription;
 mod timers;
 mod token;
+mod turns;
 
 use alloc::vec::Vec;
 
@@ -32,6 +34,7 @@ use connection::Connection;
 use loss::Parting;
 use output::{Command, News, Output};
 use outputs::Outputs;
+use pace::Pace;
 use requests::Requests;
 use token::{ServerClock, Tokens};
 use values::{Held, Values};
@@ -63,6 +66,13 @@ pub struct Machine<V: Values> {
     needs_credentials: bool,
     clock: ServerClock,
     frame_bytes_max: Option<u64>,
+    /// How many channels the server allows; where it does not say it, what a refusal has taught.
+    channels_max: u64,
+    /// For how long the server recognises a publish that comes again.
+    idempotency_window: Option<u64>,
+    pace: Pace,
+    /// Some channel waits for its turn.
+    has_queued: bool,
     tokens: Tokens<V>,
     /// In order.
     channels: Vec<Channel<V>>,
@@ -101,6 +111,10 @@ impl<V: Values> Machine<V> {
             needs_credentials: false,
             clock: ServerClock::default(),
             frame_bytes_max: None,
+            channels_max: u64::MAX,
+            idempotency_window: None,
+            pace: Pace::new(None, Millis(0)),
+            has_queued: false,
             channels: Vec::new(),
             followed: 0,
             is_overjoined: false,
@@ -118,6 +132,7 @@ impl<V: Values> Machine<V> {
     pub fn settle(&mut self, now: Millis) {
         let is_plain = core::mem::take(&mut self.is_plain);
         if core::mem::take(&mut self.is_stale) || !is_plain {
+            self.take_turns(now);
             self.timeout = self.compute_timeout(now);
         }
     }
@@ -132,6 +147,12 @@ impl<V: Values> Machine<V> {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Millis> {
         self.timeout
+    }
+
+    /// The largest frame that the server takes, once it has greeted.
+    #[must_use]
+    pub fn frame_bytes_max(&self) -> Option<u64> {
+        self.frame_bytes_max
     }
 
     /// The id of the connection, while there is one.
@@ -176,6 +197,10 @@ impl<V: Values> Machine<V> {
             if let Some(hint) = &channel.options.data {
                 visit(Held::Hint(hint));
             }
+            if let Some((auth, channel_data)) = &channel.grant {
+                visit(Held::Text(auth));
+                channel_data.iter().for_each(|data| visit(Held::Text(data)));
+            }
             for change in channel.stream.members.held() {
                 visit(Held::Change(change));
             }
@@ -201,7 +226,7 @@ impl<V: Values> Machine<V> {
         self.outputs.tell(News::Error(error));
     }
 
-    /// Sends a command that has a reply.
+    /// Sends a command that has a reply. Whether its turn has come is the caller's business.
     fn send(&mut self, command: Command<V>) -> u64 {
         let id = self.take_id();
         let id_on_wire = Some(id);

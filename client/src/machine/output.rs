@@ -147,21 +147,9 @@ pub enum Command<V: Values> {
         /// The token.
         token: V::Text,
     },
-    /// Subscribes to a channel.
-    Subscribe {
-        /// The channel.
-        channel: V::Channel,
-        /// The channel token.
-        auth: Option<V::Text>,
-        /// Signed member data, exactly as answered.
-        channel_data: Option<V::Text>,
-        /// An unsigned hint about the member.
-        hint: Option<V::Hint>,
-        /// Only what comes after this position.
-        since: Option<Position>,
-        /// Start with the last n events.
-        rewind: Option<u32>,
-    },
+    /// Subscribes to a channel, or to several in one list. A list that would be a larger frame than the server takes
+    /// ([`Machine::frame_bytes_max`](crate::Machine::frame_bytes_max)) goes out as several, under the same number.
+    Subscribe(Vec<Wanted<V>>),
     /// Leaves a channel.
     Unsubscribe {
         /// The channel.
@@ -176,6 +164,23 @@ pub enum Command<V: Values> {
     Ping,
     /// One of the application's.
     Asked(V::Command),
+}
+
+/// A channel to subscribe to.
+#[derive(Debug)]
+pub struct Wanted<V: Values> {
+    /// The channel.
+    pub channel: V::Channel,
+    /// The channel token.
+    pub auth: Option<V::Text>,
+    /// Signed member data, exactly as answered.
+    pub channel_data: Option<V::Text>,
+    /// An unsigned hint about the member.
+    pub hint: Option<V::Hint>,
+    /// Only what comes after this position.
+    pub since: Option<Position>,
+    /// Start with the last n events.
+    pub rewind: Option<u32>,
 }
 
 /// Which messages were lost, and why.

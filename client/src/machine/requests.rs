@@ -153,6 +153,7 @@ impl<V: Values> Requests<V> {
         timeout: u64,
         limits: &QueueLimits,
         is_open: impl Fn(&V::Channel) -> bool,
+        may_send: impl FnOnce(u64) -> bool,
     ) -> Option<(u64, V::Command)> {
         if self.in_flight >= limits.in_flight_max {
             return None;
@@ -165,6 +166,9 @@ impl<V: Values> Requests<V> {
             };
             is_due && pending.question.channel.as_ref().is_none_or(&is_open)
         })?;
+        if !may_send(pending.bytes) {
+            return None;
+        }
         pending.stage = Stage::Sent(now + timeout);
         self.in_flight += 1;
         Some((pending.id, pending.question.command.clone()))
@@ -267,7 +271,12 @@ impl<V: Values> Machine<V> {
             id,
             bytes: question.bytes + bytes_of_id(id),
             question,
-            expires: now + self.options.queue.ttl,
+            expires: now
+                + self
+                    .options
+                    .queue
+                    .ttl
+                    .min(self.idempotency_window.unwrap_or(u64::MAX)),
             stage: Stage::New,
             may_have_happened: false,
             is_orphaned: false,
@@ -313,8 +322,14 @@ impl<V: Values> Machine<V> {
         }
     }
 
-    /// Sends what can be sent now.
+    /// Sends what can be sent now, unless channels wait: they go first, or steady publishing would keep them from coming back.
     pub(crate) fn flush(&mut self, now: Millis) {
+        if !self.has_queued {
+            self.send_requests(now);
+        }
+    }
+
+    pub(crate) fn send_requests(&mut self, now: Millis) {
         if !self.connection.is_open() {
             return;
         }
@@ -325,7 +340,11 @@ impl<V: Values> Machine<V> {
             let found = channels.binary_search_by(|channel| channel.name.cmp(name));
             found.is_err() || found.is_ok_and(|at| !channels[at].holds_publishes())
         };
-        while let Some((id, command)) = self.requests.next_to_send(now, timeout, limits, is_open) {
+        let pace = &mut self.pace;
+        let mut may_send = |bytes| pace.take(bytes, now);
+        while let Some((id, command)) =
+            (self.requests).next_to_send(now, timeout, limits, is_open, &mut may_send)
+        {
             self.outputs.push(Output::Send {
                 id: Some(id),
                 command: Command::Asked(command),
@@ -345,8 +364,19 @@ impl<V: Values> Machine<V> {
             return;
         };
         let is_unknown = refusal.code == Code::UNKNOWN_OUTCOME.number();
+        let is_too_soon = refusal.code == Code::RATE_LIMITED.number()
+            || refusal.code == Code::PUBLISH_RATE.number();
         pending.may_have_happened |= is_unknown;
-        if !(pending.question.is_repeatable && pending.may_have_happened) {
+        let may_have_happened = pending.question.is_repeatable && pending.may_have_happened;
+        if is_too_soon {
+            self.pace
+                .block(refusal.retry_after.unwrap_or(1).max(1), now);
+        }
+        if is_too_soon && !may_have_happened {
+            // Nothing came of it.
+            let wait = refusal.retry_after.unwrap_or(1).max(1);
+            self.requests.send_again(pending, now + wait);
+        } else if !may_have_happened {
             self.answer(pending.question.request, Err(refusal.error()));
         } else if (is_unknown || refusal.retry) && !pending.is_orphaned {
             let attempt = pending.repetitions;

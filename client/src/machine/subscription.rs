@@ -15,12 +15,12 @@ use crate::time::Millis;
 /// What the application asks for.
 impl<V: Values> Machine<V> {
     /// The application wants a channel. Without effect on a channel that is already wanted, unless it has failed.
-    pub fn subscribe(&mut self, name: V::Channel, options: SubscribeOptions<V::Hint>, now: Millis) {
+    pub fn subscribe(&mut self, name: V::Channel, options: SubscribeOptions<V::Hint>) {
         let at = match self.find(&name) {
             Ok(at) => at,
             Err(at) => {
                 self.channels.insert(at, Channel::new(name, options));
-                self.start(at, now);
+                self.start(at);
                 return;
             }
         };
@@ -35,11 +35,18 @@ impl<V: Values> Machine<V> {
                 let then = Then::Subscribe;
                 self.enter(at, Phase::Leaving { id, until, then }, None);
             }
-            Phase::Failed => {
-                channel.options = options;
-                channel.attempt = 0;
-                channel.phase = Phase::Suspended;
-                self.start(at, now);
+            Phase::Failed | Phase::Surplus => {
+                let state = channel.state;
+                *channel = Channel::new(name, options);
+                channel.state = state;
+                self.start(at);
+            }
+            // The server joined it at its end: what the application asks for besides is asked for now.
+            _ if channel.origin == Origin::Server && options.asks_for_past() => {
+                let state = channel.state;
+                *channel = Channel::new(name, options);
+                channel.state = state;
+                self.start(at);
             }
             _ => channel.origin = Origin::Application,
         }
@@ -65,7 +72,11 @@ impl<V: Values> Machine<V> {
                 self.outputs.push(Output::CancelChannelAuth(channel));
                 self.forget(at, None);
             }
-            Phase::Suspended | Phase::Waiting { .. } | Phase::Failed => self.forget(at, None),
+            Phase::Suspended
+            | Phase::Queued
+            | Phase::Waiting { .. }
+            | Phase::Failed
+            | Phase::Surplus => self.forget(at, None),
         }
         self.flush(now);
     }
@@ -83,7 +94,8 @@ impl<V: Values> Machine<V> {
         }
         match reply {
             ChannelAuthReply::Granted { auth, channel_data } => {
-                self.send_subscribe(at, Some(auth), channel_data, now);
+                self.channels[at].grant = Some((auth, channel_data));
+                self.start(at);
             }
             ChannelAuthReply::Forbidden { status, reason } => {
                 let error = ClientError::AuthForbidden { status, reason };
@@ -96,20 +108,22 @@ impl<V: Values> Machine<V> {
                 retry_after,
             } => {
                 let error = ClientError::AuthFailed { status, reason };
-                self.retry(at, error, retry_after, now);
+                self.retry_quietly(at, error, retry_after, now);
             }
         }
+        // One less is being authorized.
+        self.has_queued = true;
     }
 }
 
 /// What the connection and the server say.
 impl<V: Values> Machine<V> {
     /// The connection can take subscriptions now, or more of them than before.
-    pub(crate) fn start_channels(&mut self, now: Millis) {
+    pub(crate) fn start_channels(&mut self) {
         self.drop_foreign_personal_channels();
         for at in 0..self.channels.len() {
             if let Phase::Suspended = self.channels[at].phase {
-                self.start(at, now);
+                self.start(at);
             }
         }
     }
@@ -134,7 +148,8 @@ impl<V: Values> Machine<V> {
                 let channel = channel.name.clone();
                 self.outputs.push(Output::CancelChannelAuth(channel));
             }
-            if !matches!(self.channels[at].phase, Phase::Failed) {
+            self.channels[at].grant = None;
+            if !matches!(self.channels[at].phase, Phase::Failed | Phase::Surplus) {
                 self.enter(at, Phase::Suspended, None);
             }
             at += 1;
@@ -166,13 +181,17 @@ impl<V: Values> Machine<V> {
         match self.channels[at].phase {
             Phase::Subscribing { id, .. } if reply.id == Some(id) => {}
             // While an own subscription is under way its reply counts: the server begins anew with it.
-            Phase::Suspended | Phase::Authorizing { .. } | Phase::Waiting { .. }
+            Phase::Suspended
+            | Phase::Queued
+            | Phase::Authorizing { .. }
+            | Phase::Waiting { .. }
+            | Phase::Surplus
                 if reply.id.is_none() =>
             {
                 if !self.channels[at].stream.is_complete_at(reply.position) {
                     // The server joined at the channel's end; an own subscription brings what was missed.
                     if let Phase::Suspended = self.channels[at].phase {
-                        self.start(at, now);
+                        self.start(at);
                     }
                     return;
                 }
@@ -220,17 +239,16 @@ impl<V: Values> Machine<V> {
         refusal: &Refusal<V>,
         now: Millis,
     ) -> bool {
-        let Some(at) = self.channels.iter().position(|channel| {
-            matches!(channel.phase, Phase::Subscribing { id, .. } | Phase::Leaving { id, .. } if id == command)
-        }) else {
-            return false;
-        };
-        if let Phase::Leaving { then, .. } = self.channels[at].phase {
-            self.left(at, then, now);
-        } else {
-            self.refused(at, refusal, now);
+        let mut is_known = false;
+        for at in (0..self.channels.len()).rev() {
+            match self.channels[at].phase {
+                Phase::Leaving { id, then, .. } if id == command => self.left(at, then, now),
+                Phase::Subscribing { id, .. } if id == command => self.refused(at, refusal, now),
+                _ => continue,
+            }
+            is_known = true;
         }
-        true
+        is_known
     }
 
     /// A subscription ended, by request or by the server.
@@ -278,7 +296,8 @@ impl<V: Values> Machine<V> {
             Phase::Authorizing { .. } => {
                 let channel = self.channels[at].name.clone();
                 self.outputs.push(Output::CancelChannelAuth(channel));
-                self.retry(at, ClientError::AuthTimeout, None, now);
+                self.retry_quietly(at, ClientError::AuthTimeout, None, now);
+                self.has_queued = true;
             }
             Phase::Subscribing { .. } => {
                 self.complain(ClientError::Timeout);
@@ -291,6 +310,7 @@ impl<V: Values> Machine<V> {
 
     pub(crate) fn forget(&mut self, at: usize, error: Option<ClientError<V::Text>>) {
         let channel = self.channels.remove(at);
+        self.has_queued = true;
         self.outputs.tell(News::Channel {
             channel: channel.name,
             state: ChannelState::Closed,
@@ -312,7 +332,7 @@ impl<V: Values> Machine<V> {
             let is_joined =
                 channel.origin == Origin::Server && V::kind(&channel.name) == ChannelKind::Personal;
             if is_joined && own.as_ref() != Some(&channel.name) {
-                self.forget(at, Some(ClientError::Closed));
+                self.forget(at, None);
             } else {
                 at += 1;
             }

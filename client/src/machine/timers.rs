@@ -26,7 +26,7 @@ impl<V: Values> Machine<V> {
             if may_fail && channel.deadline().is_some_and(|until| until <= now) {
                 self.channel_overdue(at, now);
             } else if channel.retry_at().is_some_and(|until| until <= now) {
-                self.start(at, now);
+                self.start(at);
             } else if channel.complete_at().is_some_and(|at| at <= now) {
                 self.complete_members(at, now);
             } else if may_fail {
@@ -100,6 +100,9 @@ impl<V: Values> Machine<V> {
             first.add(self.tokens.refresh_at());
         }
         first.add(self.requests.send_again_at(now));
+        if self.connection.session().is_some() {
+            first.add(self.pace.next_try(now));
+        }
         first.add(self.connection.next_step_at());
         first.add(self.parting_deadline());
         for channel in &self.channels {

@@ -99,6 +99,13 @@ impl<V: Values> Tokens<V> {
         }
     }
 
+    /// The application has ended the connection: who comes back is the provider's to say.
+    pub(crate) fn end(&mut self) {
+        if self.provider {
+            self.replace(None);
+        }
+    }
+
     /// The server took the token.
     pub(crate) fn accepted(&mut self, expires_at: Option<u64>, now: Millis, clock: ServerClock) {
         self.refused = false;
@@ -123,6 +130,12 @@ impl<V: Values> Tokens<V> {
             let wait = remaining.saturating_sub(expiry.margin).max(REFRESH_MIN);
             self.refresh_at = Some(now + wait);
         }
+    }
+
+    /// Whether credentials that have ended may be others at the next try: the provider has not been told yet, or what comes with the
+    /// handshake, such as a cookie, may have changed.
+    pub(crate) fn may_be_renewed(&self) -> bool {
+        !self.refused && (self.provider || self.current.is_none())
     }
 
     /// The server refused the token. Whether it is worth asking for another one.

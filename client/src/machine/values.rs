@@ -2,7 +2,7 @@
 
 use core::fmt::Debug;
 
-use fanfare_protocol::{ChannelKind, Epoch, Position, Tag};
+use fanfare_protocol::{ChannelKind, ConnectionLimits, Epoch, Position, Tag};
 
 use crate::io::RequestId;
 
@@ -71,6 +71,8 @@ pub struct Greeting<V: Values> {
     pub max_payload_size: u64,
     /// The server's time in milliseconds since the Unix epoch.
     pub server_time: u64,
+    /// What the connection may ask for, where the server says it.
+    pub limits: Option<ConnectionLimits>,
 }
 
 /// A message of a channel.
@@ -145,7 +147,7 @@ pub enum Held<'a, V: Values> {
     Channel(&'a V::Channel),
     /// Who the connection belongs to.
     User(&'a V::User),
-    /// The token, or the server's last words.
+    /// A token, or the server's last words.
     Text(&'a V::Text),
     /// A hint about a member.
     Hint(&'a V::Hint),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::event::{ConnectionStatus, Event};
+use crate::event::{ConnectionState, ConnectionStatus, Event};
 use crate::io::{AuthReason, ChannelAuthReply, Input, Output, RequestId, TokenReason, TokenReply};
 use crate::options::SubscribeOptions;
 use crate::time::Millis;
@@ -34,7 +34,7 @@ pub(super) enum Order {
     Subscribe {
         channel: ChannelName,
         options: SubscribeOptions,
-        reply: oneshot::Sender<Listener>,
+        reply: oneshot::Sender<Result<Listener, ClientError>>,
     },
     Close,
 }
@@ -194,8 +194,21 @@ impl Driver {
         &mut self,
         channel: ChannelName,
         options: SubscribeOptions,
-        reply: oneshot::Sender<Listener>,
+        reply: oneshot::Sender<Result<Listener, ClientError>>,
     ) {
+        let status = self.machine.status();
+        let error = match &status.error {
+            Some(error) if status.state == ConnectionState::Failed => Some(error.clone()),
+            _ if options != SubscribeOptions::default() && self.listeners.has(&channel) => {
+                Some(ClientError::AlreadySubscribed)
+            }
+            _ => None,
+        };
+        if let Some(error) = error {
+            // A caller that has gone does not want the answer.
+            let _ = reply.send(Err(error));
+            return;
+        }
         let state = self.machine.channel_state(&channel);
         let listener = self.listeners.add(channel.clone(), state);
         // A listener that comes later than the last snapshot gets it too.
@@ -208,7 +221,7 @@ impl Driver {
         }
         self.input(Input::Subscribe { channel, options });
         // A caller that has gone drops the listener, and that ends the subscription.
-        let _ = reply.send(listener);
+        let _ = reply.send(Ok(listener));
     }
 
     /// Unsubscribes from channels that nobody listens to any more.
@@ -266,12 +279,14 @@ impl Driver {
     fn input(&mut self, input: Input<RawJson>) {
         let elapsed = self.start.elapsed().as_millis();
         let now = Millis(u64::try_from(elapsed).unwrap_or(u64::MAX));
-        self.machine.handle(input, now);
-        while let Some(output) = self.machine.poll_output() {
-            self.act(output);
-        }
-        if let Some(channel) = self.listeners.take_failed() {
-            self.input(Input::Unsubscribe { channel });
+        let mut next = Some(input);
+        while let Some(input) = next {
+            self.machine.handle(input, now);
+            while let Some(output) = self.machine.poll_output() {
+                self.act(output);
+            }
+            let failed = self.listeners.take_failed();
+            next = failed.map(|channel| Input::Unsubscribe { channel });
         }
     }
 
@@ -360,6 +375,9 @@ impl Driver {
     fn tell(&mut self, event: Event<RawJson>) {
         match event {
             Event::Connection(status) => {
+                if let (ConnectionState::Failed, Some(error)) = (status.state, &status.error) {
+                    self.listeners.fail_all(error);
+                }
                 self.status.send_replace(status);
             }
             Event::RequestDone { request, result } => {

@@ -117,11 +117,13 @@ impl NativeClient {
         self.shared.status.borrow().clone()
     }
 
-    /// Subscribes to a channel. A channel that is subscribed already is shared: every subscription gets all events from now on,
-    /// and the options of the first count.
+    /// Subscribes to a channel. A channel that is subscribed already is shared: every subscription gets all events from now on.
+    ///
+    /// A subscription ends when it is refused, also for being above the server's limit, and when the client fails for good.
     ///
     /// # Errors
-    /// When the client was closed.
+    /// When the client was closed or has failed for good; [`ClientError::AlreadySubscribed`] when there are options and another
+    /// subscription of the channel, so that they could have no effect.
     ///
     /// # Cancel safety
     /// Safe: a subscription that nobody holds ends.
@@ -137,7 +139,7 @@ impl NativeClient {
             reply,
         };
         self.order(order).await?;
-        let listener = answer.await.map_err(|_| ClientError::Closed)?;
+        let listener = answer.await.map_err(|_| ClientError::Closed)??;
         Ok(Subscription {
             listener,
             _client: self.clone(),

@@ -1,18 +1,20 @@
 //! Who listens to which channel.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fanfare_protocol::{ChannelName, RawJson};
 use tokio::sync::Notify;
 
-use crate::event::{ChannelState, Event};
+use crate::error::ClientError;
+use crate::event::{ChannelState, ChannelStatus, Event};
 
 use super::queue::{Listener, Queue, is_final};
 
 /// The queues of all subscriptions.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    queues: Vec<Arc<Queue>>,
+    queues: HashMap<ChannelName, Vec<Arc<Queue>>>,
     events_max: usize,
     /// Told whenever a listener is dropped.
     gone: Arc<Notify>,
@@ -22,7 +24,7 @@ pub(super) struct Listeners {
 impl Listeners {
     pub(super) fn new(events_max: usize) -> Self {
         Self {
-            queues: Vec::new(),
+            queues: HashMap::new(),
             events_max,
             gone: Arc::new(Notify::new()),
             failed: Vec::new(),
@@ -36,9 +38,16 @@ impl Listeners {
         } else {
             state
         };
-        let queue = Arc::new(Queue::new(channel, self.events_max, state));
-        self.queues.push(Arc::clone(&queue));
+        let queue = Arc::new(Queue::new(channel.clone(), self.events_max, state));
+        let queues = self.queues.entry(channel).or_default();
+        queues.push(Arc::clone(&queue));
         Listener::new(queue, Arc::clone(&self.gone))
+    }
+
+    /// Whether somebody listens to a channel.
+    pub(super) fn has(&self, channel: &ChannelName) -> bool {
+        let queues = self.queues.get(channel).map_or(&[][..], Vec::as_slice);
+        queues.iter().any(|queue| !queue.is_abandoned())
     }
 
     /// Waits until a listener is gone.
@@ -48,15 +57,15 @@ impl Listeners {
 
     /// Drops the queues that nobody listens to; the channels that have none left.
     pub(super) fn take_abandoned(&mut self) -> Vec<ChannelName> {
-        let gone: Vec<Arc<Queue>> = (self.queues)
-            .extract_if(.., |queue| queue.is_abandoned())
-            .collect();
-        let mut channels: Vec<ChannelName> = (gone.iter())
-            .map(|queue| queue.channel().clone())
-            .filter(|channel| !self.queues.iter().any(|other| other.channel() == channel))
-            .collect();
+        let mut channels = Vec::new();
+        self.queues.retain(|channel, queues| {
+            queues.retain(|queue| !queue.is_abandoned());
+            if queues.is_empty() {
+                channels.push(channel.clone());
+            }
+            !queues.is_empty()
+        });
         channels.sort();
-        channels.dedup();
         channels
     }
 
@@ -86,32 +95,41 @@ impl Listeners {
         }
     }
 
+    /// No connection will come: nobody listens to anything any more.
+    pub(super) fn fail_all(&mut self, error: &ClientError) {
+        for (channel, queues) in self.queues.drain() {
+            for queue in queues {
+                queue.push(Event::Channel(ChannelStatus {
+                    channel: channel.clone(),
+                    state: ChannelState::Failed,
+                    previous: queue.state(),
+                    recovered: false,
+                    error: Some(error.clone()),
+                }));
+                queue.end();
+            }
+            self.failed.push(channel);
+        }
+    }
+
     /// Nothing more will come, for anybody.
     pub(super) fn end_all(&mut self) {
-        for queue in self.queues.drain(..) {
-            queue.end();
+        for (_, queues) in self.queues.drain() {
+            queues.iter().for_each(|queue| queue.end());
         }
     }
 
     fn push(&self, channel: &ChannelName, event: Event<RawJson>) {
-        let mut queues = (self.queues.iter()).filter(|queue| queue.channel() == channel);
-        let Some(mut queue) = queues.next() else {
-            return;
-        };
-        for next in queues {
-            queue.push(event.clone());
-            queue = next;
+        if let Some((last, others)) = self.queues.get(channel).and_then(|all| all.split_last()) {
+            for queue in others {
+                queue.push(event.clone());
+            }
+            last.push(event);
         }
-        queue.push(event);
     }
 
     fn end(&mut self, channel: &ChannelName) {
-        self.queues.retain(|queue| {
-            let is_other = queue.channel() != channel;
-            if !is_other {
-                queue.end();
-            }
-            is_other
-        });
+        let queues = self.queues.remove(channel).unwrap_or_default();
+        queues.iter().for_each(|queue| queue.end());
     }
 }

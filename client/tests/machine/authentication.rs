@@ -300,6 +300,99 @@ fn an_expired_token_is_replaced_before_the_next_connection() {
 }
 
 #[test]
+fn a_token_that_ends_and_cannot_be_renewed_ends_the_client() {
+    let mut pair = Pair::new(Options::default());
+    pair.input(Input::SetToken(Some("mine".to_owned())));
+    pair.input(Input::Connect);
+    pair.greet();
+    let id = pair.id("authenticate");
+    pair.say(authenticated(id, "ann", None));
+    pair.take();
+    pair.close(Code::TOKEN_EXPIRED.number());
+    pair.expect(&["connection failed: unauthorized (4105)"]);
+    pair.advance(HOUR);
+    pair.expect(&[]);
+}
+
+#[test]
+fn who_shows_nothing_where_something_is_needed_is_told_so_after_one_more_try() {
+    let mut pair = Pair::connected(Options::default());
+    pair.close(Code::AUTHENTICATION_TIMEOUT.number());
+    pair.expect(&["connection reconnecting later: closed 4104"]);
+    pair.advance_to_timer();
+    pair.greet();
+    pair.take();
+    pair.close(Code::AUTHENTICATION_TIMEOUT.number());
+    pair.expect(&["connection failed: unauthorized (4104)"]);
+}
+
+#[test]
+fn a_cookie_that_is_renewed_brings_the_client_back_each_time() {
+    let mut pair = Pair::new(Options::default());
+    pair.input(Input::Connect);
+    for _ in 0..3 {
+        pair.input(Input::Opened);
+        pair.say(ServerMessage::Connected(Connected {
+            user_id: Some(user("ann")),
+            ..hello()
+        }));
+        pair.close(Code::TOKEN_EXPIRED.number());
+        let trace = pair.take();
+        assert_eq!(
+            trace.last().unwrap(),
+            "connection reconnecting later: closed 4105"
+        );
+        pair.advance_to_timer();
+    }
+}
+
+#[test]
+fn a_provider_that_has_nobody_any_more_is_believed_once() {
+    let mut pair = logged_in(Some(HOUR));
+    pair.close(Code::TOKEN_EXPIRED.number());
+    pair.advance_to_timer();
+    pair.take();
+    pair.input(Input::Token(TokenReply::Anonymous));
+    pair.greet();
+    pair.take();
+    pair.close(Code::AUTHENTICATION_TIMEOUT.number());
+    pair.expect(&["connection failed: unauthorized (4104)"]);
+}
+
+#[test]
+fn after_a_disconnect_the_provider_says_who_comes_back() {
+    let mut pair = logged_in(Some(HOUR));
+    pair.input(Input::Disconnect);
+    pair.take();
+    pair.input(Input::Connect);
+    pair.expect(&["connection connecting", "need token Connect"]);
+    pair.token("of bob");
+    pair.greet();
+    let trace = pair.take();
+    assert!(
+        trace.contains(&"> authenticate of bob".to_owned()),
+        "{trace:?}"
+    );
+}
+
+#[test]
+fn a_token_that_the_application_gave_outlives_a_disconnect() {
+    let mut pair = Pair::new(Options::default());
+    pair.input(Input::SetToken(Some("mine".to_owned())));
+    pair.input(Input::Connect);
+    pair.greet();
+    pair.input(Input::Disconnect);
+    pair.input(Input::Connect);
+    pair.take();
+    pair.greet();
+    let trace = pair.take();
+    assert!(
+        trace.contains(&"> authenticate mine".to_owned()),
+        "{trace:?}"
+    );
+}
+
+#[test]
 fn logging_in_keeps_the_connection_and_logging_out_does_not() {
     let mut pair = Pair::connected(Options::default());
     pair.input(Input::SetToken(Some("mine".to_owned())));

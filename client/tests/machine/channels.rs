@@ -256,8 +256,8 @@ fn an_error_reply_to_a_subscribe_counts_as_its_refusal() {
     pair.subscribe("orders");
     let id = pair.id("subscribe");
     pair.take();
-    pair.say(error(id, Code::TOO_MANY_CHANNELS));
-    pair.expect(&["orders failed: 4308"]);
+    pair.say(error(id, Code::FORBIDDEN));
+    pair.expect(&["orders failed: 4302"]);
     pair.subscribe("alerts");
     let id = pair.id("subscribe alerts");
     pair.take();
@@ -265,7 +265,7 @@ fn an_error_reply_to_a_subscribe_counts_as_its_refusal() {
         retry_after: Some(3_000),
         ..ErrorMessage::new(Some(id), Code::RATE_LIMITED)
     }));
-    pair.expect(&["alerts subscribing: 4307"]);
+    pair.expect(&[]);
     assert_eq!(pair.advance_to_timer(), 3_000);
     pair.expect(&["> subscribe alerts"]);
 }
@@ -367,10 +367,10 @@ fn a_private_channel_is_authorized_for_every_socket() {
     pair.greet();
     pair.expect(&[
         "connection connected resumed",
-        "> subscribe orders",
-        "orders subscribing",
         "private-a authorizing",
         "need auth private-a Resubscribe",
+        "> subscribe orders",
+        "orders subscribing",
     ]);
 }
 
@@ -392,6 +392,14 @@ fn an_answer_for_an_earlier_socket_is_ignored() {
     pair.expect(&[]);
 }
 
+fn in_trouble() -> ChannelAuthReply {
+    ChannelAuthReply::Failed {
+        status: Some(503),
+        reason: Some("in trouble".to_owned()),
+        retry_after: Some(4_000),
+    }
+}
+
 #[test]
 fn a_forbidden_channel_fails_and_an_endpoint_that_is_down_does_not_fail_it() {
     let mut pair = Pair::connected(Options::default().with_channel_auth());
@@ -406,15 +414,13 @@ fn a_forbidden_channel_fails_and_an_endpoint_that_is_down_does_not_fail_it() {
 
     pair.subscribe("private-b");
     pair.take();
-    let reply = ChannelAuthReply::Failed {
-        status: Some(503),
-        reason: Some("in trouble".to_owned()),
-        retry_after: Some(4_000),
-    };
-    authorize(&mut pair, "private-b", reply);
-    pair.expect(&["private-b subscribing: auth-http (503): in trouble"]);
+    // The first time may be a coincidence, and the next try often helps.
+    authorize(&mut pair, "private-b", in_trouble());
+    pair.expect(&["private-b subscribing"]);
     assert_eq!(pair.advance_to_timer(), 4_000);
     pair.expect(&["private-b authorizing", "need auth private-b Subscribe"]);
+    authorize(&mut pair, "private-b", in_trouble());
+    pair.expect(&["private-b subscribing: auth-http (503): in trouble"]);
 }
 
 #[test]
@@ -423,12 +429,15 @@ fn an_endpoint_that_does_not_answer_is_cancelled_and_asked_again() {
     pair.subscribe("private-a");
     pair.take();
     pair.advance(10_000);
-    pair.expect(&[
-        "cancel auth private-a",
-        "private-a subscribing: auth-timeout",
-    ]);
+    pair.expect(&["cancel auth private-a", "private-a subscribing"]);
     pair.advance_to_timer();
     pair.expect(&["private-a authorizing", "need auth private-a Subscribe"]);
+    pair.advance(10_000);
+    let trace = pair.take();
+    assert!(
+        trace.contains(&"private-a subscribing: auth-timeout".to_owned()),
+        "{trace:?}"
+    );
 }
 
 #[test]
@@ -439,7 +448,7 @@ fn a_channel_token_that_is_not_taken_is_replaced() {
     let id = pair.id("subscribe");
     pair.take();
     pair.say(refused(id, "private-a", Code::INVALID_AUTH));
-    pair.expect(&["private-a subscribing: 4303"]);
+    pair.expect(&[]);
     pair.advance_to_timer();
     pair.expect(&["private-a authorizing", "need auth private-a Expired"]);
 }
@@ -528,7 +537,7 @@ fn the_personal_channel_of_another_user_is_closed() {
     pair.advance_to_timer();
     pair.take();
     greet_as(&mut pair, "bob");
-    pair.expect(&["connection connected resumed", "user:ann closed: closed"]);
+    pair.expect(&["connection connected resumed", "user:ann closed"]);
     pair.say(succeeded_at(None, "user:bob", at(7, 1)));
     pair.expect(&["user:bob subscribed"]);
 }

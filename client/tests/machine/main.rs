@@ -14,6 +14,7 @@ mod channels;
 mod connection;
 mod follow;
 mod lifecycle;
+mod lists;
 mod model;
 mod presence;
 mod recovery;

@@ -200,6 +200,10 @@ impl Pair {
 fn describe_command(command: &Command) -> String {
     match command {
         Command::Authenticate { token } => format!("authenticate {token}"),
+        Command::SubscribeAll(list) => {
+            let names: Vec<String> = list.iter().map(|one| one.channel.to_string()).collect();
+            format!("subscribe [{}]", names.join(" "))
+        }
         Command::Subscribe(subscribe) => {
             let mut line = format!("subscribe {}", subscribe.channel);
             if let Some(since) = subscribe.since {

@@ -272,6 +272,23 @@ fn a_first_attempt_that_is_refused_is_refused() {
 }
 
 #[test]
+fn what_came_too_soon_is_repeated_without_an_error() {
+    for refusal in [Code::RATE_LIMITED, Code::PUBLISH_RATE] {
+        let mut pair = Pair::connected(Options::default());
+        pair.publish(1, "orders");
+        let id = pair.id("publish");
+        pair.take();
+        pair.say(error(id, refusal));
+        pair.expect(&[]);
+        pair.advance_to_timer();
+        pair.expect(&["> publish orders typing"]);
+        assert_eq!(pair.id("publish"), id);
+        pair.say(error(id, Code::PUBLISH_NOT_ALLOWED));
+        pair.expect(&["done 1: 4311"]);
+    }
+}
+
+#[test]
 fn a_publish_without_a_user_is_not_repeated_on_another_connection() {
     let mut pair = Pair::connected(Options::default());
     pair.publish(1, "orders");

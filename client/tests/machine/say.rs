@@ -2,9 +2,9 @@
 
 use fanfare_client::Payload;
 use fanfare_protocol::{
-    ChannelName, Code, Connected, Disconnect, Epoch, ErrorMessage, Event, EventName, Gap, Member,
-    Position, Presence, Reply, Reset, ServerMessage, Skipped, SocketId, SubscriptionError,
-    SubscriptionSucceeded, Tag, Unsubscribed, UserId,
+    ChannelName, Code, Connected, ConnectionLimits, Disconnect, Epoch, ErrorMessage, Event,
+    EventName, Gap, Member, Position, Presence, Reply, Reset, ServerMessage, Skipped, SocketId,
+    SubscriptionError, SubscriptionSucceeded, Tag, Unsubscribed, UserId,
 };
 
 /// A payload as a test writes it.
@@ -82,6 +82,19 @@ pub(crate) fn hello() -> Connected {
         max_payload_size: 1024 * 1024,
         server_time: SERVER_TIME,
         limits: None,
+    }
+}
+
+/// What a server allows that takes so many channels, and so many commands at once.
+pub(crate) fn limits(channels_max: u64, commands_burst: u64) -> ConnectionLimits {
+    ConnectionLimits {
+        channels_max,
+        commands_per_second: 50,
+        commands_burst,
+        message_bytes_max: 48 << 10,
+        bytes_per_second: None,
+        bytes_burst: None,
+        idempotency_window: Some(600_000),
     }
 }
 

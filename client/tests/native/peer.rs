@@ -2,8 +2,8 @@
 
 use fanfare_protocol::json::{decode_request, encode_batch};
 use fanfare_protocol::{
-    ChannelName, Connected, Epoch, Event, EventName, Position, RawJson, Request, SUBPROTOCOL_BATCH,
-    ServerMessage, SocketId, Tag,
+    ChannelName, Connected, ConnectionLimits, Epoch, Event, EventName, Position, RawJson, Request,
+    SUBPROTOCOL_BATCH, ServerMessage, SocketId, Tag,
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,7 +50,15 @@ impl Listener {
             ping_interval: 25_000,
             max_payload_size: 1024 * 1024,
             server_time: 1_700_000_000_000,
-            limits: None,
+            limits: Some(ConnectionLimits {
+                channels_max: 1_000,
+                commands_per_second: 10_000,
+                commands_burst: 10_000,
+                message_bytes_max: 1 << 20,
+                bytes_per_second: None,
+                bytes_burst: None,
+                idempotency_window: None,
+            }),
         })])
         .await;
         peer

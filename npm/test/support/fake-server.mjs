@@ -8,6 +8,8 @@ export class FakeServer {
   onSocket = (socket) => socket.accept();
   /** How a command is answered; by default as a friendly server would. */
   onCommand = (socket, command) => friendly(socket, command);
+  /** What a socket greets with besides what every greeting has. */
+  greeting = {};
   #waiting = [];
 
   constructor() {
@@ -139,6 +141,7 @@ class FakeSocket {
       ping_interval: 30000,
       max_payload_size: 1048576,
       server_time: Date.now(),
+      ...this.#server.greeting,
       ...greeting,
     });
   }
@@ -170,6 +173,9 @@ export function friendly(socket, command) {
     case 'authenticate':
       return socket.say({ type: 'ok', id, user_id: command.token.replace('token-of-', '') });
     case 'subscribe':
+      if (command.channels !== undefined) {
+        return command.channels.forEach((one) => friendly(socket, { ...one, type: 'subscribe', id }));
+      }
       return socket.say({ type: 'subscription_succeeded', id, channel, recovered: command.since !== undefined });
     case 'unsubscribe':
       return socket.say({ type: 'unsubscribed', id, channel, code: 1000, reason: '' });
@@ -186,6 +192,11 @@ export function friendly(socket, command) {
     default:
       return undefined;
   }
+}
+
+/** What a server allows, as its greeting says it. */
+export function limits(more = {}) {
+  return { channels_max: 100, commands_per_second: 50, commands_burst: 200, message_bytes_max: 49152, ...more };
 }
 
 /** A position in an epoch of tests. */

@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use self::list::List;
 use super::member::{encode_member, member_of};
 use super::origin::OriginGate;
 use super::{
@@ -29,6 +30,8 @@ use crate::clock;
 use crate::rules::ChannelRules;
 use crate::transport::accept::ConnectionPermit;
 use crate::transport::error_body;
+
+mod list;
 
 /// What the endpoint works with.
 #[derive(Clone)]
@@ -87,16 +90,19 @@ async fn preflight(State(endpoint): State<AuthEndpoint>, request: Request) -> Re
 impl AuthEndpoint {
     async fn respond(&self, request: Request) -> Response {
         match self.answer(request).await {
-            Ok(permission) => axum::Json(permission).into_response(),
+            Ok(answer) => axum::Json(answer).into_response(),
             Err(refusal) => refusal.into_response(),
         }
     }
 
-    async fn answer(&self, request: Request) -> Result<Permission, Refusal> {
+    async fn answer(&self, request: Request) -> Result<Answer, Refusal> {
         let (parts, body) = request.into_parts();
         let question = Question::read(&parts.headers, body).await?;
         let caller = self.caller(&parts, question.socket).await?;
-        self.judge(&caller, &question.channel).await
+        Ok(match question.asked {
+            Asked::One(channel) => Answer::One(self.judge(&caller, &channel).await?),
+            Asked::Several(list) => Answer::Several(self.judge_all(&caller, list).await),
+        })
     }
 
     /// Judges one channel.
@@ -157,6 +163,14 @@ impl AuthEndpoint {
 
 /// The body of an answer.
 #[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Answer {
+    One(Permission),
+    Several(list::Answers),
+}
+
+/// A permission for one channel.
+#[derive(Debug, Serialize)]
 struct Permission {
     auth: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,7 +180,13 @@ struct Permission {
 /// A checked question.
 struct Question {
     socket: SocketId,
-    channel: ChannelName,
+    asked: Asked,
+}
+
+/// What a question is about.
+enum Asked {
+    One(ChannelName),
+    Several(List),
 }
 
 /// The body of a question, in JSON or as a form, with the names that other clients use.
@@ -175,7 +195,8 @@ struct WireQuestion {
     #[serde(alias = "socketId")]
     socket_id: String,
     #[serde(alias = "channel_name")]
-    channel: String,
+    channel: Option<String>,
+    channels: Option<Vec<String>>,
 }
 
 impl Question {
@@ -203,11 +224,18 @@ impl Question {
             }
         };
         let socket = wire.socket_id.parse();
-        let channel = ChannelName::new(&wire.channel);
+        let asked = match (wire.channels, wire.channel) {
+            (Some(names), _) => Asked::Several(List::new(names)?),
+            (None, Some(name)) => {
+                let channel = ChannelName::new(&name);
+                Asked::One(channel.map_err(|error| Refusal::bad_channel(error.to_string()))?)
+            }
+            (None, None) => return Err(Refusal::bad("missing field `channel`")),
+        };
         Ok(Self {
             socket: socket
                 .map_err(|error: fanfare_protocol::NameError| Refusal::bad(error.to_string()))?,
-            channel: channel.map_err(|error| Refusal::bad_channel(error.to_string()))?,
+            asked,
         })
     }
 }
@@ -329,8 +357,8 @@ fn share(headers: &mut HeaderMap, reader: Option<HeaderValue>) {
 
 /// 10 minutes: the requests that follow are judged all the same.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("600");
-/// 4 KiB: a socket id, a channel name and their JSON are under 300 bytes.
-const BODY_BYTES_MAX: usize = 4 * 1_024;
+/// 24 KiB: a socket id, a hundred channel names of the greatest length and their JSON.
+const BODY_BYTES_MAX: usize = 24 * 1_024;
 /// As long as a request's head may take.
 const BODY_DEADLINE: Duration = Duration::from_secs(5);
 

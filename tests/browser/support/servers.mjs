@@ -126,9 +126,10 @@ export class SuiteServer {
   #address = null;
   #site = null;
 
-  static async start() {
+  /** @param {string[]} args besides what every suite wants */
+  static async start(...args) {
     const server = new SuiteServer();
-    server.#address = await server.#program.start(['--until-stdin-closes']);
+    server.#address = await server.#program.start(['--until-stdin-closes', ...args]);
     server.#site = createServer(serve).listen(0, '127.0.0.1');
     await once(server.#site, 'listening');
     return server;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Parser;
+use fanfare_server::Limits;
 use fanfare_tests::proxy::Proxy;
 use fanfare_tests::suite;
 use tokio::io::AsyncReadExt as _;
@@ -17,6 +18,9 @@ struct Arguments {
     /// Ends when standard input is closed, so that the server does not outlive the program that started it.
     #[arg(long)]
     until_stdin_closes: bool,
+    /// How many channels a connection may have.
+    #[arg(long, default_value_t = Limits::default().channels_max)]
+    channels_max: usize,
 }
 
 #[tokio::main]
@@ -26,7 +30,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // What clients connect to is a proxy that can cut them off; the server itself is behind it.
     let inner = TcpListener::bind(("127.0.0.1", 0)).await?;
     let proxy = Arc::new(Proxy::start_on(listener, inner.local_addr()?)?);
-    let server = suite::builder().build().await?;
+    let mut limits = Limits::default();
+    limits.channels_max = arguments.channels_max;
+    let server = suite::builder().limits(limits).build().await?;
     let app = suite::app(&server, Arc::clone(&proxy));
     println!("listening on {}", proxy.address());
     server

@@ -8,7 +8,7 @@ use fanfare_protocol::{
     UserId,
 };
 
-use crate::say::{Data, Said, at, hello, member, name, tag, user};
+use crate::say::{Data, Said, at, hello, limits, member, name, tag, user};
 
 use super::checker::Published;
 
@@ -86,6 +86,8 @@ impl Server {
         let mut hello = hello();
         hello.socket_id = crate::say::socket(self.sockets);
         hello.user_id.clone_from(&self.user);
+        // Servers of before say nothing, and take no lists.
+        hello.limits = (!self.sockets.is_multiple_of(3)).then(|| limits(8, 4));
         self.outbox.push_back(ServerMessage::Connected(hello));
     }
 
@@ -182,6 +184,13 @@ impl Server {
         };
         let reply = match command {
             Command::Subscribe(subscribe) => self.subscribe(id, &subscribe),
+            Command::SubscribeAll(list) => {
+                for subscribe in list {
+                    let reply = self.subscribe(id, &subscribe);
+                    self.outbox.push_back(reply);
+                }
+                return;
+            }
             Command::Unsubscribe { channel } if self.live.remove(&channel) => {
                 ServerMessage::Unsubscribed(Unsubscribed {
                     id,

@@ -311,7 +311,7 @@ async fn bad_input_is_named() {
         ),
         ("", ask("orders").to_string(), 415),
         ("application/jsonx", ask("orders").to_string(), 415),
-        (json, "x".repeat(4_097), 413),
+        (json, "x".repeat(24 * 1_024 + 1), 413),
     ];
     for (media_type, body, status) in rows {
         let answer = send(&endpoint, post_text(media_type, &[], &body)).await;
@@ -599,4 +599,49 @@ async fn what_a_caller_shows_and_gets_stays_out_of_the_log() {
     for secret in secrets {
         assert!(!log.contains(&secret), "{secret} in {log}");
     }
+}
+
+#[tokio::test]
+async fn several_channels_are_answered_each_for_itself() {
+    let names = [
+        "private-user.ann",
+        "private-user.bob",
+        "presence-chat.1",
+        "no spaces",
+        "user:ann",
+        "private-user.ann",
+    ];
+    let body = json!({ "socket_id": SOCKET, "channels": names });
+    let headers = [("origin", APP), ("cookie", "sid=ann")];
+    let answer = send(&endpoint(authorizer()), post_json(&headers, &body)).await;
+    assert_eq!(answer.status, 200);
+    let channels = answer.body["channels"].as_object().unwrap();
+    assert_eq!(channels.len(), 5);
+    let auth = channels["private-user.ann"]["auth"].as_str().unwrap();
+    let ann = Some(UserId::new("ann").unwrap());
+    assert_eq!(verify(auth, "private-user.ann", None), ann);
+    let member = channels["presence-chat.1"]["channel_data"].as_str();
+    let auth = channels["presence-chat.1"]["auth"].as_str().unwrap();
+    assert_eq!(verify(auth, "presence-chat.1", member), ann);
+    let codes = ["private-user.bob", "no spaces", "user:ann"]
+        .map(|name| channels[name]["code"].as_u64().unwrap());
+    assert_eq!(codes, [4302, 4304, 4302]);
+    assert_eq!(channels["private-user.bob"]["error"], "access denied");
+}
+
+#[tokio::test]
+async fn a_list_has_one_to_a_hundred_channels_and_its_caller_is_judged_first() {
+    let ask = async |session: &str, count: usize| {
+        let names: Vec<String> = (0..count).map(|at| format!("{at:0>200}")).collect();
+        let body = json!({ "socket_id": SOCKET, "channels": names });
+        let cookie = format!("sid={session}");
+        let headers = [("origin", APP), ("cookie", cookie.as_str())];
+        send(&endpoint(authorizer()), post_json(&headers, &body)).await
+    };
+    assert_eq!(ask("ann", 100).await.status, 200);
+    for count in [0, 101] {
+        let answer = ask("ann", count).await;
+        assert_eq!((answer.status, &answer.body["code"]), (400, &json!(4300)));
+    }
+    assert_eq!(ask("down", 3).await.status, 503);
 }
