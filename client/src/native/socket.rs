@@ -108,6 +108,8 @@ impl Socket {
             self.stream.close(Some(frame)).await?;
             while let Some(message) = self.stream.next().await {
                 message?;
+                // One read may bring tens of thousands of frames, and the deadline is looked at between polls.
+                tokio::task::coop::consume_budget().await;
             }
             Ok::<_, tungstenite::Error>(())
         };
