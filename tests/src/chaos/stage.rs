@@ -70,6 +70,9 @@ pub struct Stage {
     pub recorder: Recorder,
     /// The clients.
     pub listeners: Vec<Listener>,
+    /// How often nodes and publishers had called the command that reads histories before any client was there: at its start each
+    /// tries the commands that it needs.
+    pub reads_of_starts: u64,
     /// Two network namespaces, where the row has them.
     pub split: Option<Split>,
     /// The application's hands, where the store can be shared.
@@ -125,9 +128,11 @@ impl Stage {
             publishers: None,
             has_left: false,
             baseline: Sample::new(),
+            reads_of_starts: 0,
             config,
         };
         stage.handles = stage.connect_handles(&prefix).await;
+        stage.reads_of_starts = stage.store.history_reads().await;
         stage.baseline = stage.sample().await;
         stage.fill().await;
         stage

@@ -149,7 +149,7 @@ impl Store {
     }
 
     /// How often histories were read at most, on all servers since they began: every read of messages calls `XRANGE` at least
-    /// once, and nothing else does.
+    /// once, and so does the start of a node or publisher, which tries its rights.
     pub async fn history_reads(&self) -> u64 {
         let mut reads = 0;
         for redis in self.servers() {

@@ -95,7 +95,7 @@ pub(super) async fn storms(stage: &mut Stage) -> Vec<String> {
     let channels = u64::try_from(channels).unwrap_or(u64::MAX);
     // Until now every node has heard of every channel for the first time, and read it once for all who wanted it.
     let nodes = u64::try_from(stage.nodes.len()).unwrap_or(u64::MAX);
-    let first = stage.store.history_reads().await;
+    let first = stage.store.history_reads().await - stage.reads_of_starts;
     if first > 0 {
         stage.say_aloud(&format!(
             "{first} reads of histories for the first subscriptions to {channels} channels on each of {nodes} nodes"
