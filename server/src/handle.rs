@@ -31,7 +31,7 @@ impl Handle {
 
     /// Ends the server: it is not ready any more, then takes no new connections, every client is told to come back elsewhere,
     /// one after the other, and what is queued is sent. Resolves when the last task has ended, at the latest 3 s after what is
-    /// configured: [`Limits::drain_delay`](crate::Limits::drain_delay), [`Limits::drain_spread`](crate::Limits::drain_spread)
+    /// configured: `Limits::drain_delay`, `Limits::drain_spread`
     /// and [`Limits::shutdown_deadline`](crate::Limits::shutdown_deadline), one after the other.
     ///
     /// # Cancel safety

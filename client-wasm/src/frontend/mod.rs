@@ -122,7 +122,7 @@ impl FanfareClient {
     /// Subscribes from a position, with past events, or with a hint about the member.
     ///
     /// # Errors
-    /// When the name is none; [`ClientError::AlreadySubscribed`](fanfare_client::ClientError::AlreadySubscribed) when there are
+    /// When the name is none; [`ClientError::AlreadySubscribed`] when there are
     /// options and another subscription of the channel, so that they could have no effect.
     pub fn subscribe_with(
         &self,
