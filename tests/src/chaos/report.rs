@@ -82,6 +82,23 @@ pub fn text(outcomes: &[Outcome]) -> String {
     text
 }
 
+/// The failed rows as a test runner names failed tests, so that a reader of test runners finds them at the end of a long log.
+#[must_use]
+pub fn failures(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    let failed = outcomes
+        .iter()
+        .filter(|outcome| !outcome.is_good() && outcome.left_out.is_none());
+    for outcome in failed {
+        let (row, result) = (&outcome.row, outcome.result());
+        let _ = writeln!(text, "test chaos::{row} ... FAILED: {result}");
+        for violation in outcome.violations.iter().take(SHOWN_MAX) {
+            let _ = writeln!(text, "test chaos::{row}: {violation}");
+        }
+    }
+    text
+}
+
 /// The table as Markdown, with the command that made it.
 #[must_use]
 pub fn markdown(outcomes: &[Outcome], command: &str, partitions: &str) -> String {

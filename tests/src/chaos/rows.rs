@@ -124,7 +124,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "C8b",
-        fault: "the same without min-replicas-to-write: two masters accept",
+        fault: "Sentinel: cut the old master off without min-replicas-to-write: two masters accept",
         store: StoreKind::Split,
         is_short: false,
         is_planted: false,
@@ -259,7 +259,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "C24",
-        fault: "Cluster: the same",
+        fault: "Cluster: stop a master with publishes in its sockets, let it go on when they were repeated at its replica",
         store: StoreKind::Cluster,
         is_short: true,
         is_planted: false,

@@ -59,6 +59,7 @@ pub async fn run(options: &ChaosOptions) -> Result<bool, String> {
         .collect()
         .await;
     println!("\n{}", report::text(&outcomes));
+    print!("{}", report::failures(&outcomes));
     if let Some(path) = &options.report {
         let text = report::markdown(&outcomes, &options.command(), &partitions);
         std::fs::write(path, text).map_err(|error| format!("the report: {error}"))?;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use fanfare_protocol::ChannelName;
 use tokio::time::Instant;
 
 use super::super::stage::Stage;
+use crate::checker::FaultId;
 
 /// Moves the slots of half of the channels from master to master.
 pub(super) async fn moves(stage: &mut Stage) -> Vec<String> {
@@ -38,11 +40,7 @@ pub(super) async fn wakes_with_publishes(stage: &mut Stage) -> Vec<String> {
     stage.recorder.store_may_lose();
     let begun = Instant::now();
     while begun.elapsed() < stage.config.trouble {
-        let channels = stage.config.load.kept_channels();
-        let channel = &channels[stage.random.usize(..channels.len())];
-        let cluster = stage.store.cluster();
-        let slot = cluster.slot(channel.as_str()).await;
-        let owner = cluster.until_owned(slot).await;
+        let (channel, slot, owner) = master(stage).await;
         let fault = stage.trouble(format!("stop the master of {channel}, server {owner}"));
         stage.store.cluster().servers[owner].pause();
         let said = stage.say_at_once(IN_FLIGHT);
@@ -50,12 +48,7 @@ pub(super) async fn wakes_with_publishes(stage: &mut Stage) -> Vec<String> {
         stage.work(REPEATED).await;
         stage.store.cluster().servers[owner].resume();
         said.await;
-        let cluster = stage.store.cluster();
-        cluster.until_ok().await;
-        cluster.until_replicated().await;
-        stage.until_ready().await;
-        stage.recorder.healed(fault);
-        stage.work(Duration::from_secs(3)).await;
+        heals(stage, fault).await;
     }
     Vec::new()
 }
@@ -65,24 +58,36 @@ pub(super) async fn kills(stage: &mut Stage) -> Vec<String> {
     stage.recorder.store_may_lose();
     let begun = Instant::now();
     while begun.elapsed() < stage.config.trouble {
-        let channels = stage.config.load.kept_channels();
-        let channel = &channels[stage.random.usize(..channels.len())];
-        let cluster = stage.store.cluster();
-        let slot = cluster.slot(channel.as_str()).await;
-        let owner = cluster.until_owned(slot).await;
+        let (channel, slot, owner) = master(stage).await;
         let fault = stage.trouble(format!("kill the master of {channel}, server {owner}"));
         let cluster = stage.store.cluster();
         cluster.servers[owner].kill();
         cluster.until_owned(slot).await;
         cluster.until_ok().await;
         cluster.servers[owner].restart().await;
-        cluster.until_ok().await;
-        cluster.until_replicated().await;
-        stage.until_ready().await;
-        stage.recorder.healed(fault);
-        stage.work(Duration::from_secs(3)).await;
+        heals(stage, fault).await;
     }
     Vec::new()
+}
+
+/// A channel with history drawn at random, its slot and the server that is the slot's master.
+async fn master(stage: &mut Stage) -> (ChannelName, u16, usize) {
+    let channels = stage.config.load.kept_channels();
+    let channel = channels[stage.random.usize(..channels.len())].clone();
+    let cluster = stage.store.cluster();
+    let slot = cluster.slot(channel.as_str()).await;
+    let owner = cluster.until_owned(slot).await;
+    (channel, slot, owner)
+}
+
+/// Waits until the cluster is whole and the nodes are ready, and lets them work before the next fault.
+async fn heals(stage: &mut Stage, fault: FaultId) {
+    let cluster = stage.store.cluster();
+    cluster.until_ok().await;
+    cluster.until_replicated().await;
+    stage.until_ready().await;
+    stage.recorder.healed(fault);
+    stage.work(Duration::from_secs(3)).await;
 }
 
 /// 3: publishes per channel that wait in the sockets of a master that is stopped.
