@@ -231,6 +231,7 @@ fn subscribe<P: Payload>(wanted: output::Wanted<Wire<P>>) -> Subscribe {
         auth: wanted.auth,
         channel_data: wanted.channel_data,
         data: wanted.hint,
+        info: None,
         since: wanted.since,
         rewind: wanted.rewind,
     }

@@ -32,6 +32,11 @@ const SCRIPTS = {
   presence: {
     'ask for the members': [15, (rt) => rt.channel(ROOM).presence.fetch()],
   },
+  presence_update: {
+    'show other info to the other members': 'it does not change its own info',
+    'null takes the update back': 'it does not change its own info',
+    'info of any kind, and no reply asked for': 'it does not change its own info',
+  },
   publish: {
     'a client event': 'it always gives a key',
     'with an idempotency key': [11, (rt) => rt.channel(ROOM).publish('message', 'hi', { key: '01J8Z3K5-1' })],
@@ -52,6 +57,7 @@ const SCRIPTS = {
     ],
     'an unsigned member hint': [5, (rt) => rt.subscribe(ROOM, 'x', () => {}, { data: { name: 'Ann' } })],
     'a member hint may be null': [5, (rt) => rt.subscribe(ROOM, 'x', () => {}, { data: null })],
+    'a member that shows its own info from the start': 'it does not change its own info',
     'resume after a position': [
       6,
       (rt) =>

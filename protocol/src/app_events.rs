@@ -17,11 +17,13 @@
 //! | sign of life | `pong`: `timestamp` |
 //!
 //! There are no positions: what is published while such a client is away does not reach it.
+//! `member_updated` is not shown: the dialect has no list of members that it would change.
 
 #[cfg(feature = "json")]
 use crate::command::{Command, Request};
 use crate::json::{Field, Writer};
 use crate::message::{Event, ServerMessage};
+use crate::name::EventName;
 use alloc::string::String;
 use alloc::string::ToString as _;
 use alloc::vec;
@@ -67,21 +69,13 @@ pub fn encode_message(message: &ServerMessage) -> Vec<String> {
             let subscribed = object("subscribed", |object| {
                 object.text(Field::Channel, succeeded.channel.as_str());
             });
-            let events = succeeded.events.iter().map(|event| {
-                let mut out = String::new();
-                encode_event(event, &mut out);
-                out
-            });
+            let events = succeeded.events.iter().filter_map(shown);
             core::iter::once(subscribed).chain(events).collect()
         }
         ServerMessage::Unsubscribed(unsubscribed) => vec![object("unsubscribed", |object| {
             object.text(Field::Channel, unsubscribed.channel.as_str());
         })],
-        ServerMessage::Event(event) => {
-            let mut out = String::new();
-            encode_event(event, &mut out);
-            vec![out]
-        }
+        ServerMessage::Event(event) => shown(event).into_iter().collect(),
         ServerMessage::Error(error) => vec![object("error", |object| {
             object.number(Field::Code, u64::from(error.code));
             object.text(Field::Error, &error.error);
@@ -102,14 +96,24 @@ pub fn encode_message(message: &ServerMessage) -> Vec<String> {
     }
 }
 
-/// Appends a `message` to what is already there; allocates only to grow `out`.
+/// Appends a `message` to what is already there, or nothing where the dialect does not show the event; allocates only to grow
+/// `out`.
 pub fn encode_event(event: &Event, out: &mut String) {
+    if event.event.as_str() == EventName::MEMBER_UPDATED {
+        return;
+    }
     let mut object = Writer::open(out, "message");
     object.text(Field::Channel, event.channel.as_str());
     let mut data = Writer::open(object.key(Field::Data), event.event.as_str());
     data.raw(Field::Data, &event.data);
     data.close();
     object.close();
+}
+
+fn shown(event: &Event) -> Option<String> {
+    let mut out = String::new();
+    encode_event(event, &mut out);
+    (!out.is_empty()).then_some(out)
 }
 
 fn object(kind: &str, write: impl FnOnce(&mut Writer<'_>)) -> String {

@@ -193,4 +193,6 @@ codes! {
     READS_BUSY = 4325, "reads_busy", Command, retry true, token false, "too many reads are under way on this server";
     /// The channel token names another user than the one the connection belongs to.
     OTHER_USER = 4327, "other_user", Command, retry false, token false, "this connection belongs to another user";
+    /// The channel's rule forbids members to change their own info.
+    PRESENCE_UPDATE_NOT_ALLOWED = 4330, "presence_update_not_allowed", Command, retry false, token false, "members may not change their info here";
 }

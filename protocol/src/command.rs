@@ -65,6 +65,13 @@ pub enum Command {
         /// The channel.
         channel: ChannelName,
     },
+    /// Shows other info about the user on this connection, where the channel's rule allows it. Reply: `ok`.
+    PresenceUpdate {
+        /// The channel.
+        channel: ChannelName,
+        /// The info that the other members see; `null` takes the last update back.
+        info: RawJson,
+    },
     /// Asks for past events. Reply: `ok {events, position}`.
     History {
         /// The channel.
@@ -93,6 +100,8 @@ pub struct Subscribe {
     pub channel_data: Option<String>,
     /// An unsigned member hint, ignored where `channel_data` is present.
     pub data: Option<RawJson>,
+    /// The info to join with, as in [`Command::PresenceUpdate`].
+    pub info: Option<RawJson>,
     /// Resume after this position.
     pub since: Option<Position>,
     /// Start with the last n events.
@@ -108,6 +117,7 @@ impl Subscribe {
             auth: None,
             channel_data: None,
             data: None,
+            info: None,
             since: None,
             rewind: None,
         }
@@ -148,6 +158,11 @@ impl fmt::Debug for Command {
                 .debug_struct("Presence")
                 .field("channel", channel)
                 .finish(),
+            Self::PresenceUpdate { channel, info } => f
+                .debug_struct("PresenceUpdate")
+                .field("channel", channel)
+                .field("info", info)
+                .finish(),
             Self::History {
                 channel,
                 since,
@@ -171,6 +186,7 @@ impl fmt::Debug for Subscribe {
             .field("has_auth", &self.auth.is_some())
             .field("has_channel_data", &self.channel_data.is_some())
             .field("data", &self.data)
+            .field("info", &self.info)
             .field("since", &self.since)
             .field("rewind", &self.rewind)
             .finish()

@@ -176,7 +176,7 @@ pub struct Presence<P = RawJson> {
 pub struct Member<P = RawJson> {
     /// Who.
     pub id: UserId,
-    /// What the server or a signature says about them.
+    /// What the server, a signature or, where the channel's rule allows it, the member itself says about them.
     pub info: P,
 }
 

@@ -296,6 +296,8 @@ impl ChannelName {
 impl EventName {
     /// A member came to a presence channel.
     pub const MEMBER_ADDED: &'static str = "member_added";
+    /// The info of a presence channel's member changed.
+    pub const MEMBER_UPDATED: &'static str = "member_updated";
     /// A member left a presence channel.
     pub const MEMBER_REMOVED: &'static str = "member_removed";
 
@@ -310,7 +312,10 @@ impl EventName {
     /// Whether only the server itself may publish this event.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        matches!(self.as_str(), Self::MEMBER_ADDED | Self::MEMBER_REMOVED)
+        matches!(
+            self.as_str(),
+            Self::MEMBER_ADDED | Self::MEMBER_UPDATED | Self::MEMBER_REMOVED
+        )
     }
 }
 

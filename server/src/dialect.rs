@@ -85,7 +85,7 @@ impl Dialect {
         }
     }
 
-    /// Appends one event.
+    /// Appends one event, or nothing where the dialect does not show it.
     pub(crate) fn encode_event(self, event: &Event, out: &mut String) {
         match self {
             Self::Native | Self::NativeBatch => json::encode_event(event, out),

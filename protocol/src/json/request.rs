@@ -49,6 +49,10 @@ fn command<O: Object<Value: Value<Problem = DecodeProblem>>>(
             "presence" => Command::Presence {
                 channel: fields.required(Field::Channel, name)?,
             },
+            "presence_update" => Command::PresenceUpdate {
+                channel: fields.required(Field::Channel, name)?,
+                info: payload(fields.payload(Field::Info)?),
+            },
             "history" => Command::History {
                 channel: fields.required(Field::Channel, name)?,
                 since: fields.optional(Field::Since, position)?,
@@ -103,6 +107,7 @@ fn read_channel<O: Object<Value: Value<Problem = DecodeProblem>>>(
         auth: fields.optional(Field::Auth, text)?,
         channel_data: fields.optional(Field::ChannelData, text)?,
         data: fields.optional_payload(Field::Data).map(payload),
+        info: fields.optional_payload(Field::Info).map(payload),
         since: fields.optional(Field::Since, position)?,
         rewind: fields
             .optional(Field::Rewind, number_u32)?

@@ -46,6 +46,10 @@ pub fn encode_request(request: &Request) -> String {
             object.raw(Field::Data, data);
             object.optional_text(Field::Key, key.as_ref());
         }
+        Command::PresenceUpdate { channel, info } => {
+            object.text(Field::Channel, channel.as_str());
+            object.raw(Field::Info, info);
+        }
         Command::History {
             channel,
             since,
@@ -124,6 +128,7 @@ const fn kind_of(command: &Command) -> &'static str {
         Command::Publish { .. } => "publish",
         Command::Emit { .. } => "emit",
         Command::Presence { .. } => "presence",
+        Command::PresenceUpdate { .. } => "presence_update",
         Command::History { .. } => "history",
         Command::Ping => "ping",
         Command::Disconnect => "disconnect",
@@ -136,6 +141,9 @@ fn write_subscribe(subscribe: &Subscribe, object: &mut Writer<'_>) {
     object.optional_text(Field::ChannelData, subscribe.channel_data.as_ref());
     if let Some(data) = &subscribe.data {
         object.raw(Field::Data, data);
+    }
+    if let Some(info) = &subscribe.info {
+        object.raw(Field::Info, info);
     }
     object.optional_position(Field::Since, subscribe.since);
     object.optional_number(Field::Rewind, subscribe.rewind.map(u64::from));

@@ -95,6 +95,7 @@ fn every_command_and_every_message_has_a_frame() {
             "Client History",
             "Client Ping",
             "Client Presence",
+            "Client PresenceUpdate",
             "Client Publish",
             "Client Subscribe",
             "Client SubscribeAll",

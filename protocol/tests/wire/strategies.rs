@@ -98,15 +98,16 @@ fn position() -> BoxedStrategy<Position> {
 }
 
 fn subscribe() -> BoxedStrategy<Subscribe> {
-    let signed = (of(any_text()), of(any_text()), of(payload()));
+    let signed = (of(any_text()), of(any_text()), of(payload()), of(payload()));
     let start = (of(position()), of(any::<u32>()));
     (channel(), signed, start)
         .prop_map(
-            |(channel, (auth, channel_data, data), (since, rewind))| Subscribe {
+            |(channel, (auth, channel_data, data, info), (since, rewind))| Subscribe {
                 channel,
                 auth,
                 channel_data,
                 data,
+                info,
                 since,
                 rewind,
             },
@@ -134,6 +135,8 @@ fn command() -> BoxedStrategy<Command> {
             key
         }),
         channel().prop_map(|channel| Command::Presence { channel }),
+        (channel(), payload())
+            .prop_map(|(channel, info)| Command::PresenceUpdate { channel, info }),
         (channel(), of(position()), of(any::<u32>())).prop_map(|(channel, since, limit)| {
             Command::History {
                 channel,

@@ -132,6 +132,9 @@ impl Joiner {
         } else {
             self.text.clear();
             self.dialect.encode_event(&event, &mut self.text);
+            if self.text.is_empty() {
+                return;
+            }
             frame::put_text(&self.text, &mut self.frames);
         }
         self.count += 1;
