@@ -1,6 +1,6 @@
 //! Who may import whom.
 
-use super::rust::{self, NamedPath};
+use super::rust::{NamedPath, Rust};
 use super::{SourceFile, Violation};
 
 /// What the files of one place must not name.
@@ -159,16 +159,22 @@ const RULES: &[Rule] = &[
 
 /// Finds every path that its place must not name; tests may name what they like.
 pub(super) fn forbidden(files: &[SourceFile]) -> Vec<Violation> {
-    let sources: Vec<Source<'_>> = files
-        .iter()
-        .filter(|file| file.has_extension(&["rs"]))
-        .map(Source::read)
-        .collect();
+    let mut violations = Vec::new();
+    let mut sources = Vec::new();
+    for file in files.iter().filter(|file| file.has_extension(&["rs"])) {
+        match Source::read(file) {
+            Ok(source) => sources.push(source),
+            Err(error) => {
+                let line = error.span().start().line;
+                let rule = format!("cannot be read as Rust: {error}");
+                violations.push(Violation::new(&file.path, line, rule));
+            }
+        }
+    }
     let test_modules: Vec<&String> = sources
         .iter()
         .flat_map(|source| &source.test_modules)
         .collect();
-    let mut violations = Vec::new();
     for source in &sources {
         let path = &source.file.path;
         let is_test = source.file.is_test()
@@ -219,11 +225,10 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn read(file: &'a SourceFile) -> Self {
-        let (code, test_modules) = rust::without_tests(&rust::code(&file.text));
+    fn read(file: &'a SourceFile) -> syn::Result<Self> {
+        let mut rust = Rust::read(&file.text)?;
         let module = module(&file.path);
-        let mut paths = rust::paths(&code);
-        for path in &mut paths {
+        for path in &mut rust.paths {
             resolve(&module, &mut path.segments);
         }
         let folder = match file.stem() {
@@ -231,11 +236,11 @@ impl<'a> Source<'a> {
             _ => file.path.trim_end_matches(".rs"),
         };
         let place = |name: &String| [".rs", "/"].map(|end| format!("{folder}/{name}{end}"));
-        Self {
+        Ok(Self {
             file,
-            paths,
-            test_modules: test_modules.iter().flat_map(place).collect(),
-        }
+            paths: rust.paths,
+            test_modules: rust.test_modules.iter().flat_map(place).collect(),
+        })
     }
 }
 

@@ -1,178 +1,11 @@
-//! As much of Rust's grammar as the rules need: what is code, what is test, and which paths are named.
+//! What the rules ask of a Rust file: which paths it names, and what of it is there for tests alone.
 
-/// The source with comments and literals blanked out; every line stays where it was.
-pub(super) fn code(text: &str) -> String {
-    let characters: Vec<char> = text.chars().collect();
-    let mut out = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < characters.len() {
-        let end = literal_or_comment_end(&characters, at);
-        match end {
-            Some(end) => {
-                out.extend(
-                    characters[at..end]
-                        .iter()
-                        .map(|&c| if c == '\n' { '\n' } else { ' ' }),
-                );
-                at = end;
-            }
-            None => {
-                out.push(characters[at]);
-                at += 1;
-            }
-        }
-    }
-    out
-}
+use std::collections::BTreeSet;
 
-/// Where the comment or literal that begins at `at` ends, if one does.
-fn literal_or_comment_end(text: &[char], at: usize) -> Option<usize> {
-    let rest = &text[at..];
-    let inside_word = at > 0 && is_word(text[at - 1]);
-    match rest {
-        ['/', '/', ..] => Some(at + rest.iter().position(|&c| c == '\n').unwrap_or(rest.len())),
-        ['/', '*', ..] => Some(at + block_comment_length(rest)),
-        ['r', '"' | '#', ..] if !inside_word => {
-            raw_string_length(&rest[1..]).map(|length| at + 1 + length)
-        }
-        ['b' | 'c', 'r', '"' | '#', ..] if !inside_word => {
-            raw_string_length(&rest[2..]).map(|length| at + 2 + length)
-        }
-        ['"', ..] => Some(at + quoted_length(rest, '"')),
-        // A lifetime has no second quote after one character.
-        ['\'', '\\', ..] | ['\'', _, '\'', ..] => Some(at + quoted_length(rest, '\'')),
-        _ => None,
-    }
-}
-
-fn block_comment_length(rest: &[char]) -> usize {
-    let mut depth = 0;
-    let mut at = 0;
-    while at < rest.len() {
-        match &rest[at..] {
-            ['/', '*', ..] => (depth, at) = (depth + 1, at + 2),
-            ['*', '/', ..] => (depth, at) = (depth - 1, at + 2),
-            _ => at += 1,
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    at
-}
-
-/// The length of `#"..."#` with any number of `#`, or nothing when it is a raw identifier.
-fn raw_string_length(rest: &[char]) -> Option<usize> {
-    let hashes = rest.iter().take_while(|&&c| c == '#').count();
-    (rest.get(hashes) == Some(&'"')).then_some(())?;
-    let closing = |at: usize| {
-        rest[at] == '"' && rest[at + 1..].iter().take_while(|&&c| c == '#').count() >= hashes
-    };
-    let end = (hashes + 1..rest.len()).find(|&at| closing(at));
-    Some(end.map_or(rest.len(), |end| end + 1 + hashes))
-}
-
-fn quoted_length(rest: &[char], quote: char) -> usize {
-    let mut at = 1;
-    while at < rest.len() {
-        match rest[at] {
-            '\\' => at += 2,
-            c if c == quote => return at + 1,
-            _ => at += 1,
-        }
-    }
-    rest.len()
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-/// Blanks out the items under `#[cfg(test)]` in code; returns what is left and the modules that were declared so.
-pub(super) fn without_tests(code: &str) -> (String, Vec<String>) {
-    let mut left = code.to_owned();
-    let mut modules = Vec::new();
-    let mut from = 0;
-    while let Some(start) = left[from..].find("#[cfg(").map(|at| from + at) {
-        let attribute_end = start + matching(&left[start + 1..]) + 1;
-        let condition = &left[start..attribute_end];
-        let is_test = condition.split(|c| !is_word(c)).any(|word| word == "test")
-            && !condition.contains("not(test");
-        if !is_test {
-            from = attribute_end;
-            continue;
-        }
-        let end = attribute_end + item_length(&left[attribute_end..]);
-        let item = left[attribute_end..end].trim();
-        if let Some(name) = item
-            .strip_suffix(';')
-            .and_then(|item| item.rsplit_once("mod "))
-        {
-            modules.push(name.1.trim().to_owned());
-        }
-        let blank: String = left[start..end]
-            .chars()
-            .map(|c| if c == '\n' { '\n' } else { ' ' })
-            .collect();
-        left.replace_range(start..end, &blank);
-        from = start + blank.len();
-    }
-    (left, modules)
-}
-
-/// The length of the bracketed text at the start, brackets included.
-fn matching(text: &str) -> usize {
-    let mut depth = 0;
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return at + c.len_utf8();
-        }
-    }
-    text.len()
-}
-
-/// The length of an item: to its block's end, or to the semicolon of one that has no block.
-fn item_length(text: &str) -> usize {
-    let mut at = 0;
-    let is_statement = is_statement(text);
-    while let Some(c) = text[at..].chars().next() {
-        match c {
-            ';' => return at + 1,
-            '{' if !is_statement => return at + matching(&text[at..]),
-            '(' | '[' | '{' => {
-                at += matching(&text[at..]);
-                continue;
-            }
-            _ => {}
-        }
-        at += c.len_utf8();
-    }
-    text.len()
-}
-
-/// Whether an item ends with a semicolon whatever blocks it has.
-fn is_statement(item: &str) -> bool {
-    let mut rest = item.trim_start();
-    loop {
-        rest = match rest {
-            attribute if attribute.starts_with("#[") => &attribute[1 + matching(&attribute[1..])..],
-            public if public.starts_with("pub(") => &public[3 + matching(&public[3..])..],
-            public if public.starts_with("pub ") => &public[3..],
-            _ => break,
-        }
-        .trim_start();
-    }
-    let is_constant = rest.starts_with("const ") && !rest.starts_with("const fn");
-    is_constant
-        || ["use ", "static ", "type ", "let "]
-            .iter()
-            .any(|keyword| rest.starts_with(keyword))
-}
+use proc_macro2::{Span, TokenStream, TokenTree};
+use syn::spanned::Spanned as _;
+use syn::visit::{self, Visit};
+use syn::{Attribute, Item, Meta, UseTree};
 
 /// A path that code names, such as `crate::hub::Hub`, and its line.
 #[derive(Debug, PartialEq, Eq)]
@@ -181,105 +14,207 @@ pub(super) struct NamedPath {
     pub(super) line: usize,
 }
 
-/// Every path in code, imports taken apart.
-pub(super) fn paths(code: &str) -> Vec<NamedPath> {
-    let tokens = tokens(code);
-    let mut paths = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        match tokens[at].text {
-            // Of a type: what it captures.
-            "use" if tokens.get(at + 1).is_some_and(|next| next.text == "<") => at += 1,
-            "use" => at = import(&tokens, at + 1, &[], &mut paths),
-            word if word.starts_with(is_word) => at = path(&tokens, at, &mut paths),
-            _ => at += 1,
+/// What a Rust file says outside of its tests.
+#[derive(Debug, Default)]
+pub(super) struct Rust {
+    /// Every path of more than one segment, and every import, taken apart.
+    pub(super) paths: Vec<NamedPath>,
+    /// The modules in other files that are compiled for tests alone.
+    pub(super) test_modules: Vec<String>,
+    /// The lines of items that are compiled for tests alone.
+    pub(super) test_lines: BTreeSet<usize>,
+}
+
+impl Rust {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When the text is not Rust.
+    pub(super) fn read(text: &str) -> syn::Result<Self> {
+        let mut rust = Self::default();
+        rust.visit_file(&syn::parse_file(text)?);
+        Ok(rust)
+    }
+
+    /// Whether a part is compiled for tests alone; then its lines are noted.
+    fn skips(&mut self, attributes: &[Attribute], span: Span) -> bool {
+        let is_test = attributes.iter().any(is_for_tests);
+        if is_test {
+            self.test_lines.extend(span.start().line..=span.end().line);
         }
+        is_test
     }
-    paths
-}
 
-#[derive(Debug, Clone, Copy)]
-struct Token<'a> {
-    text: &'a str,
-    line: usize,
-}
-
-/// Words, `::` and single characters.
-fn tokens(code: &str) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
-    for (index, line) in code.lines().enumerate() {
-        let mut rest = line.trim_start();
-        while let Some(first) = rest.chars().next() {
-            let length = match first {
-                c if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
-                ':' if rest.starts_with("::") => 2,
-                c => c.len_utf8(),
-            };
-            tokens.push(Token {
-                text: &rest[..length],
-                line: index + 1,
-            });
-            rest = rest[length..].trim_start();
-        }
+    fn name(&mut self, segments: Vec<String>, line: usize) {
+        self.paths.push(NamedPath { segments, line });
     }
-    tokens
-}
 
-/// Reads `a::b::c` from a word on and returns where it ends.
-fn path(tokens: &[Token<'_>], start: usize, paths: &mut Vec<NamedPath>) -> usize {
-    let mut segments = vec![tokens[start].text.to_owned()];
-    let mut at = start + 1;
-    while let [Token { text: "::", .. }, Token { text, .. }, ..] = tokens[at..] {
-        if !text.starts_with(is_word) {
-            break;
-        }
-        segments.push(text.to_owned());
-        at += 2;
-    }
-    if segments.len() > 1 {
-        paths.push(NamedPath {
-            segments,
-            line: tokens[start].line,
-        });
-    }
-    at
-}
-
-/// Reads one branch of a `use` tree below `prefix` and returns where it ends.
-fn import(
-    tokens: &[Token<'_>],
-    start: usize,
-    prefix: &[String],
-    paths: &mut Vec<NamedPath>,
-) -> usize {
-    let mut segments = prefix.to_vec();
-    let mut at = start;
-    let mut is_alias = false;
-    while let Some(token) = tokens.get(at) {
-        match token.text {
-            "{" => {
-                at += 1;
-                while tokens
-                    .get(at)
-                    .is_some_and(|token| !matches!(token.text, "}" | ";"))
-                {
-                    at = import(tokens, at, &segments, paths);
-                    at += usize::from(tokens.get(at).is_some_and(|token| token.text == ","));
-                }
-                return at + 1;
+    fn import(&mut self, tree: &UseTree, prefix: &[String]) {
+        let mut segments = prefix.to_vec();
+        match tree {
+            UseTree::Path(path) => {
+                segments.push(path.ident.to_string());
+                self.import(&path.tree, &segments);
             }
-            "," | "}" | ";" => break,
-            "as" => is_alias = true,
-            "self" if !segments.is_empty() => {}
-            word if word.starts_with(is_word) && !is_alias => segments.push(word.to_owned()),
-            _ => {}
+            UseTree::Group(group) => {
+                for tree in &group.items {
+                    self.import(tree, prefix);
+                }
+            }
+            UseTree::Name(name) if name.ident != "self" => {
+                segments.push(name.ident.to_string());
+                self.name(segments, tree.span().start().line);
+            }
+            UseTree::Rename(rename) if rename.ident != "self" => {
+                segments.push(rename.ident.to_string());
+                self.name(segments, tree.span().start().line);
+            }
+            _ => self.name(segments, tree.span().start().line),
         }
-        at += 1;
     }
-    if let Some(line) = tokens.get(start).map(|token| token.line) {
-        paths.push(NamedPath { segments, line });
+
+    /// Reads the paths in what a macro or an attribute is given, which may not be Rust.
+    fn tokens(&mut self, tokens: TokenStream) {
+        let mut segments = Vec::new();
+        let (mut colons, mut line) = (0, 0);
+        for token in tokens {
+            match &token {
+                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                TokenTree::Ident(word) => {
+                    if colons != 2 {
+                        self.finish(&mut segments, line);
+                    }
+                    if segments.is_empty() {
+                        line = word.span().start().line;
+                    }
+                    segments.push(word.to_string());
+                    colons = 0;
+                }
+                _ => {
+                    self.finish(&mut segments, line);
+                    colons = 0;
+                }
+            }
+            if let TokenTree::Group(group) = token {
+                self.tokens(group.stream());
+            }
+        }
+        self.finish(&mut segments, line);
     }
-    at
+
+    fn finish(&mut self, segments: &mut Vec<String>, line: usize) {
+        let segments = std::mem::take(segments);
+        if segments.len() > 1 {
+            self.name(segments, line);
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Rust {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !self.skips(attributes(item), item.span()) {
+            visit::visit_item(self, item);
+        } else if let Item::Mod(module) = item
+            && module.content.is_none()
+        {
+            self.test_modules.push(module.ident.to_string());
+        }
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        if !self.skips(&function.attrs, function.span()) {
+            visit::visit_impl_item_fn(self, function);
+        }
+    }
+
+    fn visit_trait_item_fn(&mut self, function: &'ast syn::TraitItemFn) {
+        if !self.skips(&function.attrs, function.span()) {
+            visit::visit_trait_item_fn(self, function);
+        }
+    }
+
+    fn visit_field(&mut self, field: &'ast syn::Field) {
+        if !self.skips(&field.attrs, field.span()) {
+            visit::visit_field(self, field);
+        }
+    }
+
+    fn visit_field_value(&mut self, value: &'ast syn::FieldValue) {
+        if !self.skips(&value.attrs, value.span()) {
+            visit::visit_field_value(self, value);
+        }
+    }
+
+    fn visit_local(&mut self, local: &'ast syn::Local) {
+        if !self.skips(&local.attrs, local.span()) {
+            visit::visit_local(self, local);
+        }
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        visit::visit_attribute(self, attribute);
+        if let Meta::List(list) = &attribute.meta {
+            self.tokens(list.tokens.clone());
+        }
+    }
+
+    fn visit_item_use(&mut self, import: &'ast syn::ItemUse) {
+        self.import(&import.tree, &[]);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        visit::visit_macro(self, call);
+        self.tokens(call.tokens.clone());
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments = path.segments.iter();
+        let mut segments = segments.map(|segment| segment.ident.to_string()).collect();
+        self.finish(&mut segments, path.span().start().line);
+        visit::visit_path(self, path);
+    }
+}
+
+fn attributes(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Const(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::ExternCrate(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::ForeignMod(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Macro(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Trait(item) => &item.attrs,
+        Item::TraitAlias(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Union(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => &[],
+    }
+}
+
+/// Whether the attribute is `#[cfg(test)]` or names `test` in another condition than `not(test)`.
+fn is_for_tests(attribute: &Attribute) -> bool {
+    match &attribute.meta {
+        Meta::List(list) if list.path.is_ident("cfg") => names_test(list.tokens.clone()),
+        _ => false,
+    }
+}
+
+fn names_test(condition: TokenStream) -> bool {
+    let mut is_negated = false;
+    for token in condition {
+        match token {
+            TokenTree::Ident(word) if word == "test" => return true,
+            TokenTree::Ident(word) => is_negated = word == "not",
+            TokenTree::Group(group) if !is_negated && names_test(group.stream()) => return true,
+            _ => is_negated = false,
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -287,67 +222,76 @@ mod tests {
     use super::*;
 
     fn names(code: &str) -> Vec<String> {
-        paths(code)
-            .into_iter()
-            .map(|path| path.segments.join("::"))
-            .collect()
+        let paths = Rust::read(code).unwrap().paths.into_iter();
+        paths.map(|path| path.segments.join("::")).collect()
     }
 
     #[test]
     fn comments_and_literals_are_not_code() {
-        let text =
-            "a /* b /* c */ d */ e // f\n\"g \\\" h\" r#\"i \" j\"# 'k' '\\'' &'l m b\"n\" r#type";
-        let expect =
-            "a                     e     \n                                &'l m b     r#type";
-        let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(squeeze(&code(text)), squeeze(expect));
-        assert_eq!(code(text).lines().count(), text.lines().count());
+        let code =
+            "/* a::b /* c::d */ */ // e::f\nconst G: &str = \"h::i\"; fn f() { r#\"j::k\"#; 'l'; }";
+        assert!(names(code).is_empty());
     }
 
     #[test]
     fn test_items_are_left_out() {
-        let text = "use a::b;\n#[cfg(test)]\nuse c::{d};\n#[cfg(test)]\nmod model;\n#[cfg(test)]\n#[path = \"x\"]\nmod tests { fn f() { { } } }\nfn g() {}\n#[cfg(not(test))]\nfn h() {}\n#[cfg(any(test, feature = \"x\"))]\npub(crate) const I: [u8; 2] = { [1; 2] };\n#[cfg(test)]\nfn f() -> impl Iterator<Item = u8> {}\nfn j() {}";
-        let (left, modules) = without_tests(&code(text));
-        let words: Vec<&str> = left.split_whitespace().collect();
-        assert_eq!(
-            words.join(" "),
-            "use a::b; fn g() {} #[cfg(not(test))] fn h() {} fn j() {}"
-        );
-        assert_eq!(modules, ["model"]);
+        let code = "\
+use a::b;
+#[cfg(test)]
+use c::{d};
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+#[path = \"x\"]
+mod tests { fn f() { e::f(); } }
+#[cfg(not(test))]
+fn h() { g::h(); }
+#[cfg(any(test, feature = \"x\"))]
+pub(crate) const I: [u8; 2] = { [1; 2] };
+struct J {
+    #[cfg(test)]
+    k: l::m,
+}
+";
+        let rust = Rust::read(code).unwrap();
+        assert_eq!(names(code), ["a::b", "g::h"]);
+        assert_eq!(rust.test_modules, ["model"]);
+        let expect = [2..=8, 11..=12, 14..=15].into_iter().flatten();
+        assert_eq!(rust.test_lines, expect.collect());
     }
 
     #[test]
     fn imports_are_taken_apart() {
-        let text = "use crate::{hub::{self, Hub as H}, engine::*};\npub use std::time::Duration;\nuse tokio;\n";
-        assert_eq!(
-            names(text),
-            [
-                "crate::hub",
-                "crate::hub::Hub",
-                "crate::engine",
-                "std::time::Duration",
-                "tokio"
-            ]
-        );
+        let code = "use crate::{hub::{self, Hub as H}, engine::*};\npub use std::time::Duration;\nuse tokio;\n";
+        let expect = [
+            "crate::hub",
+            "crate::hub::Hub",
+            "crate::engine",
+            "std::time::Duration",
+            "tokio",
+        ];
+        assert_eq!(names(code), expect);
     }
 
     #[test]
-    fn paths_in_expressions_are_seen() {
+    fn paths_in_expressions_attributes_and_macros_are_seen() {
         assert_eq!(
             names("fn f(x: crate::hub::Hub) { tokio::spawn(x.y()); let z = Vec::<u8>::new(); }"),
-            ["crate::hub::Hub", "tokio::spawn"]
+            ["crate::hub::Hub", "tokio::spawn", "Vec::new"]
         );
-    }
-
-    #[test]
-    fn what_a_type_captures_is_no_import() {
-        let text = "fn f() -> impl Fn(u8) -> u8 + use<> { move |x| { x.y; } }\nuse a::b;";
-        assert_eq!(names(text), ["a::b"]);
-        assert_eq!(names("use a::{b; c::d"), ["a::b", "c::d"], "not even Rust");
+        assert_eq!(
+            names("#[derive(serde::Serialize)] struct A; a! { b => [c::d(e: f, ::g::h)] }"),
+            ["serde::Serialize", "c::d", "g::h"]
+        );
+        assert_eq!(
+            names("fn f() -> impl Fn() + use<> { move || x.y }"),
+            [""; 0]
+        );
     }
 
     #[test]
     fn a_path_knows_its_line() {
-        assert_eq!(paths("\n\nuse a::{\n  b,\n  c::d,\n};")[1].line, 5);
+        let rust = Rust::read("\n\nuse a::{\n  b,\n  c::d,\n};").unwrap();
+        assert_eq!(rust.paths[1].line, 5);
     }
 }
