@@ -111,8 +111,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::procfs::CpuTime;
     use crate::samples::Sample;
+    use crate::usage::CpuTime;
 
     fn sample(server: ServerKind, scenario: &'static str, cpu_micros: u64) -> Sample {
         let measured = Measured {

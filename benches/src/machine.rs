@@ -11,7 +11,7 @@ use rustix::process::{
 };
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::procfs;
+use procfs::{CpuInfo, Current as _, Meminfo};
 
 /// Ties this process to one core, before it starts any threads.
 ///
@@ -75,18 +75,12 @@ pub fn wait(before_next_look: Duration) {
 /// A sentence about processor, memory, kernel, compiler and the versions of what is compared.
 #[must_use]
 pub fn describe() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let processors = read("/proc/cpuinfo");
-    let model = processors
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown processor", |(_, name)| name);
-    let cores = processors
-        .lines()
-        .filter(|line| line.starts_with("processor"))
-        .count();
-    let memory = procfs::kibibytes(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) >> 20;
-    let kernel = read("/proc/sys/kernel/osrelease");
+    let processors = CpuInfo::current().ok();
+    let cores = processors.as_ref().map_or(0, CpuInfo::num_cores);
+    let model = processors.as_ref().and_then(|all| all.model_name(0));
+    let model = model.unwrap_or("unknown processor");
+    let memory = Meminfo::current().map_or(0, |memory| memory.mem_total >> 30);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let versions: Vec<String> = ["axum", "tokio", "tokio-tungstenite"]
         .iter()
         .map(|name| {

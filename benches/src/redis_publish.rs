@@ -13,9 +13,9 @@ use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::protocol::{ChannelName, EventName, IdempotencyKey, RawJson};
 use futures_util::future::join_all;
 
-use crate::procfs::process_time;
 use crate::redis_server::RedisServer;
 use crate::statistics::{median, median_ratio};
+use crate::usage::process_time;
 
 /// How something is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

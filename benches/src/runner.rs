@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::child::ServerProcess;
 use crate::generator::{Generator, Pace, Target, close_all, subscribe_all};
-use crate::procfs::{self, CpuTime};
 use crate::samples::{Measured, Sample, Samples};
 use crate::scenario::{Load, Scenario};
 use crate::servers::ServerKind;
+use crate::usage::{self, CpuTime};
 
 /// What to run.
 #[derive(Debug)]
@@ -138,13 +138,13 @@ fn idle(target: &Target, scenario: &Scenario, meter: &Meter) -> io::Result<Measu
     let mut first = Generator::connect(target, FIRST_CONNECTIONS, 1)?;
     first.rest(SETTLE)?;
     drop(first);
-    let resident_before = procfs::resident_bytes(meter.pid)?;
+    let resident_before = usage::resident_bytes(meter.pid)?;
     let start = meter.read()?;
     let mut generator = Generator::connect(target, scenario.subscribers, scenario.channels)?;
     let mut measured = meter.since(&start)?;
     measured.operations = scenario.subscribers as u64;
     let per_connection = || -> io::Result<f64> {
-        let resident = procfs::resident_bytes(meter.pid)?.saturating_sub(resident_before);
+        let resident = usage::resident_bytes(meter.pid)?.saturating_sub(resident_before);
         Ok(resident as f64 / scenario.subscribers as f64)
     };
     generator.rest(SETTLE)?;
@@ -190,8 +190,8 @@ impl Meter {
     fn read(&self) -> io::Result<Reading> {
         Ok(Reading {
             at: Instant::now(),
-            process: procfs::process_time(self.pid)?,
-            core: procfs::core_time(self.core)?,
+            process: usage::process_time(self.pid)?,
+            core: usage::core_time(self.core)?,
         })
     }
 

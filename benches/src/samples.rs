@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::procfs::CpuTime;
 use crate::sequence::Faults;
 use crate::servers::ServerKind;
 use crate::statistics::{median, median_ratio};
+use crate::usage::CpuTime;
 
 /// One server in one scenario in one turn.
 #[derive(Debug, Clone)]

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::node;
 use crate::generator::{Generator, Pace, Target};
-use crate::procfs;
 use crate::redis_server::RedisServer;
 use crate::sequence::Faults;
+use crate::usage;
 
 /// Where nodes and load run, and who they are.
 #[derive(Debug)]
@@ -73,13 +73,11 @@ pub fn measure(setting: &Setting<'_>) -> io::Result<Measured> {
     let mut pace = Pace::Window(WINDOW_CHANNELS);
     generator.drive(&mut pace, Instant::now() + WARM_UP)?;
     let used = || -> io::Result<(Option<Duration>, Duration)> {
-        let redis = redis
-            .as_ref()
-            .map(|redis| procfs::process_time(redis.pid()));
+        let redis = redis.as_ref().map(|redis| usage::process_time(redis.pid()));
         let redis = redis.transpose()?.map(|time| time.total());
         let mut all = Duration::ZERO;
         for node in &nodes {
-            all += procfs::process_time(node.pid())?.total();
+            all += usage::process_time(node.pid())?.total();
         }
         Ok((redis, all))
     };
