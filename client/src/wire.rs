@@ -129,7 +129,7 @@ impl<P: Payload> From<SubscriptionError> for Refusal<Wire<P>> {
             code: error.code,
             text: error.error,
             retry: error.retry,
-            retry_after: None,
+            retry_after: error.retry_after,
         }
     }
 }

@@ -110,6 +110,7 @@ const REFUSAL: Fields = [
   ['code', small],
   ['error', text],
   ['retry', flag],
+  ['retry_after?', whole],
 ];
 
 /** What each type is for the machine, its fields in that order, and what follows them. */
@@ -143,7 +144,7 @@ const MESSAGES: Record<string, [Input, Fields, Rule?]> = {
       return presence(message.members == null ? undefined : message, values);
     },
   ],
-  error: [Input.Error, [...REFUSAL, ['retry_after?', whole]]],
+  error: [Input.Error, REFUSAL],
   subscription_succeeded: [
     Input.Subscribed,
     [

@@ -152,6 +152,10 @@ const SCRIPTS = {
       assert.equal(errors.length, 1);
       assert.equal(errors[0].serverCode, 4300);
     },
+    'members may not change their info here': answers(17, (rt) => rt.channel('c').publish('x', 1), ({ error }) => {
+      assert.equal(error.serverCode, 4330);
+      assert.equal(error.retryable, false);
+    }),
   },
   event: {
     'a channel without history': hears('org:abc123', {}, [message('org:abc123', 'resource.updated', { id: 1 })]),
@@ -176,7 +180,10 @@ const SCRIPTS = {
       ],
     ),
     'a member came': hears(ROOM, { at: position(15), members: [] }, [['join', { id: '42', info: { name: 'Ann' } }]]),
-    'a member left': hears(ROOM, { at: position(16), members: [{ id: '42', info: { name: 'Ann' } }] }, [
+    "a member's info changed": hears(ROOM, { at: position(16) }, [
+      message(ROOM, 'member_updated', { id: '42', info: { name: 'Ann', status: 'away' } }, { offset: 17, ...EPOCH }),
+    ]),
+    'a member left': hears(ROOM, { at: position(17), members: [{ id: '42', info: { name: 'Ann' } }] }, [
       ['leave', { id: '42', info: { name: 'Ann' } }, 'left'],
     ]),
     'payload of any kind: null': hears('c', {}, [message('c', 'e', null)]),
@@ -273,6 +280,20 @@ const SCRIPTS = {
       const again = await server.command('subscribe');
       assert.equal(again.channel, 'private-user.123');
       assert.equal(channel.state, 'subscribing');
+    },
+    'worth another try, and when': async (t, text) => {
+      const { server, channel } = await subscribing(t, 'private-user.123', { number: 3 });
+      await server.command('subscribe');
+      const start = performance.now();
+      server.socket.sayText(text);
+      await server.command('subscribe');
+      assert.ok(performance.now() - start > 990, 'not before it makes sense');
+      assert.equal(channel.state, 'subscribing');
+    },
+    'members may not change their info here': async (t, text) => {
+      const { server, channel } = await subscribing(t, ROOM, { number: 5 });
+      server.socket.sayText(text);
+      assert.equal(channel.error.serverCode, 4330);
     },
   },
   subscription_succeeded: {

@@ -193,6 +193,23 @@ pub struct SubscriptionError {
     pub error: String,
     /// Whether the same subscription may succeed later.
     pub retry: bool,
+    /// When to retry, in milliseconds from now.
+    pub retry_after: Option<u64>,
+}
+
+impl SubscriptionError {
+    /// A refusal with a code's own text.
+    #[must_use]
+    pub fn new(id: Option<u64>, channel: ChannelName, code: Code) -> Self {
+        Self {
+            id,
+            channel,
+            code: code.number(),
+            error: code.text().to_owned(),
+            retry: code.may_retry(),
+            retry_after: None,
+        }
+    }
 }
 
 /// The fields of `unsubscribed`.

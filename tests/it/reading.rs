@@ -124,9 +124,15 @@ async fn a_user_has_one_budget_over_all_connections_and_others_have_theirs() {
     since["since"] = json!({ "epoch": told["position"]["epoch"], "offset": 0, "tag": "0" });
     let mut third = Door::at(server.address).bearer("user:ann").enter().await;
     third.send(since).await;
-    third
-        .expect(json!({ "type": "subscription_error", "id": 3, "code": 4324, "retry": true }))
-        .await;
+    let refused = third.receive().await;
+    let wait_ms = refused["retry_after"].as_u64();
+    let expected = json!({
+        "type": "subscription_error", "id": 3, "channel": "full",
+        "code": 4324, "retry": true, "retry_after": wait_ms,
+        "error": "a user reads at most 10000 bytes per second and 500000 at once, slow down",
+    });
+    assert_eq!(refused, expected);
+    assert!((30_000..=51_000).contains(&wait_ms.unwrap()), "{refused}");
     other.send(history(1, "full")).await;
     other.expect(json!({ "type": "ok" })).await;
 }

@@ -1,7 +1,7 @@
 //! Subscriptions: wanted, authorized, refused, left, and wanted again.
 
 use fanfare_client::{ChannelAuthReply, ChannelState, Input, Options, SubscribeOptions};
-use fanfare_protocol::{Code, ErrorMessage, RawJson, ServerMessage};
+use fanfare_protocol::{Code, ErrorMessage, RawJson, ServerMessage, SubscriptionError};
 
 use crate::pair::Pair;
 use crate::say::{
@@ -268,6 +268,27 @@ fn an_error_reply_to_a_subscribe_counts_as_its_refusal() {
     pair.expect(&[]);
     assert_eq!(pair.advance_to_timer(), 3_000);
     pair.expect(&["> subscribe alerts"]);
+}
+
+#[test]
+fn a_refused_subscription_is_not_repeated_before_the_server_said() {
+    for code in [
+        Code::READS_BUSY,
+        Code::READ_RATE,
+        Code::UNAVAILABLE,
+        Code::BUSY,
+    ] {
+        let mut pair = Pair::connected(Options::default());
+        pair.subscribe("orders");
+        let id = pair.id("subscribe");
+        pair.take();
+        pair.say(ServerMessage::SubscriptionError(SubscriptionError {
+            retry_after: Some(9_000),
+            ..SubscriptionError::new(Some(id), name("orders"), code)
+        }));
+        assert_eq!(pair.advance_to_timer(), 9_000, "{}", code.name());
+        assert!(pair.take().contains(&"> subscribe orders".to_owned()));
+    }
 }
 
 #[test]

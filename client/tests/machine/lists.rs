@@ -2,12 +2,10 @@
 
 use fanfare_client::{Input, Options};
 use fanfare_protocol::json::decode_request;
-use fanfare_protocol::{
-    Code, Command, Connected, ConnectionLimits, ErrorMessage, ServerMessage, SubscriptionError,
-};
+use fanfare_protocol::{Code, Command, Connected, ConnectionLimits, ErrorMessage, ServerMessage};
 
 use crate::pair::Pair;
-use crate::say::{hello, limits, name, succeeded, unsubscribed};
+use crate::say::{hello, limits, refused, succeeded, unsubscribed};
 
 /// Connected to a server with these limits, with an empty trace.
 fn connected(options: Options, limits: ConnectionLimits) -> Pair {
@@ -103,7 +101,7 @@ fn a_few_channels_need_no_list_and_a_list_is_one_command() {
     pair.say(ServerMessage::SubscriptionSucceeded(succeeded(
         id, "orders",
     )));
-    pair.say(crate::say::refused(id, "alerts", Code::FORBIDDEN));
+    pair.say(refused(id, "alerts", Code::FORBIDDEN));
     pair.expect(&["orders subscribed", "alerts failed: 4302"]);
 }
 
@@ -150,13 +148,7 @@ fn a_server_that_does_not_say_how_many_teaches_it_once() {
     pair.subscribe("b");
     let id = pair.id("subscribe b");
     pair.take();
-    pair.say(ServerMessage::SubscriptionError(SubscriptionError {
-        id: Some(id),
-        channel: name("b"),
-        code: 4308,
-        error: String::new(),
-        retry: false,
-    }));
+    pair.say(refused(id, "b", Code::TOO_MANY_CHANNELS));
     pair.expect(&["b failed: 4308"]);
     pair.subscribe("c");
     pair.expect(&["c failed: too-many-channels"]);

@@ -160,13 +160,7 @@ pub(crate) fn recovered(
 }
 
 pub(crate) fn refused(id: impl Into<Option<u64>>, channel: &str, code: Code) -> Said {
-    ServerMessage::SubscriptionError(SubscriptionError {
-        id: id.into(),
-        channel: name(channel),
-        code: code.number(),
-        error: code.text().to_owned(),
-        retry: code.may_retry(),
-    })
+    ServerMessage::SubscriptionError(SubscriptionError::new(id.into(), name(channel), code))
 }
 
 pub(crate) fn unsubscribed(id: impl Into<Option<u64>>, channel: &str, code: u16) -> Said {

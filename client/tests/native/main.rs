@@ -318,13 +318,11 @@ async fn a_refused_channel_ends_its_listeners_and_can_be_asked_for_again() {
         let subscribe = client.subscribe(channel("private-a"), SubscribeOptions::default());
         let mut private = soon(subscribe).await.unwrap();
         let request = soon(peer.command()).await;
-        peer.say(&[ServerMessage::SubscriptionError(SubscriptionError {
-            id: request.id,
-            channel: channel("private-a"),
-            code: Code::FORBIDDEN.number(),
-            error: Code::FORBIDDEN.text().to_owned(),
-            retry: false,
-        })])
+        peer.say(&[ServerMessage::SubscriptionError(SubscriptionError::new(
+            request.id,
+            channel("private-a"),
+            Code::FORBIDDEN,
+        ))])
         .await;
         let refused = soon(private.subscribed()).await.unwrap_err();
         assert_eq!(refused.name(), "rejected");

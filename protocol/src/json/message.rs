@@ -228,6 +228,7 @@ fn message<O: Object, P>(fields: &Fields<'_, O>, payload: fn(O::Value) -> P) -> 
             code: fields.code(),
             error: fields.text(Field::Error),
             retry: fields.flag(Field::Retry),
+            retry_after: fields.maybe_number(Field::RetryAfter),
         }),
         "unsubscribed" => ServerMessage::Unsubscribed(Unsubscribed {
             id: fields.maybe_number(Field::Id),

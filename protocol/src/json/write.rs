@@ -253,6 +253,7 @@ fn write_subscription_error(error: &SubscriptionError, out: &mut String) {
     object.number(Field::Code, u64::from(error.code));
     object.text(Field::Error, &error.error);
     object.flag(Field::Retry, error.retry);
+    object.optional_number(Field::RetryAfter, error.retry_after);
     object.close();
 }
 

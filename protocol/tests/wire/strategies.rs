@@ -304,19 +304,19 @@ fn refusals() -> BoxedStrategy<ServerMessage> {
             channel(),
             any::<u16>(),
             any_text(),
-            any::<bool>()
+            any::<bool>(),
+            of(number())
         )
-            .prop_map(
-                |(id, channel, code, error, retry)| ServerMessage::SubscriptionError(
-                    SubscriptionError {
-                        id,
-                        channel,
-                        code,
-                        error,
-                        retry,
-                    }
-                )
-            ),
+            .prop_map(|(id, channel, code, error, retry, retry_after)| {
+                ServerMessage::SubscriptionError(SubscriptionError {
+                    id,
+                    channel,
+                    code,
+                    error,
+                    retry,
+                    retry_after,
+                })
+            }),
         (of(number()), channel(), any::<u16>(), any_text()).prop_map(
             |(id, channel, code, reason)| ServerMessage::Unsubscribed(Unsubscribed {
                 id,

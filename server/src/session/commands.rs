@@ -218,7 +218,7 @@ impl Session {
     fn refuse_command(&mut self, request: &Request, code: Code) {
         match &request.command {
             Command::Subscribe(subscribe) => {
-                self.refuse_subscription(request.id, &subscribe.channel, code, None)
+                self.refuse_subscription(request.id, &subscribe.channel, Refusal::new(code))
             }
             _ => self.refuse(request.id, code, None),
         }

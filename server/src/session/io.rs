@@ -8,6 +8,7 @@ use fanfare_protocol::{
     Subscribe,
 };
 
+use super::milliseconds;
 use crate::auth::{Identity, Token};
 use crate::clock::Instant;
 use crate::delivery::Departure;
@@ -192,6 +193,12 @@ impl Refusal {
     pub(crate) fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
+    }
+
+    /// [`Refusal::retry_after`] as the wire has it. A wait of less than a millisecond is one of a millisecond: 0 would invite to
+    /// repeat at once.
+    pub(super) fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after.map(|wait| milliseconds(wait).max(1))
     }
 
     pub(crate) fn unavailable() -> Self {

@@ -419,30 +419,25 @@ impl Session {
 
     fn refuse_for(&mut self, request: Option<u64>, refusal: Refusal) {
         let mut message = ErrorMessage::new(request, refusal.code);
+        message.retry_after = refusal.retry_after_ms();
         if let Some(text) = refusal.text {
             message.error = text;
         }
-        // A wait of less than a millisecond is one of a millisecond: 0 would invite to repeat at once.
-        message.retry_after = refusal.retry_after.map(|wait| milliseconds(wait).max(1));
         self.send(ServerMessage::Error(message));
     }
 
     fn refuse_subscription(
         &mut self,
-        id: Option<u64>,
+        request: Option<u64>,
         channel: &ChannelName,
-        code: Code,
-        text: Option<String>,
+        refusal: Refusal,
     ) {
-        let error = text.unwrap_or_else(|| code.text().to_owned());
-        let refusal = SubscriptionError {
-            id,
-            channel: channel.clone(),
-            code: code.number(),
-            error,
-            retry: code.may_retry(),
-        };
-        self.send(ServerMessage::SubscriptionError(refusal));
+        let mut message = SubscriptionError::new(request, channel.clone(), refusal.code);
+        message.retry_after = refusal.retry_after_ms();
+        if let Some(text) = refusal.text {
+            message.error = text;
+        }
+        self.send(ServerMessage::SubscriptionError(message));
     }
 
     fn close(&mut self, code: Code, reason: &str, after: u64) {

@@ -25,18 +25,21 @@ impl Session {
         let is_personal = channel.kind() == ChannelKind::Personal;
         let is_of_another = |user| ChannelName::user(user) != channel;
         if is_personal && self.user().is_none_or(is_of_another) {
-            let text = "a personal channel belongs to its user".to_owned();
-            return self.refuse_subscription(request, &channel, Code::FORBIDDEN, Some(text));
+            let refusal = Refusal::new(Code::FORBIDDEN);
+            let refusal = refusal.with_text("a personal channel belongs to its user");
+            return self.refuse_subscription(request, &channel, refusal);
         }
         if self.is_live(&channel) {
             // The server joined a personal channel already, so that its user asks for no more than a position.
             if is_personal || subscribe.since.is_some() {
                 return self.move_to(request, subscribe);
             }
-            return self.refuse_subscription(request, &channel, Code::ALREADY_SUBSCRIBED, None);
+            let refusal = Refusal::new(Code::ALREADY_SUBSCRIBED);
+            return self.refuse_subscription(request, &channel, refusal);
         }
         if !is_personal && self.counted() >= self.terms.limits.channels_max {
-            return self.refuse_subscription(request, &channel, Code::TOO_MANY_CHANNELS, None);
+            let refusal = Refusal::new(Code::TOO_MANY_CHANNELS);
+            return self.refuse_subscription(request, &channel, refusal);
         }
         let permission = if is_personal {
             Permission::Granted
@@ -111,9 +114,9 @@ impl Session {
                     subscription.expires_at = expires_at;
                 }
             }
-            Outcome::Refused(Refusal { code, text, .. }) => {
+            Outcome::Refused(refusal) => {
                 self.forget(channel);
-                self.refuse_subscription(request, channel, code, text);
+                self.refuse_subscription(request, channel, refusal);
             }
             Outcome::Authenticated { .. } | Outcome::Replied(_) | Outcome::Accepted => {}
         }

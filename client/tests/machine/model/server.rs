@@ -260,13 +260,7 @@ impl Server {
             (self.live.contains(&channel)).then_some(Code::ALREADY_SUBSCRIBED)
         };
         if let Some(code) = refusal {
-            return ServerMessage::SubscriptionError(SubscriptionError {
-                id,
-                channel,
-                code: code.number(),
-                error: String::new(),
-                retry: code.may_retry(),
-            });
+            return ServerMessage::SubscriptionError(SubscriptionError::new(id, channel, code));
         }
         self.live.insert(channel.clone());
         let log = &self.channels[&channel];
