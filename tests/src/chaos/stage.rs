@@ -360,8 +360,7 @@ impl Stage {
             };
             let options: RedisOptions = url.parse().expect("a URL of a store");
             let options = options.with_prefix(prefix).expect("a prefix of ours");
-            let publisher = Publisher::connect(Engine::redis(options)).await;
-            handles.push(publisher.expect("a handle").with_rules(access::rules()));
+            handles.push(connect_handle(&options).await);
         }
         handles
     }
@@ -448,8 +447,22 @@ fn is_within(before: &[Amount], after: &[Amount]) -> bool {
     crate::checker::resources::check(before, after).is_empty()
 }
 
+/// Connects an application's handle. A machine that has much else to do may need more than one attempt.
+async fn connect_handle(options: &RedisOptions) -> Publisher {
+    let mut attempts = 1;
+    loop {
+        match Publisher::connect(Engine::redis(options.clone())).await {
+            Ok(publisher) => return publisher.with_rules(access::rules()),
+            Err(error) => assert!(attempts < ATTEMPTS, "a handle: {error}"),
+        }
+        attempts += 1;
+    }
+}
+
 /// What every payload begins with.
 pub const MARK: &str = "chaos-message-";
+/// 10: an attempt takes about 5 s where nothing answers.
+const ATTEMPTS: u32 = 10;
 /// 2: more than one, as applications do.
 const HANDLES: usize = 2;
 /// 9: has no factor in common with the numbers of channels, so that without a store, too, every channel has somebody who

@@ -209,6 +209,9 @@ impl Track {
         {
             return;
         }
+        if !self.is_positioned && self.numbers.take_losses() {
+            out.push(Output::Gap(DROPPED));
+        }
         if self.resumes_with(&delivery) {
             self.held = None;
         } else if let Some(begin) = self.begin_before(&delivery) {
@@ -308,9 +311,9 @@ impl Track {
         self.numbers.has_losses() || self.cut.is_some_and(|cut| !cut.was_told)
     }
 
-    /// Tells losses that have waited long enough.
+    /// Tells losses that no message has followed for a while.
     pub(super) fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
-        if self.numbers.take_losses(now) {
+        if self.numbers.take_old_losses(now) {
             out.push(Output::Gap(DROPPED));
         }
         if let Some(cut) = &mut self.cut

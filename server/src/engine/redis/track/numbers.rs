@@ -99,15 +99,15 @@ impl Numbers {
         self.losing_since.is_some()
     }
 
-    /// Whether losses have to be told now; they are told once.
-    pub(super) fn take_losses(&mut self, now: Instant) -> bool {
-        let is_due = self
-            .losing_since
-            .is_some_and(|since| now.saturating_duration_since(since) >= TOLD_AFTER);
-        if is_due {
-            self.losing_since = None;
-        }
-        is_due
+    /// Whether losses have to be told before the message that passes now; they are told once.
+    pub(super) fn take_losses(&mut self) -> bool {
+        self.losing_since.take().is_some()
+    }
+
+    /// Whether losses have to be told although no message follows them; they are told once.
+    pub(super) fn take_old_losses(&mut self, now: Instant) -> bool {
+        let is_old = |since| now.saturating_duration_since(since) >= TOLD_AFTER;
+        self.losing_since.is_some_and(is_old) && self.take_losses()
     }
 
     fn note_cut(&mut self) {
@@ -133,7 +133,7 @@ impl Last {
     }
 }
 
-/// 1 s: losses rarely come alone, and all of a second are told once.
+/// 1 s: losses rarely come alone, and all of a second without a message are told once.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// 64: more than one channel has on its way to a master that stands still; 512 bytes per busy channel.

@@ -504,26 +504,43 @@ fn a_cut_that_lasts_is_told_while_it_lasts_and_when_it_ends() {
 
 #[test]
 fn numbers_show_what_a_live_only_channel_lost() {
-    // (the number before and its own, of every message; whether that is a loss)
-    let rows: &[(&[(u64, u64)], bool)] = &[
-        (&[(4, 5), (5, 6), (6, 7)], false),
-        (&[(4, 5), (6, 7)], true),
+    // (the number before and its own, of every message; before which of them a gap is told)
+    type Numbers<'a> = &'a [(u64, u64)];
+    let rows: &[(Numbers<'_>, Option<usize>)] = &[
+        (&[(4, 5), (5, 6), (6, 7)], None),
+        (&[(4, 5), (6, 7), (7, 8)], Some(1)),
         // The store had forgotten its count.
-        (&[(4, 5), (0, 1_000), (1_000, 1_001)], false),
-        (&[(4, 5), (0, 1_000), (1_001, 1_002)], true),
+        (&[(4, 5), (0, 1_000), (1_000, 1_001)], None),
+        (&[(4, 5), (0, 1_000), (1_001, 1_002)], Some(2)),
         // It stands where it stood before.
-        (&[(4, 5), (2, 3), (3, 4)], false),
+        (&[(4, 5), (2, 3), (3, 4)], None),
     ];
-    for (numbers, is_loss) in rows {
+    for (numbers, gap_before) in rows {
         let mut bench = Bench::live_only();
-        for (previous, number) in *numbers {
+        for (index, (previous, number)) in numbers.iter().enumerate() {
             bench.arrive_counted(*previous, *number);
+            let expected: &[&str] = match *gap_before == Some(index) {
+                true => &["gap", "message"],
+                false => &["message"],
+            };
+            assert_eq!(bench.shown(), expected, "{numbers:?}, {index}");
         }
-        assert_eq!(bench.shown().len(), numbers.len());
-        assert_eq!(bench.track.is_waiting_to_tell(), *is_loss, "{numbers:?}");
-        bench.now += Duration::from_secs(1);
+        bench.now += Duration::from_secs(60);
         bench.track.tick(bench.now, &mut bench.out);
-        assert_eq!(bench.shown().len(), usize::from(*is_loss), "{numbers:?}");
+        assert!(bench.shown().is_empty(), "{numbers:?}");
+    }
+}
+
+#[test]
+fn a_loss_that_no_message_follows_is_told_after_a_second() {
+    for (after, is_told) in [(999, false), (1_000, true)] {
+        let mut bench = Bench::live_only();
+        bench.arrive_counted(4, 5);
+        bench.shown();
+        bench.track.doubted(bench.now);
+        bench.now += Duration::from_millis(after);
+        bench.track.tick(bench.now, &mut bench.out);
+        assert_eq!(bench.shown().len(), usize::from(is_told), "{after} ms");
     }
 }
 
@@ -583,12 +600,15 @@ fn what_a_replaced_master_says_late_is_dropped_and_what_the_new_one_says_passes(
     ];
     for (what, messages, is_gap) in rows {
         let mut bench = Bench::live_only();
+        let mut gaps = 0;
         for (term, previous, number, passes) in *messages {
             bench.arrive_in_term(*term, *previous, *number);
-            let passed = !bench.shown().is_empty();
+            let shown = bench.shown();
+            let passed = shown.last().is_some_and(|last| last == "message");
             assert_eq!(passed, *passes, "{what}: {term:?} {number}");
+            gaps += shown.iter().filter(|shown| *shown == "gap").count();
         }
-        assert_eq!(bench.track.is_waiting_to_tell(), *is_gap, "{what}");
+        assert_eq!(gaps, usize::from(*is_gap), "{what}");
     }
 }
 
@@ -601,7 +621,7 @@ fn what_both_masters_were_given_is_heard_once() {
     bench.arrive_as(old, 5, 6, 0xb);
     assert_eq!(bench.shown(), ["message", "message"]);
     bench.arrive_as(new, 4, 5, 0xc);
-    assert_eq!(bench.shown(), ["message"]);
+    assert_eq!(bench.shown(), ["gap", "message"]);
     bench.arrive_as(new, 5, 6, 0xa);
     bench.arrive_as(new, 6, 7, 0xb);
     assert_eq!(bench.shown(), [""; 0]);
@@ -641,8 +661,7 @@ fn a_dropped_message_is_one_gap_however_it_is_noticed() {
     bench.arrive_counted(7, 8);
     bench.now += Duration::from_secs(1);
     bench.track.tick(bench.now, &mut bench.out);
-    bench.track.tick(bench.now, &mut bench.out);
-    assert_eq!(bench.shown(), ["message", "message", "gap"]);
+    assert_eq!(bench.shown(), ["message", "gap", "message"]);
 }
 
 #[test]
