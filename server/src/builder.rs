@@ -14,6 +14,7 @@ use crate::cluster::{Node, Questions};
 use crate::config::Limits;
 use crate::delivery::PublishLevel;
 use crate::engine::{Arrival, Broker, Deliver, Engine, EngineError};
+use crate::health;
 use crate::hub::{Hub, Notice, OnInterest};
 use crate::publish::Publisher;
 use crate::refusal_log::RefusalLog;
@@ -35,6 +36,14 @@ pub enum BuildError {
     /// The path does not begin with a slash, or has more than letters, digits, `-`, `_`, `.` and `/`.
     #[error("the path {path:?} must look like \"/ws\"")]
     Path {
+        /// The path.
+        path: String,
+    },
+    /// Two routes of the server would have the same path.
+    #[error(
+        "the path {path:?} is that of the WebSocket or its auth endpoint, and of the health checks"
+    )]
+    PathTaken {
         /// The path.
         path: String,
     },
@@ -153,7 +162,7 @@ impl ServerBuilder {
     /// Outside a tokio runtime.
     pub async fn build(self) -> Result<Server, BuildError> {
         let path = checked_path(self.path)?;
-        let health_path = checked_path(self.health_path)?;
+        let health_path = checked_health_path(self.health_path, &path)?;
         let tokens = Arc::new(channel_tokens(&self.secrets)?);
         let engine = self.engine.unwrap_or_else(Engine::memory);
         let rules = Arc::new(self.rules);
@@ -259,6 +268,18 @@ fn checked_path(path: String) -> Result<String, BuildError> {
         Ok(path)
     } else {
         Err(BuildError::Path { path })
+    }
+}
+
+/// Checks where the health checks are, beside the WebSocket's path.
+fn checked_health_path(health_path: String, path: &str) -> Result<String, BuildError> {
+    let health_path = checked_path(health_path)?;
+    match health::paths(&health_path)
+        .into_iter()
+        .find(|check| check == path)
+    {
+        Some(path) => Err(BuildError::PathTaken { path }),
+        None => Ok(health_path),
     }
 }
 

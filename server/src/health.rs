@@ -15,12 +15,18 @@ use crate::clock::Instant;
 use crate::engine::Health;
 use crate::services::Services;
 
+/// Where the two questions are, below a path.
+pub(crate) fn paths(path: &str) -> [String; 2] {
+    let path = path.trim_end_matches('/');
+    ["live", "ready"].map(|question| format!("{path}/{question}"))
+}
+
 /// `GET {path}/live` and `GET {path}/ready`.
 pub(crate) fn router(path: &str, services: Arc<Services>) -> Router {
-    let path = path.trim_end_matches('/');
+    let [live_path, ready_path] = paths(path);
     Router::new()
-        .route(&format!("{path}/live"), get(live))
-        .route(&format!("{path}/ready"), get(ready))
+        .route(&live_path, get(live))
+        .route(&ready_path, get(ready))
         .with_state(services)
 }
 

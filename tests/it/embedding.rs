@@ -89,6 +89,29 @@ async fn the_handles_shutdown_ends_serve() {
 }
 
 #[tokio::test]
+async fn a_path_is_given_once() {
+    for (path, health_path, is_taken) in [
+        ("/health/live", "/health", true),
+        ("/a/ready", "/a", true),
+        ("/live", "/", true),
+        ("/", "/", false),
+        ("/a", "/a", false),
+        ("/a", "/a/auth", false),
+    ] {
+        let server = Server::builder().path(path).health_path(health_path);
+        match server.build().await {
+            Ok(server) => {
+                assert!(!is_taken, "{path} {health_path}");
+                // Overlapping routes are a panic.
+                drop(server.router());
+            }
+            Err(BuildError::PathTaken { path: named }) => assert!(is_taken && named == path),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn two_servers_in_one_application_have_nothing_in_common() {
     let chat = Server::builder().path("/chat").health_path("/chat/health");
     let chat = chat.build().await.unwrap();

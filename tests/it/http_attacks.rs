@@ -189,6 +189,26 @@ async fn a_request_for_another_host_is_not_passed_on() {
 }
 
 #[tokio::test]
+async fn a_request_names_one_host() {
+    let (server, hidden) = application().await;
+    for (version, hosts, status) in [
+        ("1.1", "host: a\r\n", "200"),
+        ("1.1", "", "400"),
+        ("1.1", "host: a\r\nhost: a\r\n", "400"),
+        ("1.1", "host: a\r\nhost: b\r\n", "400"),
+        ("1.0", "", "200"),
+        ("1.0", "host: a\r\nhost: b\r\n", "400"),
+    ] {
+        let request = format!("GET /hidden HTTP/{version}\r\n{hosts}connection: close\r\n\r\n");
+        let answer = exchange(server.address, request.as_bytes()).await;
+        let answered = answer.split(' ').nth(1).unwrap_or_default();
+        assert_eq!(answered, status, "{request}: {answer}");
+        let times = hidden.swap(0, Ordering::SeqCst);
+        assert_eq!(times, usize::from(status == "200"), "{request}");
+    }
+}
+
+#[tokio::test]
 async fn http_2_is_not_spoken() {
     let (server, _) = application().await;
     // RFC 9113, 3.4: the preface of a client that assumes HTTP/2, and its empty SETTINGS.

@@ -194,6 +194,11 @@ async fn what_is_wrong_ends_the_start_with_one_sentence() {
     );
     let said = start(&["--path", "ws"]).await;
     assert_eq!(said, "error: the path \"ws\" must look like \"/ws\"\n");
+    for path in ["/health/live", "/health/ready"] {
+        let said = start(&["--path", path]).await;
+        let taken = format!("error: the path \"{path}\" is that of the WebSocket");
+        assert!(said.starts_with(&taken), "{said}");
+    }
     // Nobody listens there, and whoever reads the log is not told the password.
     let said = start(&[
         "--log",

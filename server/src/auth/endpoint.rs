@@ -72,8 +72,10 @@ async fn permit(State(endpoint): State<AuthEndpoint>, request: Request) -> Respo
 
 /// Tells a browser that a page of another origin may ask (Fetch, CORS-preflight request).
 async fn preflight(State(endpoint): State<AuthEndpoint>, request: Request) -> Response {
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    let reader = endpoint.origins.admit(request.headers()).ok().flatten();
+    let (mut response, reader) = match endpoint.origins.admit(request.headers()) {
+        Ok(reader) => (StatusCode::NO_CONTENT.into_response(), reader),
+        Err(_) => (StatusCode::FORBIDDEN.into_response(), None),
+    };
     let headers = response.headers_mut();
     if reader.is_some() {
         let methods = HeaderValue::from_static("POST");

@@ -14,6 +14,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::response::IntoResponse as _;
+use http::StatusCode;
+use http::header::HOST;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -270,6 +273,9 @@ impl Connections {
             let (router, pace) = (router.clone(), Arc::clone(&pace));
             async move {
                 pace.turn().await;
+                if !has_one_host(&request) {
+                    return Ok((StatusCode::BAD_REQUEST, WITHOUT_HOST).into_response());
+                }
                 router.call(request).await
             }
         });
@@ -323,6 +329,16 @@ impl Connections {
     }
 }
 
+/// Whether a request names exactly one host; in HTTP/1.0 it may name none (RFC 9112, section 3.2).
+///
+/// Two servers that read different ones of several judge the same request for different sites.
+fn has_one_host<B>(request: &http::Request<B>) -> bool {
+    match request.headers().get_all(HOST).iter().count() {
+        0 => request.version() < http::Version::HTTP_11,
+        hosts => hosts == 1,
+    }
+}
+
 /// Whether a failed `accept` says something about the one connection that came, not about this process (accept(2)).
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
@@ -372,6 +388,8 @@ fn open_files_max() -> usize {
 
 /// 16: each of them is a task and some allocations; then other tasks get their turn.
 const ACCEPTS_PER_TURN: u32 = 16;
+/// What a request gets that names no host, or several.
+const WITHOUT_HOST: &str = "a request needs exactly one Host header\n";
 /// The whole answer to a connection above a cap.
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Retry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";

@@ -435,6 +435,7 @@ async fn pages_of_listed_origins_may_read_the_answer() {
     assert_eq!(answer.headers["vary"], "Origin");
 
     let answer = send(&endpoint, preflight("https://evil.io")).await;
+    assert_eq!(answer.status, 403);
     assert!(
         !answer
             .headers
