@@ -142,6 +142,8 @@ fn engine(redis: &Redis) -> Engine {
     let mut flow = FlowOptions::default();
     // What a node remembers of recent messages would answer in place of Redis.
     flow.recent_bytes_max = 0;
+    // Nothing but what is tried here asks Redis for a position.
+    flow.sync_interval = Duration::from_mins(10);
     Engine::redis(options.with_flow(flow))
 }
 
@@ -169,6 +171,30 @@ async fn a_position_of_another_history_reads_nothing() {
     assert!(
         !statistics.contains("cmdstat_xrange:"),
         "messages were read: {statistics}"
+    );
+}
+
+#[tokio::test]
+async fn a_recovery_is_one_read_of_redis() {
+    let redis = Redis::start().await;
+    let server = TestServer::start(with(|_| {}).engine(engine(&redis))).await;
+    let mut reader = Socket::connect(server.address).await;
+    let start = reader.subscribe("full").await["position"].clone();
+    fill(&server, "full").await;
+    for _ in 0..10 {
+        reader.expect(json!({ "type": "event" })).await;
+    }
+    redis.command(&["CONFIG", "RESETSTAT"]).await;
+    let mut other = Socket::connect(server.address).await;
+    let since = json!({ "type": "subscribe", "id": 1, "channel": "full", "since": start });
+    let recovered = other.subscribe_with(since).await;
+    assert_eq!(recovered["events"].as_array().unwrap().len(), 10);
+    let statistics = redis.command(&["INFO", "commandstats"]).await.text();
+    // The bodies are read once, after the oldest, the newest and what lies beyond it: the position alone asked nothing.
+    assert!(statistics.contains("cmdstat_xrevrange:calls=1,"));
+    assert!(
+        statistics.contains("cmdstat_xrange:calls=3,"),
+        "{statistics}"
     );
 }
 

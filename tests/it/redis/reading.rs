@@ -61,6 +61,26 @@ async fn channels_that_were_subscribed_and_left_are_forgotten_and_those_in_use_a
 }
 
 #[tokio::test]
+async fn where_a_channel_stands_is_read_without_a_message() {
+    let redis = Redis::start().await;
+    let node = Node::start(options(&redis.url()), None).await;
+    // The node does not follow the channel, so that Redis is asked.
+    let c = channel("c");
+    let published = node.publish(&c, 1, KEPT).await;
+    redis.command(&["CONFIG", "RESETSTAT"]).await;
+    assert_eq!(Some(position(&node, "c").await), published);
+    let (offset, limit) = (0, 0);
+    let nothing = HistoryRange::After { offset, limit };
+    let history = node.engine.broker.history(&c, nothing, KEPT);
+    assert!(history.await.unwrap().entries.is_empty());
+    let statistics = redis.command(&["INFO", "commandstats"]).await.text();
+    assert!(statistics.contains("cmdstat_evalsha:calls=2,"));
+    // An XRANGE that begins after the newest message brings none; an XREVRANGE brings that one with its body.
+    assert!(!statistics.contains("cmdstat_xrevrange:"), "{statistics}");
+    assert!(statistics.contains("cmdstat_xrange:calls=2,"));
+}
+
+#[tokio::test]
 async fn a_channel_that_had_a_message_is_remembered_for_a_day() {
     let redis = Redis::start().await;
     let prefix = fanfare_tests::redis::prefix("day");

@@ -32,20 +32,23 @@ if type(touched) == 'table' and touched.err and string.find(touched.err, 'READON
   return touched
 end
 
--- The newest entry stands at the position, or the entries are not of this history.
-local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-if newest then
-  local at = tonumber(string.match(newest[1], '^%d+'))
-  if at > offset then
-    epoch, offset, tag = start()
-    touch()
-  elseif at < offset or newest[2][4] ~= tag then
-    redis.call('DEL', stream)
-  end
-end
+-- Entries beyond the position are of another history: the position was restored from an older copy. Else there are none, so
+-- that this reads no body.
 local standing = string.format('%.0f', offset)
+local beyond = redis.call('XRANGE', stream, '(' .. standing .. '-0', '+', 'COUNT', 1)
+if #beyond > 0 then
+  epoch, offset, tag = start()
+  standing = '0'
+  touch()
+end
 if limit == 0 then
   return { epoch, standing, tag, {}, now }
+end
+
+-- The newest entry stands at the position, or the entries are not of this history.
+local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+if newest and (newest[1] ~= standing .. '-0' or newest[2][4] ~= tag) then
+  redis.call('DEL', stream)
 end
 
 -- Entries older than the ttl go.

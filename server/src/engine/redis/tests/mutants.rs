@@ -120,7 +120,9 @@ const MUTANTS: &[Mutant] = mutants! {
     Model read "an epoch that was told is not remembered":
         "redis.call('HSET', position, 'e', ARGV[5], 's', '0', 't', '0')" => "";
     Model read "what is left of an older history is read":
-        "if at > offset then" => "if false then";
+        "if #beyond > 0 then" => "if false then";
+    Model read "a position alone says nothing of what lies beyond it":
+        "if #beyond > 0 then" => "if limit > 0 and #beyond > 0 then";
     Model read "a replica answers":
         "'READONLY', 1, true) then" => "'SOMETHING', 1, true) then";
     Model read "the range includes its start":
