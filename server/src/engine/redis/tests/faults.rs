@@ -161,7 +161,7 @@ async fn too_few_replicas_refuse_publishing_but_not_reading() {
 
 #[tokio::test]
 async fn a_restart_of_redis_is_no_error_for_who_publishes_afterwards() {
-    let mut redis = RedisProcess::start(&[["appendonly", "yes"]]).await;
+    let mut redis = RedisProcess::start(&[["appendonly", "yes"], ["appendfsync", "always"]]).await;
     let engine = start(redis.options().with_budget(Duration::from_secs(20))).await;
     engine.publish(message(1), KEPT).await.unwrap();
     redis.restart().await;
