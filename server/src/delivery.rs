@@ -52,9 +52,13 @@ impl Publication {
     /// The message that a user came to a presence channel: `member_added` with `{"id","info"}`.
     #[must_use]
     pub fn member_added(channel: ChannelName, member: &Member) -> Self {
-        let id = serde_json::Value::from(member.id.as_str());
-        let data = format!(r#"{{"id":{id},"info":{}}}"#, member.info.as_str());
-        Self::new(channel, MEMBER_ADDED.clone(), RawJson::trusted(data))
+        Self::new(channel, MEMBER_ADDED.clone(), shown(member))
+    }
+
+    /// The message that a user of a presence channel is shown with another info: `member_updated` with `{"id","info"}`.
+    #[must_use]
+    pub fn member_updated(channel: ChannelName, member: &Member) -> Self {
+        Self::new(channel, MEMBER_UPDATED.clone(), shown(member))
     }
 
     /// The message that a user has left a presence channel: `member_removed` with `{"id","reason"}`.
@@ -416,7 +420,14 @@ impl Departure {
     }
 }
 
+/// What a member event says of a user who is here.
+fn shown(member: &Member) -> RawJson {
+    let id = serde_json::Value::from(member.id.as_str());
+    RawJson::trusted(format!(r#"{{"id":{id},"info":{}}}"#, member.info.as_str()))
+}
+
 static MEMBER_ADDED: LazyLock<EventName> = LazyLock::new(|| reserved(EventName::MEMBER_ADDED));
+static MEMBER_UPDATED: LazyLock<EventName> = LazyLock::new(|| reserved(EventName::MEMBER_UPDATED));
 static MEMBER_REMOVED: LazyLock<EventName> = LazyLock::new(|| reserved(EventName::MEMBER_REMOVED));
 
 #[expect(

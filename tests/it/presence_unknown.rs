@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use fanfare_protocol::{ChannelName, Member, SocketId};
+use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 use fanfare_server::delivery::{Departure, Members, Retention};
 use fanfare_server::engine::{Engine, EngineError, PresenceStore};
 use fanfare_tests::server::TestServer;
@@ -39,6 +39,17 @@ impl PresenceStore for Forgetful {
             });
         }
         Ok(())
+    }
+
+    async fn update(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: RawJson,
+        retention: Retention,
+    ) -> Result<bool, EngineError> {
+        let store = &self.store;
+        store.update(channel, connection, info, retention).await
     }
 
     async fn leave(

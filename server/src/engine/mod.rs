@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fanfare_protocol::{ChannelName, Member, Position, SocketId};
+use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -188,9 +188,14 @@ pub trait Broker: Send + Sync {
 ///
 /// `member_added` is published exactly when a user's first connection joins, `member_removed` exactly when the last one has
 /// left, as ordinary messages of the channel with positions of their own.
+///
+/// A user is shown with the `info` of one connection: of those that are here, lost ones within their grace included, the one
+/// that joined or updated last. `member_updated` is published exactly when the text of what is shown changes, because a
+/// connection joins, comes back or updates with another `info`, or because the connection that was shown is gone.
 #[async_trait]
 pub trait PresenceStore: Send + Sync {
-    /// Adds a connection of a user. Joining twice is one membership; the last `info` wins.
+    /// Adds a connection of a user, which is shown from now on. Joining twice is one membership: with the same `info` the second
+    /// time changes nothing, unless the connection was lost meanwhile.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -201,6 +206,19 @@ pub trait PresenceStore: Send + Sync {
         member: Member,
         retention: Retention,
     ) -> Result<(), EngineError>;
+
+    /// Replaces the `info` of a connection, which is shown from now on. With the `info` that it has already, nothing changes.
+    /// Answers whether the connection is here; of one that is not, nothing is kept.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn update(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: RawJson,
+        retention: Retention,
+    ) -> Result<bool, EngineError>;
 
     /// Takes a connection out. Unknown connections are ignored.
     ///

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fanfare_protocol::{
-    ChannelName, Epoch, IdempotencyKey, Member, Position, RawJson, SocketId, Tag,
+    ChannelName, Epoch, EventName, IdempotencyKey, Member, Position, RawJson, SocketId, Tag,
 };
 
 use crate::delivery::{Delivery, Members, Published};
@@ -108,6 +108,20 @@ faults! {
     SwapReasons,
     /// Later infos are ignored.
     FirstInfoWins,
+    /// A changed info is not told.
+    HideUpdates,
+    /// An update is answered and not made.
+    IgnoreUpdate,
+    /// A repeated update shows its connection again.
+    RepeatShows,
+    /// An update finds everybody.
+    UpdateFindsAll,
+    /// An update brings lost connections back.
+    UpdateRevives,
+    /// What a connection showed stays when it has gone.
+    InfoOutlives,
+    /// When the shown connection goes, the oldest is shown.
+    OldestIsNext,
     /// A refresh knows everybody.
     RefreshKnowsAll,
     /// A refresh knows nobody.
@@ -183,6 +197,9 @@ impl State {
                 delivery.position = Some(Position::start(Epoch(1)));
             }
             (Fault::StayDeaf, _) if self.unwanted.contains(&channel) => return Vec::new(),
+            (Fault::HideUpdates, _) if delivery.event.as_str() == EventName::MEMBER_UPDATED => {
+                delivery.event = EventName::new("hidden").unwrap();
+            }
             (Fault::SwapReasons, _) if delivery.event.is_reserved() => {
                 let data = delivery.data.as_str().replace("removed", "left");
                 delivery.data = RawJson::trusted(data);

@@ -33,6 +33,45 @@ impl Faulty {
         self.fault == fault
     }
 
+    /// The user of a connection that has joined.
+    fn known(&self, channel: &ChannelName, connection: SocketId) -> Option<UserId> {
+        let state = self.state.lock().unwrap();
+        let mut joined = state.joined.iter();
+        let known = joined.find(|one| one.0 == *channel && one.1 == connection);
+        known.map(|known| known.2.id.clone())
+    }
+
+    /// A connection has gone, and another one of its user is made to show the wrong thing.
+    async fn spoil_successor(
+        &self,
+        channel: &ChannelName,
+        gone: SocketId,
+    ) -> Result<(), EngineError> {
+        let presence = &self.good.presence;
+        let (before, oldest) = {
+            let mut state = self.state.lock().unwrap();
+            let is_in = |one: &(ChannelName, SocketId, Member)| one.0 == *channel;
+            let mut joined = state.joined.iter();
+            let before = joined.find(|one| is_in(one) && one.1 == gone).cloned();
+            state.joined.retain(|one| !is_in(one) || one.1 != gone);
+            let Some((_, _, before)) = before else {
+                return Ok(());
+            };
+            let mut joined = state.joined.iter();
+            let oldest = joined.find(|one| is_in(one) && one.2.id == before.id);
+            (before, oldest.cloned())
+        };
+        let Some((_, oldest, member)) = oldest else {
+            return Ok(());
+        };
+        if self.is(Fault::OldestIsNext) {
+            presence.leave(channel, oldest, Departure::Lost).await?;
+            return presence.join(channel, oldest, member, KEPT).await;
+        }
+        let outlived = presence.update(channel, oldest, before.info, KEPT);
+        outlived.await.map(|_| ())
+    }
+
     /// All connections of the user that a connection belongs to.
     fn all_of(&self, channel: &ChannelName, connection: SocketId) -> Vec<SocketId> {
         let state = self.state.lock().unwrap();
@@ -231,6 +270,34 @@ impl PresenceStore for Faulty {
         presence.join(channel, connection, member, retention).await
     }
 
+    async fn update(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: RawJson,
+        retention: Retention,
+    ) -> Result<bool, EngineError> {
+        let store = &self.good.presence;
+        let known = self.known(channel, connection);
+        match self.fault {
+            Fault::IgnoreUpdate => return Ok(known.is_some()),
+            Fault::RepeatShows => {
+                let other = RawJson::trusted(r#""other""#);
+                store.update(channel, connection, other, retention).await?;
+            }
+            Fault::UpdateRevives => {
+                if let Some(id) = known {
+                    let member = Member { id, info };
+                    store.join(channel, connection, member, retention).await?;
+                    return Ok(true);
+                }
+            }
+            _ => {}
+        }
+        let is_here = store.update(channel, connection, info, retention).await?;
+        Ok(is_here || self.is(Fault::UpdateFindsAll))
+    }
+
     async fn leave(
         &self,
         channel: &ChannelName,
@@ -287,7 +354,13 @@ impl PresenceStore for Faulty {
             let mut state = self.state.lock().unwrap();
             state.lost.push((channel.clone(), connection));
         }
-        presence.leave(channel, connection, departure).await
+        presence.leave(channel, connection, departure).await?;
+        match self.fault {
+            Fault::InfoOutlives | Fault::OldestIsNext if !is_lost => {
+                self.spoil_successor(channel, connection).await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn refresh(

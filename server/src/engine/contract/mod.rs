@@ -32,6 +32,7 @@ mod history;
 mod keys;
 mod model;
 mod presence;
+mod presence_info;
 mod presence_state;
 #[cfg(test)]
 mod tests;
@@ -213,7 +214,6 @@ pub const SCENARIOS: &[Scenario] = scenarios! {
     presence::every_lost_connection_has_its_own_grace advances;
     presence::a_goodbye_ends_the_grace_period;
     presence::member_events_are_messages_of_the_channel;
-    presence_state::the_last_info_wins;
     presence_state::joining_twice_is_one_membership;
     presence_state::leaving_without_having_joined_does_nothing;
     presence_state::a_refresh_answers_what_is_unknown;
@@ -221,5 +221,13 @@ pub const SCENARIOS: &[Scenario] = scenarios! {
     presence_state::a_snapshot_is_the_sum_of_the_events_before_it;
     presence_state::an_empty_channel_has_a_position_too;
     presence_state::forgetting_a_history_keeps_the_members;
+    presence_info::who_joined_last_is_shown;
+    presence_info::an_equal_info_is_not_told;
+    presence_info::a_repeated_call_shows_nothing_again;
+    presence_info::who_comes_back_is_shown advances;
+    presence_info::when_the_shown_one_goes_the_one_before_is_shown advances;
+    presence_info::an_update_is_told_like_a_message;
+    presence_info::an_update_brings_nobody_here advances;
+    presence_info::a_snapshot_shows_what_was_told_before_it;
     model::random_histories_agree_with_the_model advances;
 };

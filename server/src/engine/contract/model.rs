@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use super::presence::SLACK;
 use super::presence_state::agrees;
-use super::trial::{MemberEvent, Trial, connection, follow, member, member_events};
+use super::trial::{MemberEvent, Trial, What, connection, follow, member, member_events};
 use super::{Outcome, Violation};
 use crate::delivery::Departure;
 
@@ -64,34 +64,37 @@ impl Room {
 
     /// One random thing happens.
     async fn step(&mut self, trial: &Trial<'_>, rng: &mut Rng, step: usize) -> Outcome {
+        let channel = &self.channel;
         let held: Vec<SocketId> = self.model.connections.keys().copied().collect();
+        let picked = (!held.is_empty()).then(|| held[rng.usize(..held.len())]);
         let user = USERS[rng.usize(..USERS.len())];
-        match rng.u8(..10) {
-            0 => {
-                trial.publish(&self.channel, step).await?;
+        // Few, so that some are equal.
+        let info = rng.u8(..4);
+        match (rng.u8(..12), picked) {
+            (0, _) => {
+                trial.publish(channel, step).await?;
             }
-            1..=3 => {
-                let member = member(user, step)?;
-                let connection = connection();
-                trial
-                    .join(&self.channel, connection, member.clone())
-                    .await?;
+            (1..=3, _) => {
+                let (connection, member) = (connection(), member(user, info)?);
+                trial.join(channel, connection, member.clone()).await?;
                 self.model.join(connection, &member);
             }
             // A connection that is here, or was lost, joins once more.
-            4 if !held.is_empty() => {
-                let connection = held[rng.usize(..held.len())];
-                let member = member(&self.model.connections[&connection].user, step)?;
-                trial
-                    .join(&self.channel, connection, member.clone())
-                    .await?;
+            (4, Some(connection)) => {
+                let member = member(&self.model.connections[&connection].user, info)?;
+                trial.join(channel, connection, member.clone()).await?;
                 self.model.join(connection, &member);
             }
-            _ if !held.is_empty() => {
-                let connection = held[rng.usize(..held.len())];
+            (5..=6, _) => {
+                let connection = picked.unwrap_or_else(connection);
+                let is_here = trial.update(channel, connection, info).await?;
+                let expected = self.model.update(connection, &info.to_string());
+                ensure!(is_here == expected, "an update answers {is_here}");
+            }
+            (_, Some(connection)) => {
                 let departures = [Departure::Goodbye, Departure::Removed, Departure::Lost];
                 let departure = departures[rng.usize(..3)];
-                trial.leave(&self.channel, connection, departure).await?;
+                trial.leave(channel, connection, departure).await?;
                 self.model.leave(connection, departure);
             }
             _ => {}
@@ -104,7 +107,7 @@ impl Room {
         let snapshot = trial.members(&self.channel).await?;
         let mut members = snapshot.members.clone();
         members.sort_by(|a, b| a.id.cmp(&b.id));
-        let expected = self.model.members();
+        let expected = self.model.members()?;
         ensure!(
             members == expected,
             "{members:?} are here instead of {expected:?}"
@@ -120,7 +123,14 @@ impl Room {
         let mut seen = trial.settled(&self.channel).await?;
         seen.retain(|delivery| delivery.position.is_some());
         follow(self.start, &seen)?;
-        let events = member_events(&seen)?;
+        // In which order lost connections go whose time is up at once, and what is shown between them, is open.
+        let mut events = member_events(&seen)?;
+        events.retain(|event| !matches!(event.what, What::Shown(_)));
+        for event in &mut events {
+            if let What::Came(info) = &mut event.what {
+                info.clear();
+            }
+        }
         for user in USERS {
             let of = |events: &[MemberEvent]| -> Vec<MemberEvent> {
                 let own = events.iter().filter(|event| event.user == user);
@@ -133,16 +143,20 @@ impl Room {
     }
 }
 
-/// What presence is: connections of users, some of them lost; a user is here while there is one.
+/// What presence is: connections of users, some of them lost; a user is here while there is one, and shown with the info of
+/// the one that joined or updated last.
 #[derive(Default)]
 struct Model {
     connections: BTreeMap<SocketId, Connection>,
-    infos: BTreeMap<String, Member>,
+    /// How often a connection came to be the one that is shown.
+    sequence: usize,
     events: Vec<MemberEvent>,
 }
 
 struct Connection {
     user: String,
+    info: String,
+    sequence: usize,
     is_lost: bool,
 }
 
@@ -152,14 +166,34 @@ impl Model {
     }
 
     fn join(&mut self, connection: SocketId, member: &Member) {
-        let user = member.id.as_str().to_owned();
-        if !self.is_here(&user) {
-            self.events.push(MemberEvent::came(&user));
+        let (user, info) = (member.id.as_str(), member.info.as_str());
+        if !self.is_here(user) {
+            self.events.push(MemberEvent::came(user, ""));
         }
-        self.infos.insert(user.clone(), member.clone());
-        let is_lost = false;
-        self.connections
-            .insert(connection, Connection { user, is_lost });
+        let known = self.connections.get(&connection);
+        if known.is_some_and(|known| !known.is_lost && known.info == info) {
+            return;
+        }
+        self.sequence += 1;
+        let joined = Connection {
+            user: user.to_owned(),
+            info: info.to_owned(),
+            sequence: self.sequence,
+            is_lost: false,
+        };
+        self.connections.insert(connection, joined);
+    }
+
+    fn update(&mut self, connection: SocketId, info: &str) -> bool {
+        let Some(known) = self.connections.get_mut(&connection) else {
+            return false;
+        };
+        if known.info != info {
+            self.sequence += 1;
+            known.sequence = self.sequence;
+            info.clone_into(&mut known.info);
+        }
+        true
     }
 
     fn leave(&mut self, connection: SocketId, departure: Departure) {
@@ -188,8 +222,11 @@ impl Model {
         }
     }
 
-    fn members(&self) -> Vec<Member> {
-        let here = self.infos.iter().filter(|(user, _)| self.is_here(user));
-        here.map(|(_, member)| member.clone()).collect()
+    fn members(&self) -> Result<Vec<Member>, Violation> {
+        let shown = USERS.iter().filter_map(|user| {
+            let own = self.connections.values().filter(|one| one.user == **user);
+            own.max_by_key(|one| one.sequence)
+        });
+        shown.map(|one| member(&one.user, &one.info)).collect()
     }
 }

@@ -14,9 +14,9 @@ pub(super) async fn the_first_connection_adds_and_the_last_removes(trial: &Trial
     for _ in 0..3 {
         let (phone, laptop) = (connection(), connection());
         trial.join(&channel, phone, member("ann", 1)?).await?;
-        expected.push(MemberEvent::came("ann"));
+        expected.push(MemberEvent::came("ann", 1));
         announced(trial, &channel, &expected).await?;
-        trial.join(&channel, laptop, member("ann", 2)?).await?;
+        trial.join(&channel, laptop, member("ann", 1)?).await?;
         announced(trial, &channel, &expected).await?;
         trial.leave(&channel, phone, Departure::Goodbye).await?;
         announced(trial, &channel, &expected).await?;
@@ -36,7 +36,7 @@ pub(super) async fn goodbye_and_removal_are_immediate(trial: &Trial<'_>) -> Outc
         let phone = connection();
         trial.join(&channel, phone, member("ann", 1)?).await?;
         trial.leave(&channel, phone, departure).await?;
-        expected.push(MemberEvent::came("ann"));
+        expected.push(MemberEvent::came("ann", 1));
         expected.push(MemberEvent::left("ann", departure));
         announced(trial, &channel, &expected).await?;
         present(trial, &channel, &[]).await?;
@@ -52,7 +52,7 @@ pub(super) async fn a_lost_connection_counts_until_its_grace_is_over(trial: &Tri
     trial.join(&channel, phone, member("ann", 1)?).await?;
     trial.leave(&channel, phone, Departure::Lost).await?;
     trial.advance(grace / 2).await;
-    announced(trial, &channel, &[MemberEvent::came("ann")]).await?;
+    announced(trial, &channel, &[MemberEvent::came("ann", 1)]).await?;
     present(trial, &channel, &["ann"]).await?;
     trial.advance(grace / 2 + SLACK).await;
     let seen = trial
@@ -80,14 +80,14 @@ pub(super) async fn a_loss_reported_twice_counts_from_the_first_time(trial: &Tri
     trial.advance(grace / 2 + SLACK).await;
     present(trial, &channel, &[]).await?;
     let left = MemberEvent::left("ann", Departure::Lost);
-    announced(trial, &channel, &[MemberEvent::came("ann"), left]).await
+    announced(trial, &channel, &[MemberEvent::came("ann", 1), left]).await
 }
 
 pub(super) async fn back_within_the_grace_period_is_silent(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel().await?;
     let grace = trial.features().presence_grace;
     let (before, after) = (connection(), connection());
-    let expected = [MemberEvent::came("ann")];
+    let expected = [MemberEvent::came("ann", 1)];
     trial.join(&channel, before, member("ann", 1)?).await?;
     // Over another connection, as after a reconnect.
     trial.leave(&channel, before, Departure::Lost).await?;
@@ -115,11 +115,11 @@ pub(super) async fn every_lost_connection_has_its_own_grace(trial: &Trial<'_>) -
     trial.leave(&channel, laptop, Departure::Lost).await?;
     trial.advance(grace / 2 + SLACK).await;
     present(trial, &channel, &["ann"]).await?;
-    announced(trial, &channel, &[MemberEvent::came("ann")]).await?;
+    announced(trial, &channel, &[MemberEvent::came("ann", 1)]).await?;
     trial.advance(grace / 2).await;
     present(trial, &channel, &[]).await?;
     let left = MemberEvent::left("ann", Departure::Lost);
-    announced(trial, &channel, &[MemberEvent::came("ann"), left]).await
+    announced(trial, &channel, &[MemberEvent::came("ann", 1), left]).await
 }
 
 pub(super) async fn a_goodbye_ends_the_grace_period(trial: &Trial<'_>) -> Outcome {
@@ -130,7 +130,7 @@ pub(super) async fn a_goodbye_ends_the_grace_period(trial: &Trial<'_>) -> Outcom
     trial.leave(&channel, phone, Departure::Goodbye).await?;
     present(trial, &channel, &[]).await?;
     let left = MemberEvent::left("ann", Departure::Goodbye);
-    announced(trial, &channel, &[MemberEvent::came("ann"), left]).await
+    announced(trial, &channel, &[MemberEvent::came("ann", 1), left]).await
 }
 
 pub(super) async fn member_events_are_messages_of_the_channel(trial: &Trial<'_>) -> Outcome {

@@ -1,31 +1,15 @@
 //! Who is a member, and that it agrees with what was announced.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fanfare_protocol::Position;
 use tokio::task::JoinSet;
 
 use super::presence::{SLACK, announced, present};
-use super::trial::{KEPT, MemberEvent, Trial, connection, follow, member, member_events};
+use super::trial::{KEPT, MemberEvent, Trial, What, connection, follow, member, member_events};
 use super::{Outcome, Violation};
 use crate::delivery::{Delivery, Departure, Members};
-
-pub(super) async fn the_last_info_wins(trial: &Trial<'_>) -> Outcome {
-    let channel = trial.channel().await?;
-    let (phone, laptop) = (connection(), connection());
-    for (connection, info) in [(phone, 1), (laptop, 2), (phone, 3)] {
-        trial
-            .join(&channel, connection, member("ann", info)?)
-            .await?;
-        let members = trial.members(&channel).await?.members;
-        ensure!(
-            members == [member("ann", info)?],
-            "after the info {info}: {members:?}"
-        );
-    }
-    announced(trial, &channel, &[MemberEvent::came("ann")]).await
-}
 
 pub(super) async fn joining_twice_is_one_membership(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel().await?;
@@ -35,7 +19,7 @@ pub(super) async fn joining_twice_is_one_membership(trial: &Trial<'_>) -> Outcom
     trial.leave(&channel, phone, Departure::Goodbye).await?;
     present(trial, &channel, &[]).await?;
     let left = MemberEvent::left("ann", Departure::Goodbye);
-    announced(trial, &channel, &[MemberEvent::came("ann"), left]).await
+    announced(trial, &channel, &[MemberEvent::came("ann", 1), left]).await
 }
 
 pub(super) async fn leaving_without_having_joined_does_nothing(trial: &Trial<'_>) -> Outcome {
@@ -48,11 +32,11 @@ pub(super) async fn leaving_without_having_joined_does_nothing(trial: &Trial<'_>
     for departure in [Departure::Goodbye, Departure::Removed, Departure::Lost] {
         trial.leave(&channel, connection(), departure).await?;
     }
-    announced(trial, &channel, &[MemberEvent::came("ann")]).await?;
+    announced(trial, &channel, &[MemberEvent::came("ann", 1)]).await?;
     trial.leave(&channel, phone, Departure::Goodbye).await?;
     trial.leave(&channel, phone, Departure::Goodbye).await?;
     let left = MemberEvent::left("ann", Departure::Goodbye);
-    announced(trial, &channel, &[MemberEvent::came("ann"), left]).await
+    announced(trial, &channel, &[MemberEvent::came("ann", 1), left]).await
 }
 
 pub(super) async fn a_refresh_answers_what_is_unknown(trial: &Trial<'_>) -> Outcome {
@@ -86,7 +70,7 @@ pub(super) async fn a_refresh_does_not_undo_a_loss(trial: &Trial<'_>) -> Outcome
     trial.advance(trial.features().presence_grace + SLACK).await;
     present(trial, &channel, &[]).await?;
     let left = MemberEvent::left("ann", Departure::Lost);
-    announced(trial, &channel, &[MemberEvent::came("ann"), left]).await
+    announced(trial, &channel, &[MemberEvent::came("ann", 1), left]).await
 }
 
 pub(super) async fn a_snapshot_is_the_sum_of_the_events_before_it(trial: &Trial<'_>) -> Outcome {
@@ -160,26 +144,35 @@ pub(super) async fn forgetting_a_history_keeps_the_members(trial: &Trial<'_>) ->
     Ok(())
 }
 
-/// A snapshot lists exactly those whom the events up to its position leave present.
+/// A snapshot lists exactly those whom the events up to its position leave present, each with the info told last.
 pub(super) fn agrees(snapshot: &Members, seen: &[Delivery]) -> Outcome {
     let before = seen.iter().take_while(|delivery| {
         let position = delivery.position;
         position.is_some_and(|position| position.offset <= snapshot.position.offset)
     });
     let before: Vec<Delivery> = before.cloned().collect();
-    let mut folded = BTreeSet::new();
-    for event in member_events(&before)? {
-        let MemberEvent { user, left } = event;
-        let is_alternating = match &left {
-            None => folded.insert(user.clone()),
-            Some(_) => folded.remove(&user),
+    let mut folded = BTreeMap::new();
+    for MemberEvent { user, what } in member_events(&before)? {
+        let is_right = match &what {
+            What::Came(info) => folded.insert(user.clone(), info.clone()).is_none(),
+            What::Shown(info) => {
+                let before = folded.insert(user.clone(), info.clone());
+                before.is_some_and(|before| before != *info)
+            }
+            What::Left(_) => folded.remove(&user).is_some(),
         };
-        ensure!(is_alternating, "{user} came or left twice in a row");
+        ensure!(
+            is_right,
+            "{user} was told to have {what:?}, which is no news"
+        );
     }
-    let listed: BTreeSet<String> = snapshot
+    let listed: BTreeMap<String, String> = snapshot
         .members
         .iter()
-        .map(|member| member.id.as_str().to_owned())
+        .map(|member| {
+            let info = member.info.as_str().to_owned();
+            (member.id.as_str().to_owned(), info)
+        })
         .collect();
     ensure!(
         listed == folded && snapshot.count == folded.len() as u64,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, EventName, Link, Member, Position, RawJson, SocketId, UserId};
+use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
 use super::{Features, Harness, Outcome, Violation};
@@ -111,6 +112,17 @@ impl<'a> Trial<'a> {
     ) -> Outcome {
         let presence = &self.engine.presence;
         Ok(presence.join(channel, connection, member, KEPT).await?)
+    }
+
+    pub(super) async fn update(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: impl fmt::Display,
+    ) -> Result<bool, Violation> {
+        let info = RawJson::trusted(info.to_string());
+        let presence = &self.engine.presence;
+        Ok(presence.update(channel, connection, info, KEPT).await?)
     }
 
     pub(super) async fn leave(
@@ -258,46 +270,72 @@ pub(super) fn follow(start: Position, deliveries: &[Delivery]) -> Result<Positio
     Ok(last)
 }
 
-/// What a channel's `member_added` and `member_removed` say, in order: the user, and why they left.
+/// What the member events of a channel say, in order.
 pub(super) fn member_events(deliveries: &[Delivery]) -> Result<Vec<MemberEvent>, Violation> {
+    /// The data of any of them.
+    #[derive(serde::Deserialize)]
+    struct Data<'a> {
+        id: String,
+        #[serde(borrow)]
+        info: Option<&'a RawValue>,
+        reason: Option<String>,
+    }
     let mut events = Vec::new();
-    for delivery in deliveries {
-        let name = delivery.event.as_str();
-        if !delivery.event.is_reserved() {
-            continue;
-        }
-        let data: serde_json::Value = delivery.data.decode()?;
-        let text = |field: &str| data[field].as_str().map(str::to_owned);
-        let user = text("id").ok_or_else(|| Violation::new("a member event without an id"))?;
-        let left = text("reason");
-        ensure!(
-            left.is_some() == (name == EventName::MEMBER_REMOVED),
-            "{name} of {user} has the reason {left:?}"
-        );
-        events.push(MemberEvent { user, left });
+    for delivery in deliveries.iter().filter(|one| one.event.is_reserved()) {
+        let data: Data<'_> = delivery.data.decode()?;
+        let info = data.info.map(|info| info.get().to_owned());
+        let what = match (delivery.event.as_str(), info, data.reason) {
+            (EventName::MEMBER_ADDED, Some(info), None) => What::Came(info),
+            (EventName::MEMBER_UPDATED, Some(info), None) => What::Shown(info),
+            (EventName::MEMBER_REMOVED, None, Some(reason)) => What::Left(reason),
+            (name, ..) => {
+                let text = format!("{name} says {}", delivery.data.as_str());
+                return Err(Violation::new(text));
+            }
+        };
+        let user = data.id;
+        events.push(MemberEvent { user, what });
     }
     Ok(events)
 }
 
-/// A user came, or left for a reason.
+/// What happened to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MemberEvent {
     pub(super) user: String,
-    pub(super) left: Option<String>,
+    pub(super) what: What,
+}
+
+/// What a member event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// The user came, with this info.
+    Came(String),
+    /// Another info is shown.
+    Shown(String),
+    /// The user has left, for this reason.
+    Left(String),
 }
 
 impl MemberEvent {
-    pub(super) fn came(user: &str) -> Self {
+    pub(super) fn came(user: &str, info: impl fmt::Display) -> Self {
         Self {
             user: user.to_owned(),
-            left: None,
+            what: What::Came(info.to_string()),
+        }
+    }
+
+    pub(super) fn shown(user: &str, info: impl fmt::Display) -> Self {
+        Self {
+            user: user.to_owned(),
+            what: What::Shown(info.to_string()),
         }
     }
 
     pub(super) fn left(user: &str, departure: Departure) -> Self {
         Self {
             user: user.to_owned(),
-            left: Some(departure.reason().to_owned()),
+            what: What::Left(departure.reason().to_owned()),
         }
     }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fanfare_protocol::{ChannelName, Member, SocketId};
+use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -304,6 +304,18 @@ impl PresenceStore for MemoryEngine {
         let (mut shard, deliver) = self.stores.open(channel, "joining")?;
         let now = Instant::now();
         shard.join(channel, connection, member, retention, now, deliver)
+    }
+
+    async fn update(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: RawJson,
+        retention: Retention,
+    ) -> Result<bool, EngineError> {
+        let (mut shard, deliver) = self.stores.open(channel, "updating presence")?;
+        let now = Instant::now();
+        shard.update(channel, connection, info, retention, now, deliver)
     }
 
     async fn leave(

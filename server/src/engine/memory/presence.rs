@@ -13,6 +13,11 @@ pub(super) struct Presence {
     connections: HashMap<SocketId, Connection>,
     /// Ordered, so that a capped list shows the same members every time.
     users: BTreeMap<UserId, Present>,
+    /// The connections that are not shown, by user and by when another one was shown instead: of those of a user, the last
+    /// one was shown last.
+    hidden: BTreeMap<(UserId, u64), SocketId>,
+    /// How many connections were ever hidden.
+    hidden_count: u64,
     /// The connections whose socket is lost, by when they count as gone.
     lost: BTreeSet<(Instant, SocketId)>,
 }
@@ -20,12 +25,17 @@ pub(super) struct Presence {
 #[derive(Debug)]
 struct Connection {
     user: UserId,
+    info: RawJson,
+    /// The number of its key in `hidden`; none while it is shown.
+    hidden_as: Option<u64>,
     /// Its key in `lost`.
     lost_until: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Present {
+    shown: SocketId,
+    /// What the shown connection has, which shares its text.
     info: RawJson,
     connections: usize,
 }
@@ -35,6 +45,8 @@ struct Present {
 pub(super) enum Change {
     /// The user's first connection came.
     Added(Member),
+    /// The user is shown with another info.
+    Updated(Member),
     /// The user's last connection has gone.
     Removed(UserId, Departure),
 }
@@ -47,11 +59,13 @@ impl Presence {
         let mut changes = Vec::new();
         match self.connections.get_mut(&connection) {
             Some(known) if known.user == member.id => {
-                if let Some(until) = known.lost_until.take() {
+                let lost_until = known.lost_until.take();
+                if let Some(until) = lost_until {
                     self.lost.remove(&(until, connection));
                 }
-                if let Some(present) = self.users.get_mut(&member.id) {
-                    present.info = member.info;
+                if lost_until.is_some() || known.info != member.info {
+                    known.info = member.info;
+                    changes.extend(self.show(connection));
                 }
                 return changes;
             }
@@ -63,14 +77,17 @@ impl Presence {
             connection,
             Connection {
                 user: user.clone(),
+                info: member.info.clone(),
+                hidden_as: None,
                 lost_until: None,
             },
         );
         if let Some(present) = self.users.get_mut(&user) {
-            present.info = member.info;
             present.connections += 1;
+            changes.extend(self.show(connection));
         } else {
             let present = Present {
+                shown: connection,
                 info: member.info.clone(),
                 connections: 1,
             };
@@ -80,19 +97,59 @@ impl Presence {
         changes
     }
 
+    /// Replaces what a connection shows, if it is here and shows something else.
+    pub(super) fn update(&mut self, connection: SocketId, info: RawJson) -> Option<Change> {
+        let known = self.connections.get_mut(&connection)?;
+        if known.info == info {
+            return None;
+        }
+        known.info = info;
+        self.show(connection)
+    }
+
+    /// Shows a connection's info instead of what is shown of its user.
+    fn show(&mut self, connection: SocketId) -> Option<Change> {
+        let known = self.connections.get_mut(&connection)?;
+        let (user, info) = (known.user.clone(), known.info.clone());
+        if let Some(number) = known.hidden_as.take() {
+            self.hidden.remove(&(user.clone(), number));
+        }
+        let present = self.users.get_mut(&user)?;
+        if present.shown != connection
+            && let Some(before) = self.connections.get_mut(&present.shown)
+        {
+            self.hidden_count += 1;
+            before.hidden_as = Some(self.hidden_count);
+            let key = (user.clone(), self.hidden_count);
+            self.hidden.insert(key, present.shown);
+        }
+        present.shown = connection;
+        let before = std::mem::replace(&mut present.info, info.clone());
+        (before != info).then_some(Change::Updated(Member { id: user, info }))
+    }
+
     /// Takes a connection out at once.
     pub(super) fn remove(&mut self, connection: SocketId, departure: Departure) -> Option<Change> {
-        let Connection { user, lost_until } = self.connections.remove(&connection)?;
-        if let Some(until) = lost_until {
+        let gone = self.connections.remove(&connection)?;
+        if let Some(until) = gone.lost_until {
             self.lost.remove(&(until, connection));
+        }
+        let user = gone.user;
+        if let Some(number) = gone.hidden_as {
+            self.hidden.remove(&(user.clone(), number));
         }
         let present = self.users.get_mut(&user)?;
         present.connections -= 1;
-        if present.connections > 0 {
+        if present.connections == 0 {
+            self.users.remove(&user);
+            return Some(Change::Removed(user, departure));
+        }
+        if present.shown != connection {
             return None;
         }
-        self.users.remove(&user);
-        Some(Change::Removed(user, departure))
+        let mut others = self.hidden.range((user.clone(), 0)..=(user, u64::MAX));
+        let (_, successor) = others.next_back()?;
+        self.show(*successor)
     }
 
     /// Notes that a connection's socket is lost. Answers whether [`Presence::expire`] must come by at `until`.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fanfare_protocol::{ChannelName, Epoch, Member, Position, SocketId};
+use fanfare_protocol::{ChannelName, Epoch, Member, Position, RawJson, SocketId};
 use tokio::time::Instant;
 
 use super::MemoryOptions;
@@ -179,6 +179,30 @@ impl Shard {
         self.announce(name, changes, retention, now, deliver)
     }
 
+    /// Replaces what a connection shows. Answers whether it is here.
+    pub(super) fn update(
+        &mut self,
+        name: &ChannelName,
+        connection: SocketId,
+        info: RawJson,
+        retention: Retention,
+        now: Instant,
+        deliver: &Deliver,
+    ) -> Result<bool, EngineError> {
+        let Some(channel) = self.channels.get_mut(name) else {
+            return Ok(false);
+        };
+        let mut changes = channel.presence.expire(now);
+        let retention = Retention {
+            is_positioned: true,
+            ..retention
+        };
+        let is_here = channel.presence.has(connection);
+        changes.extend(channel.presence.update(connection, info));
+        self.announce(name, changes, retention, now, deliver)?;
+        Ok(is_here)
+    }
+
     /// Takes a connection out, or notes that it is lost. Answers when [`Shard::expire_lost`] must come by, if it must.
     pub(super) fn leave(
         &mut self,
@@ -307,6 +331,7 @@ impl Shard {
         for change in changes {
             let publication = match change {
                 Change::Added(member) => Publication::member_added(name.clone(), &member),
+                Change::Updated(member) => Publication::member_updated(name.clone(), &member),
                 Change::Removed(user, departure) => {
                     Publication::member_removed(name.clone(), &user, departure)
                 }

@@ -22,7 +22,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, Member, SocketId};
+use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -116,6 +116,20 @@ impl Keeper {
             Err(_) => unsettled.place = None,
         }
         joined
+    }
+
+    /// Replaces the info of a connection. Answers whether it is here.
+    pub(super) async fn update(
+        &self,
+        _channel: &ChannelName,
+        _connection: SocketId,
+        _info: RawJson,
+        _retention: Retention,
+    ) -> Result<bool, EngineError> {
+        Err(EngineError::Unsupported {
+            engine: super::NAME,
+            what: "update members yet".to_owned(),
+        })
     }
 
     /// Takes a connection out and keeps it no longer, whatever the answer.

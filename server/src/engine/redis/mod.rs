@@ -55,7 +55,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fanfare_protocol::{ChannelName, Member, Position, SocketId};
+use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId};
 use redis::Value;
 
 use self::commands::Commands;
@@ -245,6 +245,17 @@ impl PresenceStore for RedisEngine {
     ) -> Result<(), EngineError> {
         let keeper = self.keeper("joining")?;
         keeper.join(channel, connection, member, retention).await
+    }
+
+    async fn update(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: RawJson,
+        retention: Retention,
+    ) -> Result<bool, EngineError> {
+        let keeper = self.keeper("updating presence")?;
+        keeper.update(channel, connection, info, retention).await
     }
 
     async fn leave(
