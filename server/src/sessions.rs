@@ -148,11 +148,18 @@ impl Sessions {
         Judged::After(lock(&self.live).revocations.count())
     }
 
-    /// When a signature without a time of its own can have been made for a session, at the earliest.
-    pub(crate) fn opened(&self, socket: SocketId) -> Judged {
+    /// When a channel token can have been signed for a session, at the earliest: at this time, in milliseconds since the Unix
+    /// epoch, where it says one.
+    pub(crate) fn signed(&self, socket: SocketId, unix_ms: Option<u64>) -> Judged {
         let live = lock(&self.live);
-        let entry = live.by_id.get(&socket);
-        Judged::Since(entry.map_or(0, |entry| entry.opened_after))
+        let after = live
+            .by_id
+            .get(&socket)
+            .map_or(0, |entry| entry.opened_after);
+        match unix_ms {
+            Some(unix_ms) => Judged::At { unix_ms, after },
+            None => Judged::Since(after),
+        }
     }
 
     /// Makes a session a user's, whom its identity or a channel token names. It stays theirs to its end, and what the

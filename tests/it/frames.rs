@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fanfare_server::{Limits, Server};
+use fanfare_tests::eventually;
 use fanfare_tests::raw::{BINARY, CLOSE, CONTINUATION, PING, PONG, RawSocket, TEXT, frame, head};
 use fanfare_tests::server::TestServer;
 use serde_json::json;
@@ -207,6 +208,32 @@ async fn a_message_that_is_never_finished_ends_the_connection() {
         let mut socket = RawSocket::connect(server.address).await;
         socket.write(begun).await;
         assert_eq!(socket.closed().await.unwrap().0, 1008);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_inside_a_frame_leaves_nothing() {
+    let mut limits = Limits::default();
+    limits.message_deadline = Duration::from_millis(200);
+    // Long enough that the bytes after the failure are read.
+    limits.close_deadline = Duration::from_secs(2);
+    let server = TestServer::start(Server::builder().limits(limits)).await;
+    let whole = frame(true, TEXT, &[b' '; 40]);
+    let mut not_text = head(true, TEXT, 40);
+    not_text.extend(frame(true, TEXT, b"  \xff").split_off(not_text.len()));
+    for begun in [&whole[..20], &not_text] {
+        let mut socket = RawSocket::connect(server.address).await;
+        socket.write(begun).await;
+        let (opcode, _) = socket.receive().await.unwrap();
+        assert_eq!(opcode, CLOSE);
+        for byte in [b' '; 20] {
+            socket.write(&[byte]).await;
+        }
+        socket.closed().await;
+        eventually("the connection to be gone", async || {
+            server.events.connection_count().await.unwrap() == 0
+        })
+        .await;
     }
 }
 

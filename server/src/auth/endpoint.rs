@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, FromRequest as _, Request, State};
@@ -100,22 +100,35 @@ impl AuthEndpoint {
     async fn answer(&self, request: Request) -> Result<Answer, Refusal> {
         let (parts, body) = request.into_parts();
         let question = Question::read(&parts.headers, body).await?;
+        // What is signed below says when it was asked: a user who is disconnected while the authorizer judges must not come
+        // away with a token that looks younger than that.
+        let asked_at = clock::now();
         let caller = self.caller(&parts, question.socket).await?;
         Ok(match question.asked {
-            Asked::One(channel) => Answer::One(self.judge(&caller, &channel).await?),
-            Asked::Several(list) => Answer::Several(self.judge_all(&caller, list).await),
+            Asked::One(channel) => Answer::One(self.judge(&caller, &channel, asked_at).await?),
+            Asked::Several(list) => Answer::Several(self.judge_all(&caller, list, asked_at).await),
         })
     }
 
     /// Judges one channel.
-    async fn judge(&self, caller: &Caller, channel: &ChannelName) -> Result<Permission, Refusal> {
+    async fn judge(
+        &self,
+        caller: &Caller,
+        channel: &ChannelName,
+        asked_at: SystemTime,
+    ) -> Result<Permission, Refusal> {
         if channel.kind() == ChannelKind::Personal {
             return Err(Refusal::forbidden(
                 "the server alone joins personal channels",
             ));
         }
         let grant = self.authorizer.subscribe(caller, channel).await;
-        self.permission(caller, channel, &grant.map_err(Refusal::of_channel)?)
+        self.permission(
+            caller,
+            channel,
+            &grant.map_err(Refusal::of_channel)?,
+            asked_at,
+        )
     }
 
     async fn caller(&self, parts: &Parts, socket: SocketId) -> Result<Caller, Refusal> {
@@ -138,6 +151,7 @@ impl AuthEndpoint {
         caller: &Caller,
         channel: &ChannelName,
         grant: &Grant,
+        asked_at: SystemTime,
     ) -> Result<Permission, Refusal> {
         let channel_data = if self.rules.has_presence(channel) {
             let identity = caller.identity.as_ref();
@@ -158,7 +172,7 @@ impl AuthEndpoint {
         let lasts = Lasts::default()
             .with_until(grant.expires_at)
             .with_session_until(identity.and_then(|identity| identity.expires_at));
-        let auth = self.tokens.sign(&claims, lasts, clock::now());
+        let auth = self.tokens.sign(&claims, lasts, asked_at);
         Ok(Permission { auth, channel_data })
     }
 }

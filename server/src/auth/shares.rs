@@ -116,7 +116,8 @@ struct Turns<K> {
 struct Turn<'a, K: Clone + Eq + Hash> {
     turns: &'a Turns<K>,
     key: K,
-    queue: Arc<Semaphore>,
+    /// Given up under the lock of the map, which sees by it who is the last one.
+    queue: Option<Arc<Semaphore>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -139,10 +140,10 @@ impl<K: Clone + Eq + Hash> Turns<K> {
         let mut turn = Turn {
             turns: self,
             key: key.clone(),
-            queue,
+            queue: Some(Arc::clone(&queue)),
             permit: None,
         };
-        turn.permit = Some(Arc::clone(&turn.queue).acquire_owned().await.ok()?);
+        turn.permit = Some(queue.acquire_owned().await.ok()?);
         Some(turn)
     }
 
@@ -155,8 +156,11 @@ impl<K: Clone + Eq + Hash> Drop for Turn<'_, K> {
     fn drop(&mut self) {
         self.permit = None;
         let mut queues = self.turns.queues();
-        // The map's and this one's: nobody else has a turn of this key or waits for one.
-        if Arc::strong_count(&self.queue) <= 2 {
+        self.queue = None;
+        // The map's alone: no turn of this key is had or waited for.
+        if let Some(queue) = queues.get(&self.key)
+            && Arc::strong_count(queue) == 1
+        {
             queues.remove(&self.key);
         }
     }
@@ -252,6 +256,20 @@ mod tests {
             .collect();
         assert_eq!(connecting.len(), 6, "an address has its share");
         assert!(shares.connecting(&credentials).now_or_never().is_some());
+    }
+
+    #[test]
+    fn turns_given_back_on_many_threads_at_once_leave_nothing() {
+        let turns = Turns::new(2);
+        for round in 0..2_000_u32 {
+            let held = [(); 2].map(|()| turns.take(&round).now_or_never());
+            std::thread::scope(|scope| {
+                for turn in held {
+                    scope.spawn(move || drop(turn));
+                }
+            });
+            assert!(turns.queues().is_empty(), "round {round}");
+        }
     }
 
     #[tokio::test]

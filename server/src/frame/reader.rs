@@ -142,6 +142,9 @@ impl FrameReader {
     /// # Errors
     /// When the connection cannot go on.
     pub(crate) fn next(&mut self) -> Result<Option<Incoming>, FrameError> {
+        if self.is_stopped {
+            return Ok(None);
+        }
         let frame = match self.frame.take() {
             Some(frame) => Some(frame),
             None => self.next_header()?,
@@ -299,12 +302,14 @@ impl FrameReader {
         }
     }
 
+    /// Begins anew, as if nothing had come.
     fn clear(&mut self) {
-        self.pending = Vec::new();
-        self.message = Vec::new();
-        self.control = Vec::new();
-        self.consumed = 0;
-        self.started_at = None;
+        let empty = Self::new(self.bytes_max, self.fragments_max);
+        let is_stopped = self.is_stopped;
+        *self = Self {
+            is_stopped,
+            ..empty
+        };
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one owner of a session: reads, writes, runs effects, keeps deadlines.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_protocol::{Code, ServerMessage};
+use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::Interest;
 use tokio::time::{Instant, Sleep};
@@ -107,6 +109,15 @@ impl Driver {
 
     /// Runs the connection to its end and cleans up after it. It is registered before.
     pub(crate) async fn run(mut self: Box<Self>) {
+        // A panic would be a fault of ours. The others must not go on seeing a connection that nothing drives.
+        let ran = AssertUnwindSafe(self.run_to_end()).catch_unwind().await;
+        if ran.is_err() {
+            tracing::error!(session = %self.outbox.socket(), "the task of a connection panicked");
+        }
+        self.finish();
+    }
+
+    async fn run_to_end(&mut self) {
         if self.services.is_stopping() {
             self.handle.ask(Control::shutting_down());
         }
@@ -122,7 +133,6 @@ impl Driver {
             self.share.spend(1);
             self.share.yield_if_spent().await;
         }
-        self.finish();
     }
 
     /// Waits for the next thing to happen and deals with it. Deadlines come first: a peer must not be able to keep them from

@@ -105,8 +105,9 @@ impl Session {
 /// What a subscription holds in memory while it waits.
 pub(super) fn cost_of(subscribe: &Subscribe) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let data = subscribe.data.as_ref().map_or(0, RawJson::len);
-    text(&subscribe.auth) + text(&subscribe.channel_data) + data
+    let json = |json: &Option<RawJson>| json.as_ref().map_or(0, RawJson::len);
+    let texts = text(&subscribe.auth) + text(&subscribe.channel_data);
+    texts + json(&subscribe.data) + json(&subscribe.info)
 }
 
 /// A connection may bring all its channels back at once, and a list of any allowed length must be possible.

@@ -6,7 +6,7 @@ use super::effects::Setting;
 use super::io::{Joining, Permission, Refusal};
 use crate::auth::{Grant, TokenClaims, TokenError, Verified, member};
 use crate::clock;
-use crate::sessions::{Judged, Unbound};
+use crate::sessions::Unbound;
 
 /// A subscription that is allowed.
 #[derive(Debug, Default)]
@@ -100,10 +100,7 @@ impl Setting {
     fn bind(&self, user: &UserId, earliest_ms: Option<u64>) -> Result<(), Refusal> {
         let sessions = &self.services.sessions;
         let socket = self.caller.socket;
-        let judged = match earliest_ms {
-            Some(unix_ms) => Judged::At(unix_ms),
-            None => sessions.opened(socket),
-        };
+        let judged = sessions.signed(socket, earliest_ms);
         sessions
             .bind(socket, user, judged)
             .map_err(|unbound| match unbound {

@@ -9,8 +9,9 @@ use fanfare_protocol::UserId;
 pub(crate) enum Judged {
     /// After so many revocations: an authorizer was asked then, and may have answered any time later.
     After(u64),
-    /// By a channel token that was signed at this time, in milliseconds since the Unix epoch.
-    At(u64),
+    /// By a channel token, which was signed at this time, in milliseconds since the Unix epoch, and after so many revocations: it
+    /// names the connection, and is not older than that.
+    At { unix_ms: u64, after: u64 },
     /// At some time after so many revocations, which may be long ago: a signature without a time of its own.
     Since(u64),
 }
@@ -59,7 +60,9 @@ impl Revocations {
     pub(super) fn is_revoked(&self, user: &UserId, judged: Judged) -> bool {
         let concerns = |revocation: &Revocation| match judged {
             Judged::After(number) | Judged::Since(number) => revocation.number > number,
-            Judged::At(unix_ms) => revocation.unix_ms >= unix_ms,
+            Judged::At { unix_ms, after } => {
+                revocation.number > after && revocation.unix_ms >= unix_ms
+            }
         };
         // Judgements are seconds old, a minute at most: none of them is older than what is forgotten, unless the application
         // disconnects users by the thousands. A signature without a time may be, and cannot be refused for good.
@@ -89,7 +92,10 @@ mod tests {
         let ann = |judged| revocations.is_revoked(&user("ann"), judged);
         assert!(ann(Judged::After(before)) && !ann(Judged::After(after)));
         assert!(ann(Judged::Since(before)) && !ann(Judged::Since(after)));
-        assert!(ann(Judged::At(999)) && ann(Judged::At(1_000)) && !ann(Judged::At(1_001)));
+        let at = |unix_ms, after| Judged::At { unix_ms, after };
+        assert!(ann(at(999, before)) && ann(at(1_000, before)) && !ann(at(1_001, before)));
+        // However far the clock of the node that signed it may be behind.
+        assert!(!ann(at(999, after)));
         assert!(!revocations.is_revoked(&user("ben"), Judged::After(before)));
     }
 
@@ -104,8 +110,9 @@ mod tests {
         assert!(revocations.order.len() <= REVOCATIONS_MAX);
         assert!(revocations.latest.len() <= REVOCATIONS_MAX);
         assert!(revocations.is_revoked(&user("ann"), Judged::After(0)));
-        assert!(revocations.is_revoked(&user("cid"), Judged::At(2_000)));
-        assert!(!revocations.is_revoked(&user("cid"), Judged::At(2_001)));
+        let at = |unix_ms| Judged::At { unix_ms, after: 0 };
+        assert!(revocations.is_revoked(&user("cid"), at(2_000)));
+        assert!(!revocations.is_revoked(&user("cid"), at(2_001)));
         assert!(!revocations.is_revoked(&user("cid"), Judged::After(2)));
         assert!(!revocations.is_revoked(&user("ann"), Judged::Since(0)));
     }

@@ -1,6 +1,7 @@
 //! A question about several channels at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use fanfare_protocol::ChannelName;
 use futures_util::stream::{self, StreamExt as _};
@@ -38,10 +39,15 @@ impl List {
 
 impl AuthEndpoint {
     /// Judges every channel of a list, a few at a time.
-    pub(super) async fn judge_all(&self, caller: &Caller, list: List) -> Answers {
+    pub(super) async fn judge_all(
+        &self,
+        caller: &Caller,
+        list: List,
+        asked_at: SystemTime,
+    ) -> Answers {
         let judge = |name: String| async move {
             let judged = match ChannelName::new(&name) {
-                Ok(channel) => self.judge(caller, &channel).await,
+                Ok(channel) => self.judge(caller, &channel, asked_at).await,
                 Err(error) => Err(Refusal::bad_channel(error.to_string())),
             };
             let answer = match judged {

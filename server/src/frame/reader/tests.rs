@@ -217,6 +217,22 @@ proptest! {
         prop_assert_eq!(read(&chunks), Ok(expect));
     }
 
+    /// A reader that is told to stop in the middle of anything takes no notice of what follows.
+    #[test]
+    fn nothing_is_heard_after_a_stop(payload in ".{1,200}", stop_after in 0_usize..220, more in proptest::collection::vec(any::<u8>(), 0..100)) {
+        let mut reader = FrameReader::new(BYTES_MAX, FRAGMENTS_MAX);
+        let mut stream = text(&payload);
+        // The first of several fragments.
+        stream[0] &= 0x7f;
+        stream.truncate(stop_after);
+        reader.push(&stream, Instant::now());
+        while let Ok(Some(_)) = reader.next() {}
+        reader.stop();
+        reader.push(&more, Instant::now());
+        prop_assert_eq!(reader.next(), Ok(None));
+        prop_assert_eq!(reader.started_at(), None);
+    }
+
     /// Any bytes at all end in messages or in a refusal, never in a panic.
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
