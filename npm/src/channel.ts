@@ -96,16 +96,13 @@ export class ChannelHandle {
     // The subscription has begun without this listener: what it wants of the past is asked for, and what comes meanwhile waits.
     const late = new LateListener(event, handler, since, (gap) => this.#connection.missed({ channel: this.name, ...gap }));
     const end = this.#listen(() => late.listen(this.#messages.add(event, late.hear)), options);
-    this.history({ since, limit: since === undefined ? rewind : undefined }).then(
-      (past) => late.begin(past),
-      (error: RealtimeError) => {
-        late.begin({ messages: [], position: null });
-        // Where nothing is kept there is nothing to begin with.
-        if (error.serverCode !== NO_HISTORY) {
-          this.#connection.complain(error);
-        }
-      },
-    );
+    const read = (page: HistoryOptions) => this.history(page);
+    late.begin(read, rewind).catch((error: RealtimeError) => {
+      // Where nothing is kept there is nothing to begin with.
+      if (error.serverCode !== NO_HISTORY) {
+        this.#connection.complain(error);
+      }
+    });
     return end;
   }
 
@@ -179,11 +176,15 @@ export class ChannelHandle {
         id: event.event_id ?? undefined,
         offset: event.offset ?? undefined,
         epoch: event.offset == null ? undefined : epoch,
+        tag: event.offset == null ? undefined : (event.tag ?? '0'),
         recovered: true,
         from: event.user_id == null ? undefined : { id: event.user_id },
       };
     });
-    return { messages, position: reply.position ?? null };
+    const position = reply.position ?? null;
+    const { offset = Infinity, tag = '' } = messages.at(-1) ?? {};
+    const isCut = position !== null && epoch === position.epoch && offset < position.offset;
+    return { messages, position, next: isCut ? { epoch: position.epoch, offset, tag } : null };
   }
 
   async ready(options: WaitOptions = {}): Promise<this> {

@@ -89,7 +89,9 @@ export class Host {
     } else if (output === Output.Channel) {
       this.#channel(first, rest);
     } else if (output === Output.Done) {
-      connection.requests.done(first, fromMachine(rest, values, 'publish-rejected'), message);
+      const { isRepeatable, channel } = connection.requests.asked(first) ?? {};
+      const error = fromMachine(rest, values, isRepeatable ? 'publish-rejected' : 'rejected', channel);
+      connection.requests.done(first, error, message);
     } else if (output === Output.Error) {
       connection.complain(fromMachine(items, values) as RealtimeError);
     } else if (output === Output.Gap) {
@@ -196,6 +198,7 @@ function receive(
     id: id ?? undefined,
     offset,
     epoch: offset === undefined ? undefined : channel.tracker.epoch,
+    tag: offset === undefined ? undefined : channel.tracker.tag,
     recovered,
     from: user == null ? undefined : { id: user },
   });

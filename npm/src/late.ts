@@ -1,15 +1,21 @@
+import type { RealtimeError } from './errors.js';
 import { report } from './listeners.js';
 import type { Position } from './seam.js';
-import type { Gap, History, Message, Meta } from './types.js';
+import type { Gap, History, HistoryOptions, Message, Meta } from './types.js';
+
+type Past = History<Record<string, never>>;
 
 /** Someone who listens to a channel that others have subscribed, and wants something of its past first. */
 export class LateListener {
   readonly #event: string;
   readonly #handler: (data: never, meta: Meta) => void;
-  readonly #since: Position | undefined;
   readonly #missed: (gap: Omit<Gap, 'channel'>) => void;
   /** What has come while the past is under way. */
   #waiting: [data: never, meta: Meta][] | null = [];
+  /** The newest that came and had no room; infinite where it has no offset. */
+  #dropped = -1;
+  /** How far it has been told. */
+  #at: Position | undefined;
   #isOver = false;
 
   constructor(
@@ -20,15 +26,16 @@ export class LateListener {
   ) {
     this.#event = event;
     this.#handler = handler;
-    this.#since = since;
+    this.#at = since;
     this.#missed = missed;
   }
 
   readonly hear = (data: never, meta: Meta): void => {
     if (this.#waiting === null) {
-      this.#handler(data, meta);
+      // The history may have been ahead of what the connection had heard.
+      this.#isNew(meta) && this.#handler(data, meta);
     } else if (this.#waiting.push([data, meta]) > WAITING_MAX) {
-      this.#waiting.shift();
+      this.#dropped = this.#waiting.shift()![1].offset ?? Infinity;
     }
   };
 
@@ -40,14 +47,46 @@ export class LateListener {
     };
   }
 
-  /** Here is the past. What came meanwhile and is not in it follows. */
-  begin({ messages, position }: History<Record<string, never>>): void {
-    const since = this.#since;
-    const waiting = this.#waiting ?? [];
-    const top = position?.offset ?? -1;
-    this.#waiting = null;
+  /**
+   * Tells the past, page by page until there is no more of it, then what came meanwhile. Of a past that has no end it is said what
+   * is left out. Rejects with what a page was refused with, when all that there is has been told.
+   */
+  async begin(read: (options: HistoryOptions) => Promise<Past>, rewind: number | undefined): Promise<void> {
+    let failure: RealtimeError | undefined;
+    let lost = -1;
+    for (let tries = 1; !this.#isOver; tries += 1) {
+      const since = this.#at;
+      try {
+        const page = await read(since === undefined ? { limit: rewind } : { since });
+        this.#tell(page, since);
+        this.#at = page.next ?? page.position ?? undefined;
+        if (page.next === null) {
+          break;
+        }
+        if (tries >= PAGES_MAX) {
+          lost = page.position!.offset;
+          break;
+        }
+      } catch (error) {
+        const { retryAfter, message } = (failure = error as RealtimeError);
+        if (retryAfter === undefined || tries >= PAGES_MAX) {
+          since && this.#gap(since.offset + 1, null, message);
+          break;
+        }
+        failure = undefined;
+        await new Promise((resolve) => setTimeout(resolve, retryAfter));
+      }
+    }
+    this.#end(lost);
+    if (failure !== undefined) {
+      throw failure;
+    }
+  }
+
+  /** One page of what follows `since`, and what is missing between. */
+  #tell({ messages, position }: Past, since: Position | undefined): void {
     if (since !== undefined) {
-      const first = messages[0]?.offset ?? top + 1;
+      const first = messages[0]?.offset ?? (position?.offset ?? -1) + 1;
       const isSame = position?.epoch === since.epoch && first > since.offset;
       if (!isSame || first > since.offset + 1) {
         this.#gap(isSame ? since.offset + 1 : null, isSame ? first - 1 : null, isSame ? 'expired' : 'epoch');
@@ -55,17 +94,29 @@ export class LateListener {
     }
     for (const { data, ...meta } of messages as readonly Message<never>[]) {
       if (this.#event === '*' || this.#event === meta.event) {
-        this.#tell(data, meta);
+        this.#call(data, meta);
       }
     }
-    if (waiting.length === WAITING_MAX) {
-      this.#gap(null, null, 'overflow');
+  }
+
+  /** What came meanwhile and is not in the past, up to `lost` of which nothing is told. */
+  #end(lost: number): void {
+    const waiting = this.#waiting ?? [];
+    this.#waiting = null;
+    const at = this.#at;
+    const to = Math.max(lost, this.#dropped);
+    if (to > (at?.offset ?? -1)) {
+      this.#gap(at ? at.offset + 1 : null, at && to < Infinity ? to : null, 'overflow');
+      this.#at = at && { ...at, offset: Math.max(at.offset, lost) };
     }
     for (const [data, meta] of waiting) {
-      if (meta.offset === undefined || meta.epoch !== position?.epoch || meta.offset > top) {
-        this.#tell(data, meta);
-      }
+      this.#isNew(meta) && this.#call(data, meta);
     }
+  }
+
+  #isNew({ offset, epoch }: Meta): boolean {
+    const at = this.#at;
+    return offset === undefined || epoch !== at?.epoch || offset > at!.offset;
   }
 
   #gap(from: number | null, to: number | null, reason: string): void {
@@ -74,7 +125,7 @@ export class LateListener {
     }
   }
 
-  #tell(data: never, meta: Meta): void {
+  #call(data: never, meta: Meta): void {
     try {
       !this.#isOver && this.#handler(data, meta);
     } catch (error) {
@@ -85,3 +136,6 @@ export class LateListener {
 
 /** 1,024 messages: a burst while the server answers, not a memory leak. */
 const WAITING_MAX = 1024;
+
+/** 100 pages, 30,000 messages of a server with default limits: more is a state to reload, not a past to hear. */
+const PAGES_MAX = 100;

@@ -26,6 +26,7 @@ export interface Reply {
         data: unknown;
         offset?: number | null;
         epoch?: string | null;
+        tag?: string | null;
         user_id?: string | null;
         event_id?: string | null;
       }[]
@@ -61,7 +62,7 @@ export class Requests {
         return;
       }
       if (this.#driver === null && this.#pending.size >= this.#limit) {
-        reject(new RealtimeError('queue-full', 'too many requests are waiting', { retryable: true }));
+        reject(new RealtimeError('queue-full', 'too many requests are waiting', { retryable: true, channel: question.channel }));
         return;
       }
       const detach = whenAborted(signal, () => this.#abort(request, signal as AbortSignal));
@@ -109,6 +110,11 @@ export class Requests {
       request.sentFor = user;
     }
     return request?.question;
+  }
+
+  /** What was asked under this number; nothing when nobody waits any more. */
+  asked(number: number): Question | undefined {
+    return this.#sent.get(number)?.question;
   }
 
   done(number: number, error: RealtimeError | null, reply: Reply): void {

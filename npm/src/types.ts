@@ -83,6 +83,8 @@ export interface Meta {
   /** Its number in the channel's history, on channels that keep one. */
   readonly offset: number | undefined;
   readonly epoch: string | undefined;
+  /** With `epoch` and `offset` the position of this message: what {@link SubscribeOptions.since} takes. */
+  readonly tag: string | undefined;
   /** Whether it was published while this client was away, or before it came. */
   readonly recovered: boolean;
   /** Who sent it, on messages from other clients. */
@@ -135,7 +137,7 @@ export interface WaitOptions extends AbortOptions {
 export interface SubscribeOptions extends AbortOptions {
   /** Everything after this position, such as one kept from an earlier visit. */
   since?: Position | undefined;
-  /** The last so many messages first. */
+  /** The last so many messages first: at most as many as the server hands out at once, 300 unless it is configured otherwise. */
   rewind?: number | undefined;
   /** A hint about the member that nobody signed, on presence channels. While others listen it cannot be another one: that throws. */
   data?: unknown;
@@ -154,16 +156,19 @@ export interface MessagesOptions extends AbortOptions {
 }
 
 export interface HistoryOptions extends AbortOptions {
-  /** Only messages after this position; otherwise the newest. */
+  /** Only messages after this position, the oldest first; otherwise the newest. */
   since?: Position | undefined;
+  /** At most so many. The server has a limit of its own, 300 messages and 1 MiB unless it is configured otherwise. */
   limit?: number | undefined;
 }
 
 /** Past messages, oldest first. */
 export interface History<Events> {
   readonly messages: readonly AnyMessage<Events>[];
-  /** Where the channel stood after them. */
+  /** Where the channel stood then: after them, unless there is more. */
   readonly position: Position | null;
+  /** There is more after these: where to go on, as the next `since`. Null when these reach up to `position`. */
+  readonly next: Position | null;
 }
 
 /** Who is in a presence channel. */
@@ -195,7 +200,7 @@ export interface Presence<Info = unknown> {
     handler: (...values: PresenceEvents<Info>[Event]) => void,
     options?: AbortOptions,
   ): Unsubscribe;
-  /** Asks the server, also without a subscription. */
+  /** Asks the server who is there now. Needs the subscription, as {@link Channel.ready} awaits it. */
   fetch(options?: AbortOptions): Promise<{ members: readonly Member<Info>[]; count: number }>;
   /** For `useSyncExternalStore`: called after each change of `members`. */
   subscribe(onChange: () => void): () => void;
@@ -252,6 +257,7 @@ export interface Channel<Definition = AnyChannels[string], Name extends string =
     data: PublishOf<Definition>[Event],
     options?: PublishOptions,
   ): Promise<{ position: Position | null }>;
+  /** What was published, also before this client came. Needs the subscription, as {@link Channel.ready} awaits it. */
   history(options?: HistoryOptions): Promise<History<EventsOf<Definition>>>;
   /** Resolves when the server has confirmed the subscription. */
   ready(options?: WaitOptions): Promise<this>;

@@ -120,6 +120,7 @@ test('plain messages are followed, and arrive as they always did', async (t) => 
     id: undefined,
     offset: 14,
     epoch: '5f3a',
+    tag: position(14).tag,
     recovered: false,
     from: undefined,
     position: position(14),

@@ -47,6 +47,7 @@ function message(channel, event, data, more = {}) {
     id: undefined,
     offset: undefined,
     epoch: undefined,
+    tag: undefined,
     recovered: false,
     from: undefined,
     ...more,
@@ -84,8 +85,8 @@ const SCRIPTS = {
   batch: {
     'one message may still come alone': pongIsHeard,
     'several messages in one frame': hears('orders', ORDERS_AT_12, [
-      message('orders', 'order.created', { order: 7 }, { offset: 13, ...EPOCH }),
-      message('orders', 'order.paid', [], { offset: 14, ...EPOCH }),
+      message('orders', 'order.created', { order: 7 }, { offset: 13, tag: 'b7', ...EPOCH }),
+      message('orders', 'order.paid', [], { offset: 14, tag: 'c8', ...EPOCH }),
     ]),
     'messages of different kinds': async (t, text) => {
       const { server, heard } = await subscribing(t, 'org:abc123', { number: 2 });
@@ -160,11 +161,11 @@ const SCRIPTS = {
   event: {
     'a channel without history': hears('org:abc123', {}, [message('org:abc123', 'resource.updated', { id: 1 })]),
     'a channel with history': hears('orders', ORDERS_AT_12, [
-      message('orders', 'order.created', { order: 7 }, { offset: 13, ...EPOCH }),
+      message('orders', 'order.created', { order: 7 }, { offset: 13, tag: 'b7', ...EPOCH }),
     ]),
     'the first message of a new epoch': asksAgain('orders', ORDERS_AT_12),
     'a client event says who sent it': hears(ROOM, { at: position(14) }, [
-      message(ROOM, 'typing', { on: true }, { offset: 15, ...EPOCH, from: { id: '42' } }),
+      message(ROOM, 'typing', { on: true }, { offset: 15, tag: 'e0', ...EPOCH, from: { id: '42' } }),
     ]),
     'from the event bus': hears('orders', {}, [message('orders', 'order.paid', { order: 7 }, { id: '01J8Z3K5M2' })]),
     'everything at once, with the largest numbers': hears(
@@ -174,6 +175,7 @@ const SCRIPTS = {
         message('orders', 'x', '', {
           offset: 9007199254740991,
           epoch: 'ffffffffffffffff',
+          tag: 'ffffffffffffffff',
           id: '01J8Z3K5M2',
           from: { id: 'ann@example.org' },
         }),
@@ -181,7 +183,7 @@ const SCRIPTS = {
     ),
     'a member came': hears(ROOM, { at: position(15), members: [] }, [['join', { id: '42', info: { name: 'Ann' } }]]),
     "a member's info changed": hears(ROOM, { at: position(16) }, [
-      message(ROOM, 'member_updated', { id: '42', info: { name: 'Ann', status: 'away' } }, { offset: 17, ...EPOCH }),
+      message(ROOM, 'member_updated', { id: '42', info: { name: 'Ann', status: 'away' } }, { offset: 17, tag: 'a2', ...EPOCH }),
     ]),
     'a member left': hears(ROOM, { at: position(17), members: [{ id: '42', info: { name: 'Ann' } }] }, [
       ['leave', { id: '42', info: { name: 'Ann' } }, 'left'],
@@ -234,14 +236,15 @@ const SCRIPTS = {
     history: answers(16, (rt) => rt.channel('orders').history(), ({ value }) => {
       assert.deepEqual(value, {
         messages: [
-          message('orders', 'order.created', { order: 7 }, { offset: 13, ...EPOCH, recovered: true }),
-          message('orders', 'order.paid', null, { offset: 14, ...EPOCH, recovered: true, id: '01J8Z3K5M2' }),
+          message('orders', 'order.created', { order: 7 }, { offset: 13, tag: 'b7', ...EPOCH, recovered: true }),
+          message('orders', 'order.paid', null, { offset: 14, tag: 'c8', ...EPOCH, recovered: true, id: '01J8Z3K5M2' }),
         ],
         position: { epoch: '5f3a', offset: 14, tag: 'c8' },
+        next: null,
       });
     }),
     'history without events': answers(16, (rt) => rt.channel('orders').history(), ({ value }) => {
-      assert.deepEqual(value, { messages: [], position: { epoch: '5f3a', offset: 0, tag: '0' } });
+      assert.deepEqual(value, { messages: [], position: { epoch: '5f3a', offset: 0, tag: '0' }, next: null });
     }),
   },
   pong: { "the server's time": pongIsHeard },
@@ -315,8 +318,8 @@ const SCRIPTS = {
       server.socket.sayText(text);
       assert.deepEqual(heard, [
         'subscribed',
-        message('orders', 'order.created', { order: 7 }, { offset: 13, ...EPOCH, recovered: true }),
-        message('orders', 'order.paid', [1, 2], { offset: 14, ...EPOCH, recovered: true }),
+        message('orders', 'order.created', { order: 7 }, { offset: 13, tag: 'b7', ...EPOCH, recovered: true }),
+        message('orders', 'order.paid', [1, 2], { offset: 14, tag: 'c8', ...EPOCH, recovered: true }),
       ]);
       assert.deepEqual(channel.position, { epoch: '5f3a', offset: 14, tag: 'c8' });
     },

@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import { connected, subscribed, turn } from './support/client.mjs';
 import { position } from './support/fake-server.mjs';
 
-/** A server whose channel keeps these offsets, and answers `history` from them. */
-function keeps(server, from, to) {
+/** A server whose channel keeps these offsets, and answers `history` from them, `most` at once. */
+function keeps(server, from, to, most = Infinity) {
   const all = Array.from({ length: to - from + 1 }, (_, at) => from + at);
   const friendly = server.onCommand;
   server.onCommand = (socket, command) => {
@@ -13,7 +13,7 @@ function keeps(server, from, to) {
       return;
     }
     const { since, limit } = command;
-    const wanted = since === undefined ? all.slice(-limit) : all.filter((offset) => offset > since.offset);
+    const wanted = since === undefined ? all.slice(-limit) : all.filter((offset) => offset > since.offset).slice(0, most);
     const events = wanted.map((offset) => ({ event: 'n', data: offset, offset, tag: position(offset).tag }));
     socket.say({ type: 'ok', id: command.id, channel: command.channel, events, position: position(to) });
   };
@@ -127,6 +127,148 @@ test('a later listener is told what the history no longer has', async (t) => {
   channel.on('x', () => {}, { since: position(1, 'abcd') });
   await server.until(() => heard.length === 4);
   assert.deepEqual(heard.at(-1), [null, null, 'epoch']);
+});
+
+test('a later listener hears all of a past that has many pages, and nothing twice', async (t) => {
+  const { server, realtime, channel } = await subscribed(t, 'list', { position: position(700) });
+  keeps(server, 1, 702, 300);
+  const answer = server.onCommand;
+  let asked = 0;
+  server.onCommand = (socket, command) => {
+    asked += +(command.type === 'history');
+    // Of these two the first page tells where the channel stands already; the second page has them.
+    asked === 1 && command.type === 'history' && say(server, 701);
+    answer(socket, command);
+    // The history was ahead of what this connection had heard.
+    asked === 3 && command.type === 'history' && queueMicrotask(() => [702, 703].forEach((offset) => say(server, offset)));
+  };
+  const gaps = [];
+  realtime.on('gap', (gap) => gaps.push(gap));
+  const heard = [];
+  channel.on('n', (data) => heard.push(data), { since: position(0) });
+  await server.until(() => heard.includes(703));
+  assert.deepEqual(heard, Array.from({ length: 703 }, (_, at) => at + 1));
+  assert.equal(asked, 3);
+  assert.deepEqual(gaps, []);
+});
+
+test('what the history loses between two pages is told', async (t) => {
+  const { server, channel } = await subscribed(t, 'list', { position: position(6) });
+  keeps(server, 1, 6, 2);
+  const answer = server.onCommand;
+  server.onCommand = (socket, command) => {
+    answer(socket, command);
+    command.type === 'history' && command.since.offset === 0 && keeps(server, 5, 6, 2);
+  };
+  const heard = [];
+  channel.onGap(({ from, to, reason }) => heard.push([from, to, reason]));
+  channel.on('n', (data) => heard.push(data), { since: position(0) });
+  await server.until(() => heard.length === 5);
+  assert.deepEqual(heard, [1, 2, [3, 4, 'expired'], 5, 6]);
+});
+
+test('a page that is refused is asked for again when the server says so, else what is missing is told', async (t) => {
+  const { server, realtime, channel } = await subscribed(t, 'list', { position: position(4) });
+  keeps(server, 1, 4, 2);
+  const answer = server.onCommand;
+  const refusals = [
+    { code: 4324, error: 'read less', retry: true, retry_after: 1 },
+    { code: 4315, error: 'not now', retry: true },
+  ];
+  server.onCommand = (socket, command) => {
+    if (command.type !== 'history') {
+      answer(socket, command);
+      return;
+    }
+    const refusal = command.since.offset === 2 && refusals.shift();
+    refusal ? socket.say({ type: 'error', id: command.id, ...refusal }) : answer(socket, command);
+  };
+  const heard = [];
+  const errors = [];
+  realtime.on('error', ({ code, serverCode, channel }) => errors.push({ code, serverCode, channel }));
+  channel.onGap(({ from, to, reason }) => heard.push([from, to, reason]));
+  channel.on('n', (data) => heard.push(data), { since: position(0) });
+  await server.until(() => errors.length === 1);
+  assert.deepEqual(heard, [1, 2, [3, null, 'not now']]);
+  assert.deepEqual(errors, [{ code: 'rejected', serverCode: 4315, channel: 'list' }]);
+});
+
+test('a past without an end is left out from a page on, and that is told', async (t) => {
+  const { server, channel } = await subscribed(t, 'list', { position: position(0) });
+  const answer = server.onCommand;
+  let pages = 0;
+  server.onCommand = (socket, command) => {
+    if (command.type !== 'history') {
+      answer(socket, command);
+      return;
+    }
+    pages += 1;
+    const offset = command.since.offset + 1;
+    const events = [{ event: 'n', data: offset, offset, tag: position(offset).tag }];
+    // It grows faster than it is read.
+    say(server, 2 * offset - 1);
+    say(server, 2 * offset);
+    socket.say({ type: 'ok', id: command.id, channel: 'list', events, position: position(2 * offset) });
+  };
+  const heard = [];
+  channel.onGap(({ from, to, reason }) => heard.push([from, to, reason]));
+  channel.on('n', (data) => heard.push(data), { since: position(0) });
+  await server.until(() => heard.some(Array.isArray));
+  say(server, 201);
+  assert.equal(pages, 100);
+  assert.deepEqual(heard, [...Array.from({ length: 100 }, (_, at) => at + 1), [101, 200, 'overflow'], 201]);
+});
+
+test('more than can wait while the past is read is in the past, or told as a gap', async (t) => {
+  const { server, channel } = await subscribed(t, 'list', { position: position(0) });
+  keeps(server, 1, 1, 300);
+  const answer = server.onCommand;
+  server.onCommand = (socket, command) => {
+    if (command.type === 'history') {
+      for (let offset = 1; offset <= 1030; offset += 1) {
+        say(server, offset);
+      }
+    }
+    answer(socket, command);
+  };
+  const heard = [];
+  channel.onGap(({ from, to, reason }) => heard.push([from, to, reason]));
+  channel.on('n', (data) => heard.push(data), { since: position(0) });
+  await server.until(() => heard.includes(1030));
+  assert.deepEqual(heard, [1, [2, 6, 'overflow'], ...Array.from({ length: 1024 }, (_, at) => at + 7)]);
+});
+
+test('history is paged by the position that comes with it, or by that of a message', async (t) => {
+  const { server, channel } = await subscribed(t, 'list', { position: position(5) });
+  keeps(server, 1, 5, 2);
+  const pages = [];
+  for (let since = position(0); since !== null; ) {
+    const { messages, next, position: stands } = await channel.history({ since });
+    assert.deepEqual(stands, position(5));
+    pages.push(messages.map(({ data }) => data));
+    const { epoch, offset, tag } = messages.at(-1);
+    assert.deepEqual({ epoch, offset, tag }, position(offset));
+    assert.deepEqual(next, offset < 5 ? position(offset) : null);
+    since = next;
+  }
+  assert.deepEqual(pages, [[1, 2], [3, 4], [5]]);
+  const { next } = await channel.history({ limit: 2 });
+  assert.equal(next, null, 'the newest have nothing after them');
+  const metas = [];
+  channel.on('n', (_data, { epoch, offset, tag }) => metas.push({ epoch, offset, tag }));
+  say(server, 6);
+  say(server, 7);
+  assert.deepEqual(metas, [position(6), position(7)]);
+});
+
+test('a refused question says which channel it was about, and that it was no publish', async (t) => {
+  const { server, realtime, channel } = await subscribed(t, 'list', { position: position(5) });
+  server.onCommand = (socket, { id }) => socket.say({ type: 'error', id, code: 4310, error: 'not subscribed', retry: false });
+  const refused = { serverCode: 4310, channel: 'list' };
+  await assert.rejects(channel.history(), { code: 'rejected', ...refused });
+  await assert.rejects(channel.presence.fetch(), { code: 'rejected', ...refused });
+  await assert.rejects(channel.publish('e', 1), { code: 'publish-rejected', ...refused });
+  await assert.rejects(realtime.emit('e', 1), { code: 'publish-rejected', channel: undefined });
 });
 
 test('a later listener that leaves at once hears nothing of the past', async (t) => {
