@@ -166,6 +166,7 @@ impl ServerBuilder {
         let tokens = Arc::new(channel_tokens(&self.secrets)?);
         let engine = self.engine.unwrap_or_else(Engine::memory);
         let rules = Arc::new(self.rules);
+        warn_of_idle_rules(&rules);
         let terms = Arc::new(Terms {
             limits: self.limits,
             rules: Arc::clone(&rules),
@@ -256,6 +257,15 @@ fn deliver_to(hub: Arc<Hub>, questions: Questions) -> Deliver {
         } => hub.notify(channel, Notice::Reset { position, reason }),
         Arrival::Question { body, answer } => questions.take(body, answer),
     })
+}
+
+fn warn_of_idle_rules(rules: &ChannelRules) {
+    for prefix in rules.idle_presence_updates() {
+        tracing::warn!(
+            prefix,
+            "a channel rule lets members change their info, which has no effect: its channels have no presence"
+        );
+    }
 }
 
 fn checked_path(path: String) -> Result<String, BuildError> {

@@ -29,7 +29,7 @@ pub enum PublishError {
     /// The event's name is not one.
     #[error("the event name is not valid")]
     Event(#[source] NameError),
-    /// The event belongs to the server: `member_added` and `member_removed`.
+    /// The event belongs to the server: `member_added`, `member_updated` and `member_removed`.
     #[error("the event name {event} is reserved for the server")]
     Reserved {
         /// The name.

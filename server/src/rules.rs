@@ -20,6 +20,9 @@ pub struct ChannelRule {
     pub presence: Option<bool>,
     /// Whether subscribed clients may publish events; off by default.
     pub client_publish: bool,
+    /// Whether the members of a presence channel may change the info that the others see of them; off by default, because that
+    /// replaces what the application has given or signed: a member could show another name.
+    pub presence_update: bool,
     /// How many bytes of payload per second all clients of one server together may publish on a channel: 256 KiB, and as much at
     /// once. Each server counts for itself; what the application publishes does not count.
     pub client_bytes_per_second: u32,
@@ -47,6 +50,7 @@ impl Default for ChannelRule {
             history_ttl: Duration::from_secs(300),
             presence: None,
             client_publish: false,
+            presence_update: false,
             client_bytes_per_second: 256 << 10,
             rewind_max: 0,
             slow_reader: SlowReader::Close,
@@ -74,6 +78,13 @@ impl ChannelRule {
     #[must_use]
     pub fn with_client_publish(mut self) -> Self {
         self.client_publish = true;
+        self
+    }
+
+    /// Lets the members of a presence channel change the info that the others see of them.
+    #[must_use]
+    pub fn with_presence_update(mut self) -> Self {
+        self.presence_update = true;
         self
     }
 
@@ -141,6 +152,19 @@ impl ChannelRules {
                 .unwrap_or_else(|| channel.kind() == ChannelKind::Presence)
     }
 
+    /// The prefixes of rules that let members change their info on channels without presence, where there are no members.
+    pub(crate) fn idle_presence_updates(&self) -> impl Iterator<Item = &str> {
+        let can_have_presence = |prefix: &str, rule: &ChannelRule| {
+            rule.presence.unwrap_or_else(|| {
+                prefix.starts_with(PRESENCE_PREFIX) || PRESENCE_PREFIX.starts_with(prefix)
+            })
+        };
+        self.rules
+            .iter()
+            .filter(move |(prefix, rule)| rule.presence_update && !can_have_presence(prefix, rule))
+            .map(|(prefix, _)| prefix.as_str())
+    }
+
     /// What a channel keeps. Presence channels without a rule of their own keep enough for diffs to be recovered.
     #[must_use]
     pub fn retention(&self, channel: &ChannelName) -> Retention {
@@ -155,8 +179,31 @@ impl ChannelRules {
     }
 }
 
+/// What the name of a presence channel begins with.
+const PRESENCE_PREFIX: &str = "presence-";
+
 /// 1,000: a full history of a channel stays a bounded, readable reply.
 const HISTORY_SIZE_MAX: u32 = 1_000;
 
 /// 100: the recovery window that is promised; presence diffs are of no use without one.
 const PRESENCE_HISTORY_SIZE: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_presence_update_without_presence_is_found() {
+        let update = || ChannelRule::default().with_presence_update();
+        let rules = ChannelRules::new()
+            .with("presence-a", update())
+            .with("presence-b", update().with_presence(false))
+            .with("presence-c", ChannelRule::default().with_presence(false))
+            .with("chat-", update())
+            .with("room-", update().with_presence(true))
+            .with("pre", update())
+            .with("", update());
+        let idle: Vec<_> = rules.idle_presence_updates().collect();
+        assert_eq!(idle, ["presence-b", "chat-"]);
+    }
+}

@@ -423,7 +423,7 @@ async fn what_cannot_be_published_is_refused_with_its_reason() {
     );
     let error = events.broadcast("c", "", &1).await.unwrap_err();
     assert!(matches!(error, PublishError::Event(_)), "{error}");
-    for reserved in ["member_added", "member_removed"] {
+    for reserved in ["member_added", "member_updated", "member_removed"] {
         let error = events.broadcast("c", reserved, &1).await.unwrap_err();
         assert!(
             matches!(&error, PublishError::Reserved { event } if event.as_str() == reserved),

@@ -22,6 +22,7 @@ mod native_client;
 mod origins;
 mod presence;
 mod presence_unknown;
+mod presence_update;
 mod random;
 mod raw_browser;
 mod reading;

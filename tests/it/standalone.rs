@@ -46,10 +46,7 @@ async fn its_log_tells_no_secret_and_no_token() {
     let arguments = ["--rule", "private-=open", "--log", "trace"];
     let variables = [("FANFARE_SECRET", SECRET), ("FANFARE_JWT_SECRET", SECRET)];
     let node = Node::start(&arguments, &variables).await;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let claims = json!({ "sub": "ann", "exp": now.as_secs() + 600 });
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let token = jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap();
+    let token = token_of("ann");
     let mut by_header = Door::at(node.address()).bearer(&token).enter().await;
     by_header.subscribe("private-a").await;
     let mut by_message = Door::at(node.address()).enter().await;
@@ -60,6 +57,41 @@ async fn its_log_tells_no_secret_and_no_token() {
     for secret in [SECRET, token.as_str()] {
         assert!(!log.contains(secret), "{log}");
     }
+}
+
+fn token_of(user: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let claims = json!({ "sub": user, "exp": now.as_secs() + 600 });
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap()
+}
+
+#[tokio::test]
+async fn a_rule_lets_members_change_their_info_and_says_where_there_are_none() {
+    let arguments = [
+        "--rule",
+        "presence-=open,presence-update",
+        "--rule",
+        "chat-=presence-update",
+    ];
+    let node = Node::start(&arguments, &[("FANFARE_JWT_SECRET", SECRET)]).await;
+    let mut ann = Door::at(node.address())
+        .bearer(&token_of("ann"))
+        .enter()
+        .await;
+    ann.subscribe("presence-a").await;
+    ann.send(json!({ "type": "presence_update", "channel": "presence-a", "info": "away" }))
+        .await;
+    let data = json!({ "id": "ann", "info": "away" });
+    ann.expect(json!({ "event": "member_updated", "data": data }))
+        .await;
+    let log = node.log();
+    let lines = log.lines().filter(|line| line.contains("has no effect"));
+    let lines: Vec<&str> = lines.collect();
+    let [line] = lines.as_slice() else {
+        panic!("{log}")
+    };
+    assert!(line.contains("WARN") && line.contains("chat-"), "{line}");
 }
 
 /// Runs `fanfare-server token` and answers what it wrote: its status, the token, the complaint.

@@ -29,16 +29,25 @@ pub(crate) fn member_of(identity: &Identity, grant: &Grant) -> Result<Member, Me
         .or(identity.info.as_ref())
         .cloned()
         .unwrap_or_else(|| RawJson::trusted("{}"));
-    if info.len() > INFO_BYTES_MAX {
-        return Err(MemberError::InfoTooLong {
-            bytes: info.len(),
-            bytes_max: INFO_BYTES_MAX,
-        });
-    }
+    check_info(&info)?;
     Ok(Member {
         id: identity.user.clone(),
         info,
     })
+}
+
+/// Checks that information about a member is not longer than others are told.
+///
+/// # Errors
+/// When it is.
+pub(crate) fn check_info(info: &RawJson) -> Result<(), MemberError> {
+    match info.len() {
+        0..=INFO_BYTES_MAX => Ok(()),
+        bytes => Err(MemberError::InfoTooLong {
+            bytes,
+            bytes_max: INFO_BYTES_MAX,
+        }),
+    }
 }
 
 /// The `channel_data` of a member, as the auth endpoint answers it and a channel token signs it.
@@ -66,16 +75,11 @@ pub(crate) fn parse_member(channel_data: &str) -> Result<Member, MemberError> {
         WireId::Text(text) => UserId::new(&text),
         WireId::Number(number) => UserId::new(&number.to_string()),
     };
-    let info = wire.info.get();
-    if info.len() > INFO_BYTES_MAX {
-        return Err(MemberError::InfoTooLong {
-            bytes: info.len(),
-            bytes_max: INFO_BYTES_MAX,
-        });
-    }
+    let info = RawJson::trusted(wire.info.get());
+    check_info(&info)?;
     Ok(Member {
         id: id.map_err(|_| MemberError::Malformed)?,
-        info: RawJson::trusted(info),
+        info,
     })
 }
 

@@ -81,8 +81,8 @@ impl Session {
             _ if channel_of(&request.command).is_some_and(|channel| self.is_busy(channel)) => {
                 self.queue(request);
             }
-            Command::Subscribe(subscribe) => self.subscribe(id, subscribe),
-            Command::SubscribeAll(list) => self.subscribe_all(id, list),
+            Command::Subscribe(subscribe) => self.subscribe(id, subscribe, now),
+            Command::SubscribeAll(list) => self.subscribe_all(id, list, now),
             Command::Unsubscribe { channel } => self.unsubscribe(id, &channel),
             Command::Publish {
                 channel,
@@ -90,6 +90,9 @@ impl Session {
                 data,
                 key,
             } => self.publish(id, channel, event, data, key, now),
+            Command::PresenceUpdate { channel, info } => {
+                self.update_presence(id, &channel, info, now);
+            }
             Command::Presence { channel } => {
                 if !self.terms.rules.has_presence(&channel) {
                     return self.refuse(id, Code::NO_PRESENCE, None);
@@ -160,7 +163,7 @@ impl Session {
     }
 
     /// Takes a payload from what the connection may publish: each one is bounded, and all of them per second.
-    fn take_publish_bytes(&mut self, bytes: usize, now: Moment) -> Result<(), Refusal> {
+    pub(super) fn take_publish_bytes(&mut self, bytes: usize, now: Moment) -> Result<(), Refusal> {
         let limits = &self.terms.limits;
         let bytes_max = limits.client_payload_bytes_max();
         if bytes > bytes_max {
@@ -243,6 +246,7 @@ fn channel_of(command: &Command) -> Option<&ChannelName> {
         Command::Unsubscribe { channel }
         | Command::Publish { channel, .. }
         | Command::Presence { channel }
+        | Command::PresenceUpdate { channel, .. }
         | Command::History { channel, .. } => Some(channel),
         _ => None,
     }
@@ -251,6 +255,7 @@ fn channel_of(command: &Command) -> Option<&ChannelName> {
 fn cost_bytes(request: &Request) -> usize {
     let payload = match &request.command {
         Command::Publish { data, .. } => data.len(),
+        Command::PresenceUpdate { info, .. } => info.len(),
         Command::Subscribe(subscribe) => cost_of(subscribe),
         _ => 0,
     };

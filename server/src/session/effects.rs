@@ -71,6 +71,11 @@ pub(super) async fn run(setting: Setting, op: OpId, effect: Effect) -> Done {
             publication.sender = Some(setting.outbox.socket());
             setting.publish(request, publication).await
         }
+        Effect::UpdatePresence {
+            request,
+            channel,
+            info,
+        } => setting.update_presence(request, &channel, info).await,
         Effect::ReadPresence { request, channel } => setting.read_presence(request, &channel).await,
         Effect::ReadHistory {
             request,
@@ -132,7 +137,8 @@ impl Setting {
         } = &*self.services;
         let permission = authorizer.publish(&self.caller, &publication.channel, &publication.event);
         let permitted = self.within_authorizer(permission).await;
-        let permitted = permitted.and_then(|()| self.take_channel_bytes(&publication));
+        let permitted = permitted
+            .and_then(|()| self.take_channel_bytes(&publication.channel, publication.data.len()));
         if let Err(refusal) = permitted {
             // It says nothing about an earlier attempt.
             return Err(match publisher.may_have_published(&publication) {
@@ -152,12 +158,15 @@ impl Setting {
         }))
     }
 
-    /// Takes a client's publication from what its channel takes per second.
-    fn take_channel_bytes(&self, publication: &Publication) -> Result<(), Refusal> {
+    /// Takes what a client publishes from what its channel takes per second.
+    pub(super) fn take_channel_bytes(
+        &self,
+        channel: &ChannelName,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
         let Terms { limits, rules, .. } = &*self.services.terms;
-        let channel = &publication.channel;
         let rate = limits.channel_bytes_rate(rules.of(channel));
-        let bytes = u32::try_from(publication.data.len()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let budgets = &self.services.channel_bytes;
         budgets
             .take(channel, bytes, rate, clock::moment().instant)
@@ -169,6 +178,17 @@ impl Setting {
                 let refusal = Refusal::new(Code::CHANNEL_RATE).with_text(text);
                 refusal.with_retry_after(wait)
             })
+    }
+
+    /// The same for what comes with a subscription: whoever joins waits for no debt of others.
+    pub(super) fn charge_channel_bytes(&self, channel: &ChannelName, bytes: usize) {
+        let Terms { limits, rules, .. } = &*self.services.terms;
+        let rate = limits.channel_bytes_rate(rules.of(channel));
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let now = clock::moment().instant;
+        self.services
+            .channel_bytes
+            .charge(channel, bytes, rate, now);
     }
 
     async fn read_presence(&self, request: u64, channel: &ChannelName) -> Result<Outcome, Refusal> {

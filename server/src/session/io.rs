@@ -8,7 +8,6 @@ use fanfare_protocol::{
     Subscribe,
 };
 
-use super::milliseconds;
 use crate::auth::{Identity, Token};
 use crate::clock::Instant;
 use crate::delivery::Departure;
@@ -94,6 +93,15 @@ pub(crate) enum Effect {
         /// Makes a repetition harmless.
         key: Option<IdempotencyKey>,
     },
+    /// Show other info of this connection to a presence channel. Answered as `Publish`.
+    UpdatePresence {
+        /// The command's id.
+        request: Option<u64>,
+        /// The channel.
+        channel: ChannelName,
+        /// What is shown.
+        info: RawJson,
+    },
     /// Read a presence channel's members. Answered as `Publish`.
     ReadPresence {
         /// The command's id.
@@ -123,6 +131,8 @@ pub(crate) struct Joining {
     pub(crate) subscribe: Subscribe,
     /// What allows it.
     pub(crate) permission: Permission,
+    /// The info that the connection shows, where that is not what the server knows of it.
+    pub(crate) info: Option<RawJson>,
 }
 
 /// What allows a subscription.
@@ -157,6 +167,8 @@ pub(crate) enum Outcome {
     Subscribed {
         /// When the permission ends.
         expires_at: Option<Instant>,
+        /// The info that the server knows of the member, where the member may show other info.
+        joined_info: Option<RawJson>,
     },
     /// A reply is ready.
     Replied(Box<Reply>),
@@ -195,10 +207,11 @@ impl Refusal {
         self
     }
 
-    /// [`Refusal::retry_after`] as the wire has it. A wait of less than a millisecond is one of a millisecond: 0 would invite to
-    /// repeat at once.
+    /// [`Refusal::retry_after`] as the wire has it, rounded up: who comes back a part of a millisecond too early is refused again.
     pub(super) fn retry_after_ms(&self) -> Option<u64> {
-        self.retry_after.map(|wait| milliseconds(wait).max(1))
+        let rounded_up = |wait: Duration| wait.as_micros().div_ceil(1_000);
+        let wait_ms = self.retry_after.map(rounded_up)?;
+        Some(u64::try_from(wait_ms).unwrap_or(u64::MAX).max(1))
     }
 
     pub(crate) fn unavailable() -> Self {

@@ -23,11 +23,18 @@ impl Setting {
         let channel = joining.subscribe.channel.clone();
         let permit = self.permit(&joining).await?;
         let terms = &self.services.terms;
-        let member = terms
+        let mut member = terms
             .rules
             .has_presence(&channel)
             .then(|| self.member(&permit))
             .transpose()?;
+        let may_update = terms.rules.of(&channel).presence_update;
+        let known = member.as_ref().filter(|_| may_update);
+        let joined_info = known.map(|member| member.info.clone());
+        if let (Some(member), Some(info)) = (&mut member, &joining.info) {
+            self.charge_channel_bytes(&channel, info.len());
+            member.info = info.clone();
+        }
         let membership = self.join_hub(&channel).await?;
         let is_present = member.is_some();
         if let Some(member) = member {
@@ -43,7 +50,11 @@ impl Setting {
         match self.go_live(&membership, &joining, is_present).await {
             Ok(()) => {
                 let expires_at = permit.grant.expires_at.map(clock::instant_of);
-                Ok((membership, Outcome::Subscribed { expires_at }))
+                let outcome = Outcome::Subscribed {
+                    expires_at,
+                    joined_info,
+                };
+                Ok((membership, outcome))
             }
             Err(refusal) => {
                 if is_present {
@@ -64,6 +75,10 @@ impl Setting {
         let is_present = self.services.terms.rules.has_presence(channel);
         let moved = async {
             let membership = self.join_hub(channel).await?;
+            if let Some(info) = &joining.info {
+                self.charge_channel_bytes(channel, info.len());
+                self.show(channel, info.clone()).await?;
+            }
             self.go_live(&membership, joining, is_present).await?;
             Ok(membership)
         };
@@ -71,7 +86,10 @@ impl Setting {
         if moved.is_err() && is_present {
             self.leave_presence(channel, Departure::Removed).await;
         }
-        let outcome = Outcome::Subscribed { expires_at };
+        let outcome = Outcome::Subscribed {
+            expires_at,
+            joined_info: None,
+        };
         moved.map(|membership| (membership, outcome))
     }
 

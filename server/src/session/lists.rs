@@ -57,13 +57,13 @@ impl Session {
     }
 
     /// Subscribes to every channel of a list; each gets its own reply.
-    pub(super) fn subscribe_all(&mut self, id: Option<u64>, list: Vec<Subscribe>) {
+    pub(super) fn subscribe_all(&mut self, id: Option<u64>, list: Vec<Subscribe>, now: Moment) {
         for subscribe in list {
             if self.is_busy(&subscribe.channel) {
                 let command = Command::Subscribe(subscribe);
                 self.queue(Request { id, command });
             } else {
-                self.subscribe(id, subscribe);
+                self.subscribe(id, subscribe, now);
             }
         }
     }

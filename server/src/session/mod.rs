@@ -34,6 +34,7 @@ pub(crate) mod io;
 mod joining;
 mod lists;
 mod permit;
+mod presence;
 pub(crate) mod reads;
 mod removals;
 mod subscription;

@@ -1,6 +1,8 @@
 //! A session's view of its channels.
 
-use fanfare_protocol::{ChannelKind, ChannelName, Code, ServerMessage, Subscribe, Unsubscribed};
+use fanfare_protocol::{
+    ChannelKind, ChannelName, Code, RawJson, ServerMessage, Subscribe, Unsubscribed,
+};
 
 use super::io::{Effect, Joining, Outcome, Output, Permission, Refusal};
 use super::{NORMAL_CLOSURE, OpId, Session, Task};
@@ -17,10 +19,12 @@ pub(super) struct Subscription {
     pub(super) step: Option<OpId>,
     /// When the permission ends.
     pub(super) expires_at: Option<Instant>,
+    /// The info that the server knows of the member, where the member may show other info.
+    joined_info: Option<RawJson>,
 }
 
 impl Session {
-    pub(super) fn subscribe(&mut self, request: Option<u64>, subscribe: Subscribe) {
+    pub(super) fn subscribe(&mut self, request: Option<u64>, subscribe: Subscribe, now: Moment) {
         let channel = subscribe.channel.clone();
         let is_personal = channel.kind() == ChannelKind::Personal;
         let is_of_another = |user| ChannelName::user(user) != channel;
@@ -29,17 +33,22 @@ impl Session {
             let refusal = refusal.with_text("a personal channel belongs to its user");
             return self.refuse_subscription(request, &channel, refusal);
         }
-        if self.is_live(&channel) {
-            // The server joined a personal channel already, so that its user asks for no more than a position.
-            if is_personal || subscribe.since.is_some() {
-                return self.move_to(request, subscribe);
-            }
+        let is_live = self.is_live(&channel);
+        // The server joined a personal channel already, so that its user asks for no more than a position.
+        if is_live && !is_personal && subscribe.since.is_none() {
             let refusal = Refusal::new(Code::ALREADY_SUBSCRIBED);
             return self.refuse_subscription(request, &channel, refusal);
         }
-        if !is_personal && self.counted() >= self.terms.limits.channels_max {
+        if !is_live && !is_personal && self.counted() >= self.terms.limits.channels_max {
             let refusal = Refusal::new(Code::TOO_MANY_CHANNELS);
             return self.refuse_subscription(request, &channel, refusal);
+        }
+        let info = match self.info_to_join_with(&subscribe, now) {
+            Ok(info) => info,
+            Err(refusal) => return self.refuse_subscription(request, &channel, refusal),
+        };
+        if is_live {
+            return self.move_to(request, subscribe, info);
         }
         let permission = if is_personal {
             Permission::Granted
@@ -47,13 +56,13 @@ impl Session {
             let voided_until = self.removals.voided_until(&channel);
             Permission::Required { voided_until }
         };
-        self.join(request, subscribe, permission);
+        self.join(request, subscribe, permission, info);
     }
 
     /// Joins on the server's word. Limits do not apply: it is the application that asks.
     pub(super) fn subscribe_granted(&mut self, channel: ChannelName) {
         if !self.is_live(&channel) {
-            self.join(None, Subscribe::new(channel), Permission::Granted);
+            self.join(None, Subscribe::new(channel), Permission::Granted, None);
         }
     }
 
@@ -107,11 +116,16 @@ impl Session {
         outcome: Outcome,
     ) {
         match outcome {
-            Outcome::Subscribed { expires_at } => {
+            Outcome::Subscribed {
+                expires_at,
+                joined_info,
+            } => {
                 if let Some(subscription) = self.find(channel) {
                     subscription.is_live = true;
                     subscription.step = None;
                     subscription.expires_at = expires_at;
+                    subscription.joined_info =
+                        joined_info.or_else(|| subscription.joined_info.take());
                 }
             }
             Outcome::Refused(refusal) => {
@@ -164,21 +178,40 @@ impl Session {
             .is_ok_and(|at| self.subscriptions[at].step.is_some())
     }
 
-    fn join(&mut self, request: Option<u64>, subscribe: Subscribe, permission: Permission) {
+    /// The info that the server knows of this connection's member, where the member may show other info.
+    pub(super) fn joined_info(&self, channel: &ChannelName) -> Option<RawJson> {
+        let at = self.place(channel).ok()?;
+        self.subscriptions[at].joined_info.clone()
+    }
+
+    fn join(
+        &mut self,
+        request: Option<u64>,
+        subscribe: Subscribe,
+        permission: Permission,
+        info: Option<RawJson>,
+    ) {
         let channel = subscribe.channel.clone();
-        let op = self.start_joining(request, subscribe, permission);
+        let joining = Joining {
+            request,
+            subscribe,
+            permission,
+            info,
+        };
+        let op = self.start_joining(joining);
         let place = self.place(&channel).unwrap_or_else(|place| place);
         let subscription = Subscription {
             channel,
             is_live: false,
             step: Some(op),
             expires_at: None,
+            joined_info: None,
         };
         self.subscriptions.insert(place, subscription);
     }
 
     /// Moves a live subscription to another position: it leaves the hub and joins it again, and stays present meanwhile.
-    fn move_to(&mut self, request: Option<u64>, subscribe: Subscribe) {
+    fn move_to(&mut self, request: Option<u64>, subscribe: Subscribe, info: Option<RawJson>) {
         let channel = subscribe.channel.clone();
         let Some(subscription) = self.find(&channel) else {
             return;
@@ -189,26 +222,22 @@ impl Session {
             channel: channel.clone(),
             farewell: None,
         });
-        let op = self.start_joining(request, subscribe, Permission::Held { expires_at });
+        let joining = Joining {
+            request,
+            subscribe,
+            permission: Permission::Held { expires_at },
+            info,
+        };
+        let op = self.start_joining(joining);
         if let Some(subscription) = self.find(&channel) {
             subscription.step = Some(op);
         }
     }
 
-    fn start_joining(
-        &mut self,
-        request: Option<u64>,
-        subscribe: Subscribe,
-        permission: Permission,
-    ) -> OpId {
+    fn start_joining(&mut self, joining: Joining) -> OpId {
         let task = Task::Subscribe {
-            request,
-            channel: subscribe.channel.clone(),
-        };
-        let joining = Joining {
-            request,
-            subscribe,
-            permission,
+            request: joining.request,
+            channel: joining.subscribe.channel.clone(),
         };
         self.start(task, Effect::Subscribe(Box::new(joining)))
     }

@@ -7,6 +7,8 @@ use super::io::{Effect, Permission};
 use super::*;
 use crate::rules::ChannelRule;
 
+mod presence;
+
 struct Bench {
     session: Session,
     now: Moment,
@@ -14,7 +16,11 @@ struct Bench {
 
 impl Bench {
     fn new(access: Access) -> Self {
-        let rules = ChannelRules::new().with("open-", ChannelRule::default().with_client_publish());
+        let open = ChannelRule::default().with_client_publish();
+        Self::with_rules(ChannelRules::new().with("open-", open), access)
+    }
+
+    fn with_rules(rules: ChannelRules, access: Access) -> Self {
         let terms = Arc::new(Terms {
             limits: Limits::default(),
             rules: Arc::new(rules),
@@ -110,7 +116,10 @@ fn publish(name: &str) -> Command {
 }
 
 fn live() -> Outcome {
-    Outcome::Subscribed { expires_at: None }
+    Outcome::Subscribed {
+        expires_at: None,
+        joined_info: None,
+    }
 }
 
 fn identity(user: &str) -> Identity {
@@ -153,7 +162,13 @@ async fn a_second_subscribe_with_a_position_moves_the_subscription_and_keeps_its
     bench.command(1, subscribe("presence-room"));
     let op = bench.effect();
     let expires_at = Some(bench.now.instant + Duration::from_secs(60));
-    bench.done(op, Outcome::Subscribed { expires_at });
+    bench.done(
+        op,
+        Outcome::Subscribed {
+            expires_at,
+            joined_info: None,
+        },
+    );
     bench.command(2, subscribe_since("presence-room"));
     let outputs = bench.outputs();
     let [
@@ -684,7 +699,7 @@ async fn orders_for_a_busy_channel_do_not_pile_up() {
     assert_eq!(bench.session.line.len(), 1);
     let leave = Control::Unsubscribe(channel);
     bench.session.handle(Input::Control(leave), bench.now);
-    let subscribed = Outcome::Subscribed { expires_at: None };
+    let subscribed = live();
     bench.done(op, subscribed);
     // The last order is what counts.
     let outputs = bench.outputs();
@@ -726,7 +741,13 @@ async fn an_expired_permission_ends_its_subscription_alone() {
     bench.command(1, subscribe("goes"));
     let op = bench.effect();
     let expires_at = Some(bench.now.instant + Duration::from_secs(5));
-    bench.done(op, Outcome::Subscribed { expires_at });
+    bench.done(
+        op,
+        Outcome::Subscribed {
+            expires_at,
+            joined_info: None,
+        },
+    );
     assert_eq!(
         bench.session.next_timeout(),
         bench.now.instant + Duration::from_secs(5)

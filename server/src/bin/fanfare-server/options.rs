@@ -105,8 +105,9 @@ pub(crate) struct Options {
     /// that fits counts. May be given several times; the environment variable separates rules by white space.
     ///
     /// Words: history:N and ttl:DURATION (5m), rewind:N, publish (subscribed clients may), publish-rate:SIZE (what all clients of
-    /// one server may publish on a channel per second; 256KiB), presence, presence:off, open (every user may subscribe, without
-    /// a channel token), slow:drop (who reads too slowly loses messages and is told, in place of being closed).
+    /// one server may publish on a channel per second; 256KiB), presence, presence:off, presence-update (members may change
+    /// the info that others see of them, also info that was signed), open (every user may subscribe, without a channel token),
+    /// slow:drop (who reads too slowly loses messages and is told, in place of being closed).
     #[arg(
         long = "rule",
         value_name = "RULE",

@@ -26,6 +26,7 @@ struct Words {
     ttl: Option<Duration>,
     rewind: Option<u32>,
     presence: Option<bool>,
+    presence_update: bool,
     publish: bool,
     publish_rate: Option<u32>,
     open: bool,
@@ -79,6 +80,7 @@ impl Words {
             ("ttl", Some(value)) => self.ttl = Some(duration::parse(value)?),
             ("presence", None) => self.presence = Some(true),
             ("presence", Some("off")) => self.presence = Some(false),
+            ("presence-update", None) => self.presence_update = true,
             ("publish", None) => self.publish = true,
             ("publish-rate", Some(value)) => self.publish_rate = Some(size::parse(value)?),
             ("open", None) => self.open = true,
@@ -87,13 +89,13 @@ impl Words {
             ("history" | "rewind" | "ttl" | "slow" | "publish-rate", None) => {
                 return Err(format!("has no value for {name:?}"));
             }
-            ("presence" | "publish" | "open" | "slow", Some(value)) => {
+            ("presence" | "presence-update" | "publish" | "open" | "slow", Some(value)) => {
                 return Err(format!(
                     "has a value for {name:?} that it does not take: {value:?}"
                 ));
             }
             _ => {
-                let known = "history:N, ttl:DURATION, rewind:N, publish, publish-rate:SIZE, presence, presence:off, open, slow:drop";
+                let known = "history:N, ttl:DURATION, rewind:N, publish, publish-rate:SIZE, presence, presence:off, presence-update, open, slow:drop";
                 return Err(format!("has the unknown word {name:?}; there are {known}"));
             }
         }
@@ -121,6 +123,9 @@ impl Words {
         }
         if let Some(presence) = self.presence {
             rule = rule.with_presence(presence);
+        }
+        if self.presence_update {
+            rule = rule.with_presence_update();
         }
         if self.publish {
             rule = rule.with_client_publish();
@@ -183,6 +188,9 @@ mod tests {
         let rule: Rule = "chat=publish,publish-rate:1MiB".parse().unwrap();
         assert_eq!(rule.rule.client_bytes_per_second, 1 << 20);
 
+        let rule: Rule = "presence-=presence-update".parse().unwrap();
+        assert_eq!(rule.rule, ChannelRule::default().with_presence_update());
+
         let all: Rule = "=history:10".parse().unwrap();
         assert_eq!(all.prefix, "");
         let odd: Rule = "a=b=presence:off".parse().unwrap();
@@ -209,6 +217,10 @@ mod tests {
         check(
             "a=publish:yes",
             r#"has a value for "publish" that it does not take: "yes""#,
+        );
+        check(
+            "presence-=presence-update:off",
+            r#"has a value for "presence-update" that it does not take: "off""#,
         );
         check(
             "a=history:1001",
