@@ -61,6 +61,66 @@ async fn channels_that_were_subscribed_and_left_are_forgotten_and_those_in_use_a
 }
 
 #[tokio::test]
+async fn so_many_channels_without_a_message_are_remembered_and_no_more() {
+    const BURST: u32 = 20;
+    let redis = Redis::start().await;
+    let options = options(&redis.url()).with_new_channels(1, BURST);
+    let node = Node::start(options, None).await;
+    let own = keys(&redis).await;
+    let names: Vec<String> = (0..300).map(|at| format!("visited-{at}")).collect();
+    let mut stands = Vec::new();
+    for name in &names {
+        node.follow(&channel(name), KEPT).await;
+        stands.push(position(&node, name).await);
+    }
+    let remembered = keys(&redis).await - own;
+    // One more for each second that this took.
+    assert!(
+        (1..=i64::from(BURST) * 3).contains(&remembered),
+        "{remembered}"
+    );
+    // Who comes back finds the channel unchanged.
+    for name in &names[200..] {
+        node.engine.broker.set_interest(&channel(name), KEPT, false);
+    }
+    node.follow(&channel(&names[250]), KEPT).await;
+    assert_eq!(position(&node, &names[250]).await, stands[250]);
+    // No message ever has the position that was written nowhere.
+    let name = channel(&names[298]);
+    let published = node.publish(&name, 1, KEPT).await.unwrap();
+    assert_eq!(published.offset, 1);
+    assert_ne!(published.epoch, stands[298].epoch);
+    node.messages(&channel(&names[298]), 1).await;
+    // Comparisons have told nobody anything by then, of what is written and what is not.
+    eventually("several comparisons", async || {
+        let statistics = redis.command(&["INFO", "commandstats"]).await.text();
+        let calls = statistics.split("cmdstat_evalsha:calls=").nth(1);
+        let calls = calls.and_then(|rest| rest.split(',').next()?.parse().ok());
+        calls.is_some_and(|calls: u64| calls > 2_000)
+    })
+    .await;
+    for name in &names[..200] {
+        assert!(node.seen(&channel(name)).is_empty(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_redis_is_not_made_fuller_by_reading() {
+    let redis = Redis::start().await;
+    let node = Node::start(options(&redis.url()), None).await;
+    node.publish(&channel("known"), 1, KEPT).await;
+    let own = keys(&redis).await;
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    for at in 0..50 {
+        let name = format!("new-{at}");
+        assert_eq!(position(&node, &name).await.offset, 0);
+        assert_eq!(position(&node, &name).await, position(&node, &name).await);
+    }
+    assert_eq!(position(&node, "known").await.offset, 1);
+    assert_eq!(keys(&redis).await, own);
+}
+
+#[tokio::test]
 async fn where_a_channel_stands_is_read_without_a_message() {
     let redis = Redis::start().await;
     let node = Node::start(options(&redis.url()), None).await;

@@ -59,7 +59,9 @@ async fn read(shared: Arc<Shared>, due: Due, failures: Arc<Throttle>) {
             limit: due.retention.size.min(MESSAGES_MAX),
         },
     };
-    match history::read_aged(&shared.commands, &due.channel, range, due.retention).await {
+    let stands = due.reading.from;
+    let read = history::read_aged(&shared.commands, &due.channel, range, due.retention, stands);
+    match read.await {
         Ok(read) => shared.tracks.finish_read(due, read),
         Err(error) => {
             if let Some(held_back) = failures.turn() {

@@ -1,7 +1,7 @@
 //! Running scripts where their channel lives, and trying again what may be tried again.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fanfare_protocol::ChannelName;
@@ -19,6 +19,7 @@ use super::retry::Retry;
 use super::rights;
 use super::scripts::{ScriptText, Scripts};
 use super::topology::Topology;
+use crate::budget::{Budget, Rate};
 use crate::clock::Throttle;
 use crate::engine::EngineError;
 
@@ -39,6 +40,10 @@ struct Shared {
     unreadable: Throttle,
     /// The same, about rights that the login does not have.
     denied: Throttle,
+    /// How many more channels without a message Redis may be made to remember.
+    beginnings: Mutex<Budget>,
+    /// For the log, about those beyond.
+    unbegun: Throttle,
     closed: CancellationToken,
 }
 
@@ -64,6 +69,8 @@ impl Commands {
             keys: Keys::new(&options.prefix),
             scripts,
             topology: Arc::new(Topology::new(options.clone())),
+            beginnings: Mutex::new(Budget::full(options.beginnings(), Instant::now())),
+            unbegun: Throttle::new(WARN_INTERVAL),
             options,
             memory_max: AtomicUsize::new(0),
             payload_bytes_max: AtomicUsize::new(PAYLOAD_BYTES_MAX),
@@ -121,6 +128,33 @@ impl Commands {
     /// The largest payload that is taken from Redis.
     pub(super) fn payload_bytes_max(&self) -> usize {
         self.0.payload_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Whether Redis may be made to remember one more channel without a message. Anybody who may subscribe can name channels
+    /// without end.
+    pub(super) fn may_begin(&self) -> bool {
+        let may_begin = self.of_beginnings(|budget, rate, now| budget.take(0, rate, now).is_ok());
+        if !may_begin && let Some(held_back) = self.0.unbegun.turn() {
+            tracing::warn!(
+                held_back,
+                "more channels without a message are asked for than Redis is made to remember"
+            );
+        }
+        may_begin
+    }
+
+    /// Notes that it remembers one more.
+    pub(super) fn note_begun(&self) {
+        self.of_beginnings(|budget, rate, now| budget.charge(1, rate, now));
+    }
+
+    fn of_beginnings<T>(&self, step: impl FnOnce(&mut Budget, Rate, Instant) -> T) -> T {
+        let mut budget = self
+            .0
+            .beginnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        step(&mut budget, self.0.options.beginnings(), Instant::now())
     }
 
     /// Tells the operator, now and then, that something in Redis is not what a node writes there.

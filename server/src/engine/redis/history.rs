@@ -50,11 +50,14 @@ pub(super) async fn read(
     range: HistoryRange,
     retention: Retention,
 ) -> Result<History, EngineError> {
-    let read = read_aged(commands, channel, range, retention).await?;
+    let read = read_aged(commands, channel, range, retention, None).await?;
     Ok(read.history)
 }
 
 /// Reads part of a channel's history on its master.
+///
+/// A channel never heard of begins with the epoch of `stands`, where the reader stands at the begin of one, else with a new one.
+/// So many of them as [`Commands::may_begin`] allows are remembered by Redis.
 ///
 /// At most [`READ_BYTES_MAX`] of payloads come at once: the answer then is shorter than the range asked for, and its last entry is
 /// not at its top.
@@ -63,6 +66,7 @@ pub(super) async fn read_aged(
     channel: &ChannelName,
     range: HistoryRange,
     retention: Retention,
+    stands: Option<Position>,
 ) -> Result<Aged, EngineError> {
     let (mode, offset, limit): (&[u8], u64, u32) = match range {
         HistoryRange::After { offset, limit } => (b"after", offset.min(OFFSET_MAX), limit),
@@ -74,7 +78,10 @@ pub(super) async fn read_aged(
     ];
     let (offset, limit) = (offset.to_string(), limit.to_string());
     let ttl = super::milliseconds(retention.ttl);
-    let epoch = random_epoch().to_string();
+    let begins = stands.filter(|position| position.offset == 0);
+    let epoch = begins.map_or_else(random_epoch, |position| position.epoch);
+    let epoch_text = epoch.to_string();
+    let may_begin: &[u8] = if commands.may_begin() { b"1" } else { b"0" };
     let position_ttl = commands.options().position_ttl(retention);
     let bytes_max = READ_BYTES_MAX.to_string();
     let empty_ttl = commands.options().empty_position_ttl();
@@ -83,10 +90,11 @@ pub(super) async fn read_aged(
         offset.as_bytes(),
         limit.as_bytes(),
         ttl.as_bytes(),
-        epoch.as_bytes(),
+        epoch_text.as_bytes(),
         position_ttl.as_bytes(),
         bytes_max.as_bytes(),
         empty_ttl.as_bytes(),
+        may_begin,
     ];
     let call = Call {
         attempted: "reading a history",
@@ -96,17 +104,24 @@ pub(super) async fn read_aged(
         args: &args,
     };
     let answer = commands.run_retrying(call, true).await?;
-    decode(commands, channel, &answer).ok_or_else(|| unreadable("reading a history"))
+    let read = decode(commands, channel, &answer);
+    let read = read.ok_or_else(|| unreadable("reading a history"))?;
+    if begins.is_none() && read.history.top.epoch == epoch {
+        commands.note_begun();
+    }
+    Ok(read)
 }
 
-/// Where a channel stands. A channel never heard of gets its epoch here.
+/// Where a channel stands, as [`read_aged`].
 pub(super) async fn position(
     commands: &Commands,
     channel: &ChannelName,
     retention: Retention,
+    stands: Option<Position>,
 ) -> Result<Position, EngineError> {
     let nothing = HistoryRange::Last { limit: 0 };
-    Ok(read(commands, channel, nothing, retention).await?.top)
+    let read = read_aged(commands, channel, nothing, retention, stands).await?;
+    Ok(read.history.top)
 }
 
 /// Drops what a channel keeps.

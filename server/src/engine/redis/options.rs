@@ -7,6 +7,7 @@ use redis::ConnectionAddr;
 
 use super::flow_options::FlowOptions;
 use super::keys::KeyPrefixError;
+use crate::budget::Rate;
 use crate::delivery::Retention;
 
 mod url;
@@ -60,6 +61,11 @@ pub struct RedisOptions {
     pub key_ttl: Duration,
     /// How long the position of a channel that nobody uses is remembered, at least; 1 day.
     pub position_ttl_min: Duration,
+    /// How many channels without a message each server makes Redis remember per second, for about two minutes after their last
+    /// subscriber has left; 1,000. Who comes back to one beyond is told `recovered: false`.
+    pub new_channels_per_second: u32,
+    /// How many of them at once; 50,000, some 25 MB of Redis.
+    pub new_channels_burst: u32,
     /// How long a lost connection still counts as present; 5 s.
     pub presence_grace: Duration,
     /// How long a connection still counts as present after its node fell silent; 15 s. Nodes say three times within it that
@@ -109,6 +115,8 @@ impl RedisOptions {
             budget: Duration::from_millis(4_500),
             key_ttl: Duration::from_mins(10),
             position_ttl_min: Duration::from_hours(24),
+            new_channels_per_second: 1_000,
+            new_channels_burst: 50_000,
             presence_grace: Duration::from_secs(5),
             presence_lease: Duration::from_secs(15),
             members_max: 1_000,
@@ -169,6 +177,14 @@ impl RedisOptions {
         self
     }
 
+    /// Bounds how many channels without a message each server makes Redis remember, per second and at once.
+    #[must_use]
+    pub fn with_new_channels(mut self, per_second: u32, burst: u32) -> Self {
+        self.new_channels_per_second = per_second;
+        self.new_channels_burst = burst;
+        self
+    }
+
     /// Decides how long a lost connection still counts as present.
     #[must_use]
     pub fn with_presence_grace(mut self, grace: Duration) -> Self {
@@ -199,6 +215,14 @@ impl RedisOptions {
     /// How long a channel's position is remembered, in milliseconds.
     pub(super) fn position_ttl(&self, retention: Retention) -> String {
         super::milliseconds(retention.position_life(self.position_ttl_min))
+    }
+
+    /// How fast Redis may be made to remember channels without a message.
+    pub(super) fn beginnings(&self) -> Rate {
+        Rate {
+            per_second: self.new_channels_per_second,
+            burst: self.new_channels_burst,
+        }
     }
 
     /// How long the position of a channel without a message is remembered, in milliseconds: until the nodes that have

@@ -95,7 +95,8 @@ async fn serve_all(shared: &Shared, channel: &ChannelName, mut asked: Vec<Asked>
     let Some(joint) = ranges.reduce(join) else {
         return;
     };
-    let found = history::read_aged(&shared.commands, channel, joint, retention).await;
+    let stands = shared.tracks.position(channel);
+    let found = history::read_aged(&shared.commands, channel, joint, retention, stands).await;
     if let (Ok(read), HistoryRange::After { offset, .. }) = (&found, joint) {
         shared.tracks.note_read(channel, offset, read);
     }

@@ -55,8 +55,9 @@ fn turns(shared: &Shared) -> tokio::time::Interval {
 /// Compares some channels. What Redis has and this node has not is looked at once more, when everything under way has arrived.
 async fn compare(shared: &Shared, due: Vec<SyncDue>) {
     let questions = due.into_iter().map(|due| async move {
-        let found = history::position(&shared.commands, &due.channel, due.retention).await;
-        match found {
+        let stands = Some(due.asked_at);
+        let found = history::position(&shared.commands, &due.channel, due.retention, stands);
+        match found.await {
             Ok(found) => shared.tracks.compare(&due, found).then_some((due, found)),
             Err(error) => {
                 debug!(channel = %due.channel, %error, "position not compared");

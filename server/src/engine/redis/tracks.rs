@@ -220,6 +220,11 @@ impl Tracks {
         Some(History { top, entries })
     }
 
+    /// Where a channel that is followed here stands, whatever may be missing after it.
+    pub(super) fn position(&self, channel: &ChannelName) -> Option<Position> {
+        self.lock().entries.get(channel)?.track.position()
+    }
+
     /// Takes note of what a read of the store outside of the tracks has brought, so that the next one need not.
     pub(super) fn note_read(&self, channel: &ChannelName, after: u64, read: &Aged) {
         let Aged { history, ages } = read;

@@ -1,12 +1,14 @@
 -- Reads part of what a channel keeps, and where it stands.
 --
 -- KEYS: 1 position, 2 stream.
--- ARGV: 1 'after' or 'last', 2 offset, 3 limit, 4 ttl of messages, 5 a new epoch, 6 position ttl (milliseconds), 7 the most
---       bytes of bodies, 8 position ttl of a channel without a message (milliseconds).
+-- ARGV: 1 'after' or 'last', 2 offset, 3 limit, 4 ttl of messages, 5 an epoch, should it be needed, 6 position ttl
+--       (milliseconds), 7 the most bytes of bodies, 8 position ttl of a channel without a message (milliseconds), 9 whether the
+--       epoch of a channel never heard of may be written (1 or 0).
 -- Returns: epoch, offset, tag, entries (oldest first, as XRANGE gives them), the time (milliseconds).
 -- Why atomic: the position and the messages are of one moment; a channel never heard of gets its epoch here, so that the
 --             answer holds for its first message. Nodes with subscribers read again within the short ttl, and nothing else
---             needs the epoch of a channel without messages: reads alone must not fill Redis. It writes, because only a master may answer.
+--             needs the epoch of a channel without messages: reads alone must not fill Redis. It writes, because only a
+--             master may answer.
 
 local position, stream = KEYS[1], KEYS[2]
 local limit, bytes_max = tonumber(ARGV[3]), tonumber(ARGV[7])
@@ -14,15 +16,34 @@ local limit, bytes_max = tonumber(ARGV[3]), tonumber(ARGV[7])
 local CHUNK = 16
 local now = milliseconds()
 
+-- The epoch of a channel that nothing is written of: every node finds the same for as long as a position is remembered, and no
+-- message ever has it.
+local function unwritten()
+  local hash = redis.sha1hex(position .. ' ' .. math.floor(now / ARGV[6]))
+  return 'f' .. string.sub(hash, 1, 15), 0, '0'
+end
+
+local refused
 local function start()
+  if ARGV[9] ~= '1' and redis.call('EXISTS', position) == 0 then
+    return unwritten()
+  end
+  -- Redis asks for memory at a script's first write, and no deletion may come before this one.
+  local written = redis.pcall('HSET', position, 'e', ARGV[5], 's', '0', 't', '0')
+  if type(written) == 'table' and written.err then
+    refused = not string.find(written.err, 'OOM', 1, true) and written
+    return unwritten()
+  end
   redis.call('DEL', stream)
-  redis.call('HSET', position, 'e', ARGV[5], 's', '0', 't', '0')
   return ARGV[5], 0, '0'
 end
 
 local epoch, offset, tag = stands(position)
 if not epoch then
   epoch, offset, tag = start()
+end
+if refused then
+  return refused
 end
 local function touch()
   return redis.pcall('PEXPIRE', position, offset > 0 and ARGV[6] or ARGV[8])

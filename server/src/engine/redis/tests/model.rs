@@ -423,7 +423,7 @@ impl<'a> World<'a> {
             publish::publish(&hasty, &one, kept),
             publish::publish(&hasty, &two, unkept),
             publish::publish(&hasty, &three, Retention::NONE),
-            history::position(&hasty, &read, kept),
+            history::position(&hasty, &read, kept, None),
         );
         drop(hasty);
         self.redis.run(&["REPLICAOF", "NO", "ONE"]).await.unwrap();

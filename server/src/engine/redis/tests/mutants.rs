@@ -118,7 +118,7 @@ const MUTANTS: &[Mutant] = mutants! {
     Model publish_live "a key is not remembered":
         "redis.call('SET', key, '-', 'PX', ARGV[5])" => "";
     Model read "an epoch that was told is not remembered":
-        "redis.call('HSET', position, 'e', ARGV[5], 's', '0', 't', '0')" => "";
+        "redis.pcall('HSET', position, 'e', ARGV[5], 's', '0', 't', '0')" => "0";
     Model read "what is left of an older history is read":
         "if #beyond > 0 then" => "if false then";
     Model read "a position alone says nothing of what lies beyond it":

@@ -25,7 +25,7 @@ pub(in crate::engine::redis) struct Due {
 pub(in crate::engine::redis) struct SyncDue {
     pub(in crate::engine::redis) channel: ChannelName,
     pub(in crate::engine::redis) retention: Retention,
-    asked_at: Position,
+    pub(in crate::engine::redis) asked_at: Position,
     id: u64,
 }
 
