@@ -68,10 +68,6 @@ export class ChannelHandle {
     return (this.#connection.position(this.name) ?? this.tracker.position) ?? null;
   }
 
-  get userId(): string | null {
-    return this.#connection.status.userId;
-  }
-
   /** The list of members lacks some that there is room for. */
   membersIncomplete(): void {
     this.#connection.membersIncomplete(this);

@@ -124,6 +124,7 @@ export class Host {
       presence.sync(
         message['presence'] ?? message,
         changes.map((number) => values.at(number)),
+        message['user_id'],
       );
     } else if (output === Output.Change) {
       presence.change(values.at(first));

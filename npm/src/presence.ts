@@ -26,6 +26,8 @@ export class Members implements Presence<unknown> {
   /** How many the server listed of more: what fits into its list. */
   #listedMax = 0;
   #isSynced = false;
+  /** The member that the connection is, in the server's words. */
+  #id: string | null = null;
 
   constructor(channel: ChannelHandle) {
     this.#channel = channel;
@@ -36,8 +38,7 @@ export class Members implements Presence<unknown> {
   }
 
   get me(): Member | null {
-    const id = this.#channel.userId;
-    return id === null ? null : (this.#known.get(id) ?? null);
+    return this.#known.get(this.#id as string) ?? null;
   }
 
   get count(): number {
@@ -72,12 +73,12 @@ export class Members implements Presence<unknown> {
 
   readonly getServerSnapshot = (): ReadonlyMap<string, Member> => NO_MEMBERS;
 
-  /** Who was there, and who came and went since. */
-  sync({ members, count }: Snapshot, changes: readonly Change[]): void {
+  /** Who was there, and who came and went since. `me` comes with a subscription, and stays with it. */
+  sync({ members, count }: Snapshot, changes: readonly Change[], me?: string | null): void {
     this.#known.clear();
-    const { userId } = this.#channel;
+    this.#id = me ?? this.#id;
     for (const { id, info } of [...members].sort((a, b) => (a.id < b.id ? -1 : +(a.id > b.id)))) {
-      if (!this.#known.has(id) && (this.#known.size < MEMBERS_MAX || id === userId)) {
+      if (!this.#known.has(id) && (this.#known.size < MEMBERS_MAX || id === this.#id)) {
         this.#known.set(id, { id, info });
       }
     }
@@ -110,7 +111,7 @@ export class Members implements Presence<unknown> {
     if (event === COMING) {
       const member = { id, info };
       this.#count += +(known === undefined);
-      if (known !== undefined || this.#known.size < MEMBERS_MAX || id === this.#channel.userId) {
+      if (known !== undefined || this.#known.size < MEMBERS_MAX || id === this.#id) {
         this.#known.set(id, member);
       }
       return member;
@@ -136,6 +137,7 @@ export class Members implements Presence<unknown> {
   /** Nobody listens to the channel any more. */
   forget(): void {
     this.#isSynced = false;
+    this.#id = null;
     this.#count = 0;
     if (this.#known.size > 0) {
       this.#known.clear();

@@ -152,6 +152,7 @@ const MESSAGES: Record<string, [Input, Fields, Rule?]> = {
       ['id?', whole],
       ['position?', position],
       ['recovered', flag],
+      ['user_id?', rule(personal)],
       ['presence?', presence],
       ['events?', events],
     ],

@@ -189,7 +189,7 @@ export interface PresenceEvents<Info> {
 export interface Presence<Info = unknown> {
   /** By id. Not changed: each change makes a new map. */
   readonly members: ReadonlyMap<string, Member<Info>>;
-  /** The member that this connection's user is. */
+  /** The member that this connection is: its user, or the one that the channel token was signed for. */
   readonly me: Member<Info> | null;
   /** How many there are; may exceed the size of `members`, which the server caps. */
   readonly count: number;

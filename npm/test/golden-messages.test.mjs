@@ -330,13 +330,19 @@ const SCRIPTS = {
       assert.deepEqual(heard, ['subscribed']);
     },
     'a presence channel': async (t, text) => {
-      const { server, channel, heard } = await subscribing(t, ROOM, { number: 4, greeting: { user_id: '42' } });
+      const { server, channel, heard } = await subscribing(t, ROOM, { number: 4 });
       server.socket.sayText(text);
       const members = [{ id: '42', info: { name: 'Ann' } }, { id: 'auth0|7', info: {} }];
       assert.deepEqual(heard, ['subscribed', ['sync', new Map(members.map((member) => [member.id, member]))]]);
       assert.equal(channel.presence.count, 2);
       assert.equal(channel.presence.synced, true);
       assert.deepEqual(channel.presence.me, { id: '42', info: { name: 'Ann' } });
+    },
+    'a presence channel, once more from a position': async (t, text) => {
+      const { server, channel } = await subscribing(t, ROOM, { number: 5 });
+      server.socket.sayText(text);
+      assert.equal(channel.presence.synced, true);
+      assert.equal(channel.presence.me, null, 'nobody has said who this is');
     },
     'by the server: the personal channel': async (t, text) => {
       const { server, realtime } = await silent(t, { greeting: { user_id: 'auth0|7' } });

@@ -40,9 +40,27 @@ test('members come and go', async (t) => {
 });
 
 test('knows which member is me', async (t) => {
-  const { channel } = await room(t, { token: 'token-of-ann' });
+  // Nobody has logged in: the channel token was signed for Ann.
+  const { server, realtime, channel } = await room(t, { user_id: 'ann' });
+  assert.equal(realtime.userId, null);
   assert.deepEqual(channel.presence.me, ANN);
-  const other = await room(t, { token: 'token-of-eve' });
+  removed(server.socket, 'ann');
+  assert.equal(channel.presence.me, null);
+  added(server.socket, ANN);
+  // A subscription that moves stays that of the same member.
+  const { onCommand } = server;
+  server.onCommand = (socket, command) => {
+    const { id, type } = command;
+    const said = { type: 'subscription_succeeded', id, channel: ROOM, position: position(9), recovered: true };
+    type === 'subscribe' ? socket.say({ ...said, presence: { count: 2, members: [ANN, BOB] } }) : onCommand(socket, command);
+  };
+  server.socket.event(ROOM, 'e', 1, { offset: 9, tag: 'a9' });
+  await server.until(() => channel.presence.count === 2);
+  assert.deepEqual(channel.presence.me, ANN);
+  server.onCommand = onCommand;
+  channel.unsubscribe();
+  assert.equal(channel.presence.me, null);
+  const other = await room(t, { user_id: 'eve' });
   assert.equal(other.channel.presence.me, null);
 });
 

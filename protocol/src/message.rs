@@ -160,6 +160,8 @@ pub struct SubscriptionSucceeded<P = RawJson> {
     pub events: Vec<Event<P>>,
     /// The members, on presence channels.
     pub presence: Option<Presence<P>>,
+    /// Which member this connection is, on presence channels. Absent where a subscription moves: it is who it was.
+    pub user_id: Option<UserId>,
 }
 
 /// The members of a presence channel.

@@ -103,6 +103,12 @@ async fn a_permission_lets_an_anonymous_connection_in() {
         }))
         .await;
     assert_eq!(joined["presence"]["members"][0]["id"], "ann");
+    assert_eq!(joined["user_id"], "ann", "which of them this is");
+    let since = &joined["position"];
+    let moved = socket
+        .subscribe_with(json!({ "channel": "presence-room", "since": since }))
+        .await;
+    assert_eq!(moved["user_id"], json!(null), "who it was");
 }
 
 #[tokio::test]

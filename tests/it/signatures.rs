@@ -138,6 +138,7 @@ async fn a_signature_lets_a_connection_in_and_names_its_user() {
         .await;
     let member = json!({ "id": "7", "info": { "name": "Ann" } });
     assert_eq!(joined["presence"]["members"][0], member);
+    assert_eq!(joined["user_id"], "7");
     // One connection, one user, whatever was signed.
     let other = sign(&socket, "presence-b", Some(r#"{"user_id":8}"#));
     is_refused(&mut socket, other, 4327).await;

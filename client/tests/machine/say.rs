@@ -133,6 +133,7 @@ pub(crate) fn succeeded(id: impl Into<Option<u64>>, channel: &str) -> Subscripti
         recovered: false,
         events: Vec::new(),
         presence: None,
+        user_id: None,
     }
 }
 

@@ -77,6 +77,7 @@ async fn confirm(peer: &mut Peer, position: Position, missed: &[u64]) -> Option<
             .collect(),
         channel: subscribe.channel,
         presence: None,
+        user_id: None,
     };
     peer.say(&[ServerMessage::SubscriptionSucceeded(reply)])
         .await;

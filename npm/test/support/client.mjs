@@ -22,14 +22,14 @@ export async function connected(t, options = {}, Client = Realtime) {
 }
 
 /** The same, with a channel that the server has confirmed at `position`. */
-export async function subscribed(t, name, { position, presence, ...options } = {}) {
+export async function subscribed(t, name, { position, presence, user_id, ...options } = {}) {
   const both = pair(t, options);
   const { server, realtime } = both;
   const friendly = server.onCommand;
   server.onCommand = (socket, command) => {
     if (command.type === 'subscribe' && command.channel === name) {
       const recovered = command.since !== undefined;
-      socket.say({ type: 'subscription_succeeded', id: command.id, channel: name, position, presence, recovered });
+      socket.say({ type: 'subscription_succeeded', id: command.id, channel: name, position, presence, user_id, recovered });
     } else {
       friendly(socket, command);
     }

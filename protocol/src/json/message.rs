@@ -378,6 +378,7 @@ fn subscription_succeeded<O: Object, P>(
         presence: present
             .as_ref()
             .map(|object| presence(&fields.within(object, Field::Presence), payload)),
+        user_id: fields.maybe_user(),
         channel,
     }
 }

@@ -227,6 +227,7 @@ fn write_succeeded(succeeded: &SubscriptionSucceeded, out: &mut String) {
     if let Some(presence) = &succeeded.presence {
         write_presence(presence, object.key(Field::Presence));
     }
+    object.optional_text(Field::UserId, succeeded.user_id.as_ref());
     object.close();
 }
 

@@ -221,15 +221,19 @@ fn subscription_succeeded() -> BoxedStrategy<SubscriptionSucceeded> {
         of(position()),
         any::<bool>(),
         of(presence()),
+        of(user_id()),
     )
         .prop_map(
-            |(id, (channel, events), position, recovered, presence)| SubscriptionSucceeded {
-                id,
-                channel,
-                position,
-                recovered,
-                events,
-                presence,
+            |(id, (channel, events), position, recovered, presence, user_id)| {
+                SubscriptionSucceeded {
+                    id,
+                    channel,
+                    position,
+                    recovered,
+                    events,
+                    presence,
+                    user_id,
+                }
             },
         )
         .boxed()

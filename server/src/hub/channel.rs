@@ -4,8 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fanfare_protocol::{
-    ChannelName, Epoch, Gap, Link, Position, Presence, Reset, ServerMessage, SubscriptionSucceeded,
-    Tag,
+    ChannelName, Epoch, Gap, Link, Position, Reset, ServerMessage, SubscriptionSucceeded, Tag,
 };
 
 use super::live::{Live, Subscriber};
@@ -238,6 +237,7 @@ impl Channel {
             wish,
             history,
             presence,
+            member,
             is_last_try,
             bytes_max,
         } = activation;
@@ -272,13 +272,25 @@ impl Channel {
         let Some(buffering) = self.stop_buffering(id) else {
             return Activated::Gone;
         };
-        self.go_live(
-            id,
-            buffering,
-            request,
-            joined,
-            presence.map(|(presence, _)| presence),
-        );
+        let (position, recovered, events, live) = match joined {
+            Some(joined) => (
+                Some(joined.position),
+                joined.recovered,
+                joined.events,
+                joined.live,
+            ),
+            None => (None, false, Vec::new(), Vec::new()),
+        };
+        let reply = SubscriptionSucceeded {
+            id: request,
+            channel: self.name.clone(),
+            position,
+            recovered,
+            events: events.iter().map(Delivery::to_event).collect(),
+            presence: presence.map(|(presence, _)| presence),
+            user_id: member,
+        };
+        self.go_live(id, buffering, reply, &live);
         Activated::Live
     }
 
@@ -295,31 +307,14 @@ impl Channel {
         &mut self,
         id: SubscriberId,
         buffering: Buffering,
-        request: Option<u64>,
-        joined: Option<Joined>,
-        presence: Option<Presence>,
+        reply: SubscriptionSucceeded,
+        live: &[Delivery],
     ) {
         let outbox = buffering.outbox;
-        let (position, recovered, events, live) = match joined {
-            Some(joined) => (
-                Some(joined.position),
-                joined.recovered,
-                joined.events,
-                joined.live,
-            ),
-            None => (None, false, Vec::new(), Vec::new()),
-        };
-        let reply = ServerMessage::SubscriptionSucceeded(SubscriptionSucceeded {
-            id: request,
-            channel: self.name.clone(),
-            position,
-            recovered,
-            events: events.iter().map(Delivery::to_event).collect(),
-            presence,
-        });
+        let position = reply.position;
         let mut out = Joiner::new(outbox.dialect());
-        out.push_message(&reply);
-        for delivery in &live {
+        out.push_message(&ServerMessage::SubscriptionSucceeded(reply));
+        for delivery in live {
             out.push(delivery, None, Some(outbox.socket()));
         }
         let last = live

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_protocol::{ChannelName, Position, Presence};
+use fanfare_protocol::{ChannelName, Position, Presence, UserId};
 use tokio::sync::oneshot;
 
 use super::merge::Wish;
@@ -92,6 +92,8 @@ pub(crate) struct Activation {
     pub(crate) history: Option<History>,
     /// The presence snapshot and its position.
     pub(crate) presence: Option<(Presence, Position)>,
+    /// The member that the connection is, where it has just become one.
+    pub(crate) member: Option<UserId>,
     /// Whether a hole may be answered with another read, or must be settled now.
     pub(crate) is_last_try: bool,
     /// The most bytes of payload in the reply.

@@ -204,6 +204,7 @@ fn live(history: Option<History>) -> Activation {
         wish: Wish::Live,
         history,
         presence: None,
+        member: None,
         is_last_try: false,
         bytes_max: 1 << 20,
     }

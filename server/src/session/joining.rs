@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fanfare_protocol::{ChannelName, Presence};
+use fanfare_protocol::{ChannelName, Presence, UserId};
 
 use super::effects::{NOTHING, Setting};
 use super::io::{Joining, Outcome, Permission, Refusal};
@@ -36,6 +36,7 @@ impl Setting {
             member.info = info.clone();
         }
         let membership = self.join_hub(&channel).await?;
+        let present = member.as_ref().map(|member| member.id.clone());
         let is_present = member.is_some();
         if let Some(member) = member {
             let retention = terms.rules.retention(&channel);
@@ -47,7 +48,10 @@ impl Setting {
                 return Err(refusal);
             }
         }
-        match self.go_live(&membership, &joining, is_present).await {
+        match self
+            .go_live(&membership, &joining, is_present, present)
+            .await
+        {
             Ok(()) => {
                 let expires_at = permit.grant.expires_at.map(clock::instant_of);
                 let outcome = Outcome::Subscribed {
@@ -79,7 +83,7 @@ impl Setting {
                 self.charge_channel_bytes(channel, info.len());
                 self.show(channel, info.clone()).await?;
             }
-            self.go_live(&membership, joining, is_present).await?;
+            self.go_live(&membership, joining, is_present, None).await?;
             Ok(membership)
         };
         let moved = moved.await;
@@ -109,6 +113,7 @@ impl Setting {
         membership: &Membership,
         joining: &Joining,
         is_present: bool,
+        member: Option<UserId>,
     ) -> Result<(), Refusal> {
         let terms = &self.services.terms;
         let channel = membership.channel();
@@ -162,6 +167,7 @@ impl Setting {
                 wish,
                 history,
                 presence,
+                member: member.clone(),
                 is_last_try,
                 bytes_max,
             };

@@ -272,6 +272,7 @@ impl Server {
             recovered: missed.is_some(),
             events: missed.unwrap_or_default(),
             presence: presence.then(|| self.presence(&channel)),
+            user_id: None,
             channel,
         })
     }
