@@ -113,4 +113,23 @@ async fn a_subscriber_that_reads_nothing_is_closed_although_its_outbox_has_room(
     eventually("the end of the subscription", is_alone).await;
     let count = async || server.events.connection_count().await.unwrap() == 0;
     eventually("the end of the connection", count).await;
+    // No file is open any more, and the kernel still holds what the peer, which is there, has not read.
+    assert_eq!(orphans(server.address.port()), 1);
+    eventually("the kernel to let go", async || {
+        orphans(server.address.port()) == 0
+    })
+    .await;
+    drop(mute);
+}
+
+/// How many connections of a port the kernel keeps for what their peers have not taken: FIN-WAIT-1 in proc_net_tcp(5).
+fn orphans(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!(":{port:04X}");
+    let is_orphan = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_local = fields.next().is_some_and(|field| field.ends_with(&local));
+        is_local && fields.nth(1) == Some("04")
+    };
+    table.lines().filter(|line| is_orphan(line)).count()
 }

@@ -172,6 +172,16 @@ impl Outbox {
         };
     }
 
+    /// Bounds for how long the kernel keeps what the peer has not taken, once the socket is closed. Without that it is a quarter
+    /// of an hour for a peer that is there and does not read, and no limit here counts such a connection.
+    pub(crate) fn let_go(&self) {
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        if let Stream::Tcp(stream) = &self.stream {
+            // A connection that is gone already keeps nothing.
+            let _ = SockRef::from(stream).set_tcp_user_timeout(Some(ORPHANED_MAX));
+        }
+    }
+
     /// Gives the connection up: the driver is woken to end.
     pub(crate) fn cut(&self) {
         self.lock().gate = Gate::Broken;
@@ -354,6 +364,10 @@ impl Queue {
         self.bytes = self.frames.iter().map(Bytes::len).sum();
     }
 }
+
+/// 5 s: for a slow peer to read the last words.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const ORPHANED_MAX: Duration = Duration::from_secs(5);
 
 /// 64: as many frames as one vectored write carries.
 const SLICES_MAX: usize = 64;

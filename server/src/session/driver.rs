@@ -452,6 +452,7 @@ impl Driver {
         self.services.sessions.remove(socket);
         self.memberships.clear();
         self.effects = None;
+        self.outbox.let_go();
         self.leave_presence();
     }
 

@@ -105,8 +105,12 @@ impl AcceptLimits {
             socket.set_recv_buffer_size(bytes)?;
         }
         #[cfg(any(target_os = "android", target_os = "linux"))]
-        if let Some(bytes) = self.unsent_bytes_max {
-            socket.set_tcp_notsent_lowat(bytes)?;
+        {
+            if let Some(bytes) = self.unsent_bytes_max {
+                socket.set_tcp_notsent_lowat(bytes)?;
+            }
+            // What fits into the kernel's buffers is written in time. Whether it is taken, too, only the kernel sees.
+            socket.set_tcp_user_timeout(Some(self.write_deadline))?;
         }
         Ok(())
     }
