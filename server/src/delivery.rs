@@ -69,6 +69,18 @@ impl Publication {
         Self::new(channel, MEMBER_REMOVED.clone(), RawJson::trusted(data))
     }
 
+    /// A `member_added` without its data, which the store adds.
+    #[cfg(feature = "redis")]
+    pub(crate) fn member_added_head(channel: ChannelName) -> Self {
+        Self::new(channel, MEMBER_ADDED.clone(), RawJson::trusted(""))
+    }
+
+    /// A `member_updated` without its data, for a store that alone knows what is shown.
+    #[cfg(feature = "redis")]
+    pub(crate) fn member_updated_head(channel: ChannelName) -> Self {
+        Self::new(channel, MEMBER_UPDATED.clone(), RawJson::trusted(""))
+    }
+
     /// A `member_removed` without its data, for a store that alone knows who is to be removed.
     #[cfg(feature = "redis")]
     pub(crate) fn member_removed_head(channel: ChannelName) -> Self {

@@ -41,7 +41,7 @@ async fn a_node_of_another_format_starts_only_when_the_others_have_stopped() {
     let told = refused(options.clone().with_format(OTHER)).await;
     assert!(
         told.ends_with(
-            "this node speaks format 77 and there are 1 live nodes of format 2 with the same Redis and prefix: stop all nodes \
+            "this node speaks format 77 and there are 1 live nodes of format 3 with the same Redis and prefix: stop all nodes \
              of one format first"
         ),
         "{told}"

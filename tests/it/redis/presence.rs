@@ -1,6 +1,7 @@
 //! Presence over several nodes that share a Redis.
 
 mod cluster;
+mod info;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use crate::engine::{EngineError, Health};
 
 /// The format of this release. It goes up when the release before would not understand what this one writes to Redis or says to
 /// other nodes, or would spoil it.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// A node on the list: `2:5f3a`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

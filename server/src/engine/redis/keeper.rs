@@ -118,18 +118,38 @@ impl Keeper {
         joined
     }
 
-    /// Replaces the info of a connection. Answers whether it is here.
+    /// Replaces the info of a connection, with which it is kept from now on. Answers whether it is here.
+    ///
+    /// # Cancel safety
+    /// Dropped on its way, it may have replaced the info.
     pub(super) async fn update(
         &self,
-        _channel: &ChannelName,
-        _connection: SocketId,
-        _info: RawJson,
-        _retention: Retention,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: RawJson,
+        retention: Retention,
     ) -> Result<bool, EngineError> {
-        Err(EngineError::Unsupported {
-            engine: super::NAME,
-            what: "update members yet".to_owned(),
-        })
+        // First here: who joins it again meanwhile finds out that it has another info by then.
+        let before = self.held().exchange_info(channel, connection, info.clone());
+        let updated = self
+            .presence
+            .update(channel, connection, &info, retention)
+            .await;
+        match (updated, before) {
+            // Redis has forgotten it, and it is still here.
+            (Ok(false), Some(_)) => {
+                let joined = self.join_again(channel, connection).await;
+                joined.map_err(|error| self.presence.verdict("updating presence", error))?;
+                Ok(self.held().find(channel, connection).is_some())
+            }
+            (Err(error), Some(before)) => {
+                if !matches!(error, EngineError::Unknown { .. }) {
+                    self.held().exchange_info(channel, connection, before);
+                }
+                Err(error)
+            }
+            (updated, _) => updated,
+        }
     }
 
     /// Takes a connection out and keeps it no longer, whatever the answer.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_protocol::{ChannelName, Member, Position, SocketId, UserId};
+use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId, UserId};
 use redis::{FromRedisValue, Value};
 
 use super::commands::{Call, Commands};
@@ -119,6 +119,25 @@ impl Presence {
         self.once(call).await.map(|_: Value| ())
     }
 
+    /// Replaces the info of a connection, repeating what failed. Answers whether it is here.
+    pub(super) async fn update(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: &RawJson,
+        retention: Retention,
+    ) -> Result<bool, EngineError> {
+        let arguments = vec![
+            connection.to_string().into(),
+            Bytes::copy_from_slice(info.as_str().as_bytes()),
+            number(REAPED_BESIDE_MAX),
+            self.kept(retention),
+        ];
+        let script = &self.commands.scripts().presence_update;
+        let call = self.call("updating presence", script, channel, arguments);
+        self.repeat(call).await.map(|is_here: i64| is_here == 1)
+    }
+
     /// Takes a connection out, repeating what failed. Answers when a lost one counts as gone, if it is still here.
     pub(super) async fn leave(
         &self,
@@ -210,21 +229,15 @@ impl Presence {
         member: &Member,
         retention: Retention,
     ) -> Prepared<'a> {
-        let added = Publication::member_added(channel.clone(), member);
         let user = serde_json::Value::from(member.id.as_str()).to_string();
-        let life = self.commands.options().position_ttl(retention);
-        let kept = format!(
-            "{} {} {life}",
-            retention.size,
-            super::milliseconds(retention.ttl)
-        );
+        let added = Publication::member_added_head(channel.clone());
         let arguments = vec![
             connection.to_string().into(),
             user.into(),
             Bytes::copy_from_slice(member.info.as_str().as_bytes()),
             milliseconds(self.terms.lease),
             number(REAPED_BESIDE_MAX),
-            kept.into(),
+            self.kept(retention),
             encode_body(&added).into(),
         ];
         let script = &self.commands.scripts().presence_join;
@@ -248,6 +261,13 @@ impl Presence {
         self.call("leaving", script, channel, arguments)
     }
 
+    /// What a channel keeps, as the scripts note it.
+    fn kept(&self, retention: Retention) -> Bytes {
+        let life = self.commands.options().position_ttl(retention);
+        let ttl = super::milliseconds(retention.ttl);
+        format!("{} {ttl} {life}", retention.size).into()
+    }
+
     fn call<'a>(
         &self,
         attempted: &'static str,
@@ -262,7 +282,8 @@ impl Presence {
             random_epoch().to_string().into(),
             format!("{:x}", random_id()).into(),
             position_ttl.into(),
-            removed_head(channel),
+            encode_body(&Publication::member_removed_head(channel.clone())).into(),
+            encode_body(&Publication::member_updated_head(channel.clone())).into(),
         ];
         arguments.extend(own);
         Prepared {
@@ -358,11 +379,6 @@ impl Prepared<'_> {
             args: arguments,
         }
     }
-}
-
-/// A `member_removed` without its data, which the script appends: it alone knows who is to be removed.
-fn removed_head(channel: &ChannelName) -> Bytes {
-    encode_body(&Publication::member_removed_head(channel.clone())).into()
 }
 
 fn unreadable() -> CommandError {

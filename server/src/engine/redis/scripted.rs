@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, Member, SocketId};
+use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 use tokio::time::Instant;
 
 use super::commands::Commands;
@@ -81,6 +81,21 @@ impl ScriptedPresence {
     ) -> Result<(), EngineError> {
         let joined = self.presence.join(channel, connection, member, retention);
         joined.await
+    }
+
+    /// Replaces the info of a connection. Answers whether it is here.
+    ///
+    /// # Errors
+    /// As the engine's.
+    pub async fn update(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: &RawJson,
+        retention: Retention,
+    ) -> Result<bool, EngineError> {
+        let updated = self.presence.update(channel, connection, info, retention);
+        updated.await
     }
 
     /// Takes a connection out. Answers how long a lost one still counts.

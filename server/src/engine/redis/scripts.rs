@@ -17,6 +17,8 @@ pub(super) struct Scripts {
     pub(super) forget: ScriptText,
     /// Adds a connection to a presence channel.
     pub(super) presence_join: ScriptText,
+    /// Replaces the info of a connection in a presence channel.
+    pub(super) presence_update: ScriptText,
     /// Takes a connection out of a presence channel.
     pub(super) presence_leave: ScriptText,
     /// Extends leases.
@@ -62,6 +64,7 @@ impl Scripts {
             read: script("read", &[APPEND, include_str!("lua/read.lua")]),
             forget: script("forget", &[include_str!("lua/forget.lua")]),
             presence_join: presence("presence_join", include_str!("lua/presence_join.lua")),
+            presence_update: presence("presence_update", include_str!("lua/presence_update.lua")),
             presence_leave: presence("presence_leave", include_str!("lua/presence_leave.lua")),
             presence_refresh: presence(
                 "presence_refresh",

@@ -17,34 +17,28 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "taking one connection out counts for two",
         script: "",
-        edits: &[("'n' .. user, -1)", "'n' .. user, -2)")],
+        edits: &[(
+            "'n' .. user, count - 1 .. ' ' .. shown)",
+            "'n' .. user, count - 2 .. ' ' .. shown)",
+        )],
     },
     Fault {
         what: "joining twice counts for two",
         script: "presence_join",
-        edits: &[(
-            "if not held and redis.call('HINCRBY'",
-            "if redis.call('HINCRBY'",
-        )],
+        edits: &[("if held then\n  renew", "if false then\n  renew")],
     },
     Fault {
         what: "every connection is announced",
         script: "presence_join",
-        edits: &[("1) == 1 then", "1) >= 1 then")],
+        edits: &[(
+            "  show(connection, user, count + 1, info)",
+            "  show(connection, user, count + 1, info)\n  announce(ARGV[14] .. about(user, info))",
+        )],
     },
     Fault {
-        what: "a user is announced before the connection is counted",
+        what: "a user's second connection is not counted",
         script: "presence_join",
-        edits: &[
-            (
-                "if not held and redis.call('HINCRBY', USERS, 'n' .. user, 1) == 1 then",
-                "if not held then",
-            ),
-            (
-                "finish()\nreturn 1",
-                "redis.call('HINCRBY', USERS, 'n' .. user, held and 0 or 1)\nfinish()\nreturn 1",
-            ),
-        ],
+        edits: &[("count + 1, info", "count, info")],
     },
     Fault {
         what: "a join does not undo a loss",
@@ -61,16 +55,135 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         what: "the first info stays",
-        script: "presence_join",
+        script: "",
         edits: &[(
-            "redis.call('HSET', USERS, 'i'",
-            "redis.call('HSETNX', USERS, 'i'",
+            "count .. ' ' .. connection, 'i' .. user, info)",
+            "count .. ' ' .. connection, 'i' .. user, before or info)",
+        )],
+    },
+    Fault {
+        what: "a changed info is not told",
+        script: "",
+        edits: &[("if before ~= info then", "if false then")],
+    },
+    Fault {
+        what: "an equal info is told",
+        script: "",
+        edits: &[("if before ~= info then", "if true then")],
+    },
+    Fault {
+        what: "an info is told and not shown",
+        script: "",
+        edits: &[(
+            "redis.call('HSET', USERS, 'n' .. user, count .. ' ' .. connection, 'i' .. user, info)",
+            "redis.call('HSET', USERS, 'n' .. user, count .. ' ' .. connection)",
+        )],
+    },
+    Fault {
+        what: "a repeated call shows its connection again",
+        script: "",
+        edits: &[("if was_lost or own ~= info then", "if true then")],
+    },
+    Fault {
+        what: "who comes back with the same info is not shown",
+        script: "",
+        edits: &[("if was_lost or own ~= info then", "if own ~= info then")],
+    },
+    Fault {
+        what: "who comes back with another info is not shown",
+        script: "",
+        edits: &[("if was_lost or own ~= info then", "if was_lost then")],
+    },
+    Fault {
+        what: "a connection that is shown again stays among the hidden",
+        script: "",
+        edits: &[(
+            "    unhide(connection, user)\n    hide(shown, user)",
+            "    hide(shown, user)",
+        )],
+    },
+    Fault {
+        what: "a connection that is hidden is forgotten",
+        script: "",
+        edits: &[(
+            "    unhide(connection, user)\n    hide(shown, user)",
+            "    unhide(connection, user)",
+        )],
+    },
+    Fault {
+        what: "when the shown one goes, the one that was hidden first is shown",
+        script: "",
+        edits: &[(
+            "redis.call('ZREVRANGEBYLEX', MEMBERS, '(~' .. user .. '\\1', '[~' .. user .. '\\0', ",
+            "redis.call('ZRANGEBYLEX', MEMBERS, '[~' .. user .. '\\0', '(~' .. user .. '\\1', ",
+        )],
+    },
+    Fault {
+        what: "when the shown one goes, the last hidden one of any user is shown",
+        script: "",
+        edits: &[(
+            "'(~' .. user .. '\\1', '[~' .. user .. '\\0', ",
+            "'+', '[~', ",
+        )],
+    },
+    Fault {
+        what: "when the shown one goes, its info stays",
+        script: "",
+        edits: &[(
+            "show(successor, user, count - 1, unhide(successor, user))",
+            "unhide(successor, user)\n    redis.call('HSET', USERS, 'n' .. user, count - 1 .. ' ' .. successor)",
+        )],
+    },
+    Fault {
+        what: "a hidden connection that goes is kept",
+        script: "",
+        edits: &[(
+            "    unhide(connection, user)\n    redis.call('HSET'",
+            "    redis.call('HSET'",
+        )],
+    },
+    Fault {
+        what: "all hidden connections have one place",
+        script: "",
+        edits: &[("redis.call('HINCRBY', CONNECTIONS, 's', 1)", "1")],
+    },
+    Fault {
+        what: "hidden connections are listed",
+        script: "presence_members",
+        edits: &[("'-', '(~')", "'-', '+')")],
+    },
+    Fault {
+        what: "an update is not made",
+        script: "presence_update",
+        edits: &[("if held then\n  renew", "if false then\n  renew")],
+    },
+    Fault {
+        what: "an update is taken for a return",
+        script: "presence_update",
+        edits: &[("ARGV[9], false)", "ARGV[9], true)")],
+    },
+    Fault {
+        what: "an update takes nobody out",
+        script: "presence_update",
+        edits: &[("reap(ARGV[10])\n", "")],
+    },
+    Fault {
+        what: "an update finds everybody",
+        script: "presence_update",
+        edits: &[("return held and 1 or 0", "return 1")],
+    },
+    Fault {
+        what: "an update brings a lost connection back",
+        script: "presence_update",
+        edits: &[(
+            "if held then\n  renew",
+            "if held then\n  redis.call('HSET', CONNECTIONS, ARGV[8], 'h' .. string.sub(held, 2))\n  renew",
         )],
     },
     Fault {
         what: "a lost connection has no grace",
         script: "presence_leave",
-        edits: &[("math.min(expiry, now + ARGV[9])", "now")],
+        edits: &[("math.min(expiry, now + ARGV[10])", "now")],
     },
     Fault {
         what: "a loss lengthens a life",
@@ -85,12 +198,12 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "a loss takes the connection out at once",
         script: "presence_leave",
-        edits: &[("if held and ARGV[8] == 'lost' then", "if false then")],
+        edits: &[("if held and ARGV[9] == 'lost' then", "if false then")],
     },
     Fault {
         what: "a goodbye waits for the grace",
         script: "presence_leave",
-        edits: &[("if held and ARGV[8] == 'lost' then", "if held then")],
+        edits: &[("if held and ARGV[9] == 'lost' then", "if held then")],
     },
     Fault {
         what: "who is taken out for being silent has left",
@@ -115,7 +228,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "a refresh takes nobody out",
         script: "presence_refresh",
-        edits: &[("reap(ARGV[8])", "")],
+        edits: &[("reap(ARGV[9])", "")],
     },
     Fault {
         what: "who has left is still listed",
@@ -127,8 +240,8 @@ pub(super) const FAULTS: &[Fault] = &[
         script: "presence_members",
         edits: &[
             (
-                "reap(ARGV[7])\n",
-                "local before = { stands(POSITION) }\nreap(ARGV[7])\n",
+                "reap(ARGV[8])\n",
+                "local before = { stands(POSITION) }\nreap(ARGV[8])\n",
             ),
             ("= stands(POSITION)\nif not", "= unpack(before)\nif not"),
         ],
@@ -136,7 +249,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "a snapshot is made before the silent ones are taken out",
         script: "presence_members",
-        edits: &[("reap(ARGV[7])\nif due() == 0 then", "if false then")],
+        edits: &[("reap(ARGV[8])\nif due() == 0 then", "if false then")],
     },
     Fault {
         what: "what is left of lost keys is believed",

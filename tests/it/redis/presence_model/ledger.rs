@@ -1,17 +1,19 @@
 //! What the presence scripts are to do, small enough to be read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fanfare_protocol::{Member, SocketId};
 use fanfare_server::delivery::Departure;
 use fanfare_server::engine::redis::scripted::Next;
 
-/// One channel: connections with a time when they count as gone; a user is here while there is one.
+/// One channel: connections with a time when they count as gone; a user is here while there is one, and shown with the info of
+/// the one that joined or was updated last.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) entries: BTreeMap<SocketId, Entry>,
-    infos: BTreeMap<String, Member>,
+    /// How often a connection came to be the one that is shown.
+    sequence: u64,
     /// What the channel is to be told next.
     pub(super) untold: Vec<Told>,
 }
@@ -19,6 +21,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) user: String,
+    pub(super) info: String,
+    sequence: u64,
     /// Milliseconds.
     pub(super) expiry: u64,
     pub(super) is_lost: bool,
@@ -31,18 +35,25 @@ pub(super) struct May {
     pub(super) silent: bool,
 }
 
-/// A message about a member: who, and why they left if they did.
+/// A message about a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) user: String,
-    pub(super) left: Option<String>,
+    pub(super) what: What,
+}
+
+/// What became of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// Here now, with this info.
+    Came(String),
+    /// Shown with this info now.
+    Shown(String),
+    /// Gone, for this reason.
+    Left(String),
 }
 
 impl Ledger {
-    pub(super) fn is_here(&self, user: &str) -> bool {
-        self.entries.values().any(|entry| entry.user == user)
-    }
-
     pub(super) fn join(
         &mut self,
         now: u64,
@@ -57,19 +68,40 @@ impl Ledger {
         if held.is_some_and(|entry| entry.user != user) {
             self.remove(connection, Departure::Goodbye);
         }
-        if !self.is_here(user) {
-            self.untold.push(Told {
-                user: user.to_owned(),
-                left: None,
-            });
-        }
-        self.infos.insert(user.to_owned(), member.clone());
+        let before = self.shown(user);
+        let info = member.info.as_str();
+        let held = self.entries.get(&connection);
+        let kept = held.filter(|entry| !entry.is_lost && entry.info == info);
+        let sequence = kept.map_or(self.sequence + 1, |entry| entry.sequence);
+        self.sequence = self.sequence.max(sequence);
         let entry = Entry {
             user: user.to_owned(),
+            info: info.to_owned(),
+            sequence,
             expiry: now + lease,
             is_lost: false,
         };
         self.entries.insert(connection, entry);
+        self.tell(user, before, Departure::Goodbye);
+    }
+
+    /// Answers whether the connection is here.
+    pub(super) fn update(&mut self, now: u64, may: May, connection: SocketId, info: &str) -> bool {
+        self.reap(now, may);
+        let Some(entry) = self.entries.get(&connection) else {
+            return false;
+        };
+        let user = entry.user.clone();
+        let before = self.shown(&user);
+        if let Some(entry) = self.entries.get_mut(&connection)
+            && entry.info != info
+        {
+            self.sequence += 1;
+            entry.sequence = self.sequence;
+            info.clone_into(&mut entry.info);
+        }
+        self.tell(&user, before, Departure::Goodbye);
+        true
     }
 
     /// Answers how long a lost connection still counts.
@@ -135,13 +167,12 @@ impl Ledger {
         }
     }
 
-    pub(super) fn members(&mut self, now: u64, may: May) -> BTreeMap<String, Member> {
+    /// Users, each with the info that is shown.
+    pub(super) fn members(&mut self, now: u64, may: May) -> BTreeMap<String, String> {
         self.reap(now, may);
-        let users: BTreeSet<&str> = self.entries.values().map(|one| one.user.as_str()).collect();
-        let here = self.infos.iter();
-        let here = here.filter(|(user, _)| users.contains(user.as_str()));
-        here.map(|(user, member)| (user.clone(), member.clone()))
-            .collect()
+        let users = self.entries.values().map(|entry| &entry.user);
+        let shown = users.filter_map(|user| Some((user.clone(), self.shown(user)?)));
+        shown.collect()
     }
 
     /// Redis lost it all.
@@ -150,11 +181,31 @@ impl Ledger {
     }
 
     fn remove(&mut self, connection: SocketId, departure: Departure) {
-        if let Some(Entry { user, .. }) = self.entries.remove(&connection)
-            && !self.is_here(&user)
-        {
-            let left = Some(departure.reason().to_owned());
-            self.untold.push(Told { user, left });
-        }
+        let Some(entry) = self.entries.get(&connection) else {
+            return;
+        };
+        let user = entry.user.clone();
+        let before = self.shown(&user);
+        self.entries.remove(&connection);
+        self.tell(&user, before, departure);
+    }
+
+    /// The info that is shown of a user who is here.
+    fn shown(&self, user: &str) -> Option<String> {
+        let own = self.entries.values().filter(|entry| entry.user == user);
+        let shown = own.max_by_key(|entry| entry.sequence)?;
+        Some(shown.info.clone())
+    }
+
+    /// The channel is told what is seen of a user now, if something else was seen `before`.
+    fn tell(&mut self, user: &str, before: Option<String>, departure: Departure) {
+        let what = match (before, self.shown(user)) {
+            (None, Some(info)) => What::Came(info),
+            (Some(before), Some(info)) if before != info => What::Shown(info),
+            (Some(_), None) => What::Left(departure.reason().to_owned()),
+            _ => return,
+        };
+        let user = user.to_owned();
+        self.untold.push(Told { user, what });
     }
 }

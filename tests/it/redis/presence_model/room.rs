@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, EventName, Link, Member, Position, SocketId};
+use fanfare_protocol::{ChannelName, EventName, Link, Member, Position, RawJson, SocketId};
 use fanfare_server::delivery::{Delivery, Departure, Retention};
 use fanfare_server::engine::redis::scripted::{Next, ScriptedPresence};
 
-use super::ledger::{Ledger, May, Told};
+use super::ledger::{Ledger, May, Told, What};
 
 /// Nothing that is told is ever missing.
 const KEPT: Retention = Retention::new(100_000, Duration::from_secs(3_600));
@@ -38,7 +38,7 @@ pub(super) struct Room {
     /// Where the messages that were read end.
     pub(super) last: Position,
     /// The sum of all messages.
-    pub(super) folded: BTreeSet<String>,
+    pub(super) folded: BTreeMap<String, String>,
     /// Users who are connected to a node that is alive: only Redis was away.
     pub(super) connected: BTreeSet<String>,
     /// Whether the history may begin anew.
@@ -54,7 +54,7 @@ impl Room {
             channel,
             ledger: Ledger::default(),
             last: members.position,
-            folded: BTreeSet::new(),
+            folded: BTreeMap::new(),
             connected: BTreeSet::new(),
             has_new_epoch: false,
             unheard: 0,
@@ -76,6 +76,25 @@ impl Room {
         self.ledger
             .join(caller.now, caller.may, connection, member, lease);
         self.listen(caller.presence).await
+    }
+
+    pub(super) async fn update(
+        &mut self,
+        caller: Caller<'_>,
+        connection: SocketId,
+        info: &RawJson,
+    ) -> Outcome<bool> {
+        let updated = caller
+            .presence
+            .update(&self.channel, connection, info, KEPT)
+            .await;
+        let is_here = updated.map_err(told)?;
+        let expected = self
+            .ledger
+            .update(caller.now, caller.may, connection, info.as_str());
+        ensure!(is_here == expected, "an update answered {is_here}");
+        self.listen(caller.presence).await?;
+        Ok(is_here)
     }
 
     pub(super) async fn leave(
@@ -142,11 +161,11 @@ impl Room {
         let snapshot = snapshot.map_err(told)?;
         let expected = self.ledger.members(caller.now, caller.may);
         self.hear(caller.presence).await?;
-        let shown: BTreeMap<String, Member> = snapshot
-            .members
-            .iter()
-            .map(|member| (member.id.as_str().to_owned(), member.clone()))
-            .collect();
+        let shown = snapshot.members.iter().map(|member| {
+            let info = member.info.as_str().to_owned();
+            (member.id.as_str().to_owned(), info)
+        });
+        let shown: BTreeMap<String, String> = shown.collect();
         ensure!(
             shown == expected,
             "{shown:?} are shown instead of {expected:?}"
@@ -162,8 +181,7 @@ impl Room {
             snapshot.position,
             self.last
         );
-        let users: BTreeSet<String> = shown.into_keys().collect();
-        ensure!(users == self.folded, "the messages leave {:?}", self.folded);
+        ensure!(shown == self.folded, "the messages leave {:?}", self.folded);
         Ok(())
     }
 
@@ -236,18 +254,33 @@ impl Room {
         let data: serde_json::Value = delivery.data.decode().map_err(told)?;
         let text = |field: &str| data[field].as_str().map(str::to_owned);
         let user = text("id").ok_or("a message about nobody")?;
-        let left = text("reason");
-        ensure!(
-            left.is_none() || !self.connected.contains(&user),
-            "{user} is shown as gone by an outage of Redis"
-        );
-        let is_alternating = match delivery.event.as_str() {
-            EventName::MEMBER_ADDED => left.is_none() && self.folded.insert(user.clone()),
-            EventName::MEMBER_REMOVED => left.is_some() && self.folded.remove(&user),
-            other => return Err(format!("{other} on a presence channel")),
+        // Numbers, which are written in one way only.
+        let info = data.get("info").map(ToString::to_string);
+        let what = match (delivery.event.as_str(), info, text("reason")) {
+            (EventName::MEMBER_ADDED, Some(info), None) => What::Came(info),
+            (EventName::MEMBER_UPDATED, Some(info), None) => What::Shown(info),
+            (EventName::MEMBER_REMOVED, None, Some(reason)) => What::Left(reason),
+            (name, ..) => return Err(format!("{name} says {data}")),
         };
-        ensure!(is_alternating, "{user} came or left twice in a row");
-        Ok(Told { user, left })
+        let is_news = match &what {
+            What::Came(info) => self.folded.insert(user.clone(), info.clone()).is_none(),
+            What::Shown(info) => {
+                let before = self.folded.insert(user.clone(), info.clone());
+                before.is_some_and(|before| before != *info)
+            }
+            What::Left(_) => {
+                ensure!(
+                    !self.connected.contains(&user),
+                    "{user} is shown as gone by an outage of Redis"
+                );
+                self.folded.remove(&user).is_some()
+            }
+        };
+        ensure!(
+            is_news,
+            "{user} was told to have {what:?}, which is no news"
+        );
+        Ok(Told { user, what })
     }
 }
 

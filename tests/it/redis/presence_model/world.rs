@@ -199,7 +199,8 @@ impl<'a> World<'a> {
                 Some(connection) => self.join(node, room, connection).await,
                 None => Ok(()),
             },
-            33..=64 => match self.pick_held(node, room) {
+            33..=42 => self.update_some(node, room).await,
+            43..=64 => match self.pick_held(node, room) {
                 Some(connection) => self.leave(node, room, connection).await,
                 None => Ok(()),
             },
@@ -264,16 +265,63 @@ impl<'a> World<'a> {
         for other in &mut self.nodes {
             other.held.remove(&(room, connection));
         }
-        let user = USERS[self.rng.usize(..USERS.len())];
+        let (mut user, mut info) = (USERS[self.rng.usize(..USERS.len())].to_owned(), self.info());
+        // As before, more often than chance has it.
+        if let Some(entry) = self.rooms[room].ledger.entries.get(&connection)
+            && self.rng.bool()
+        {
+            user.clone_from(&entry.user);
+            if self.rng.bool() {
+                info = RawJson::trusted(entry.info.as_str());
+            }
+        }
         let member = Member {
-            id: UserId::new(user).map_err(told)?,
-            info: RawJson::trusted(format!(r#"{{"n":{}}}"#, self.steps)),
+            id: UserId::new(&user).map_err(told)?,
+            info,
         };
         self.hear(node).await?;
         let caller = self.nodes[node].caller(self.now);
         let joining = self.rooms[room].join(caller, connection, &member, LEASE);
         joining.await?;
         self.nodes[node].held.insert((room, connection), member);
+        Ok(())
+    }
+
+    /// Few, so that some are equal.
+    fn info(&mut self) -> RawJson {
+        RawJson::trusted(self.rng.u8(..4).to_string())
+    }
+
+    async fn update_some(&mut self, node: usize, room: usize) -> Outcome {
+        // Now and then of one that is not here, or lost.
+        let picked = match self.rng.u8(..8) {
+            0 => self.pick(room),
+            1 => self.pick_lost(room),
+            2 => Some(SocketId::from_bits(self.rng.u128(..))),
+            _ => self.pick_held(node, room),
+        };
+        // Now and then it comes before those who look whose time is up.
+        if self.rng.u8(..8) == 0 {
+            let by = self.rng.u64(..REFRESH);
+            self.set_clock(self.now + by).await;
+        }
+        match picked {
+            Some(connection) => self.update(node, room, connection).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn update(&mut self, node: usize, room: usize, connection: SocketId) -> Outcome {
+        let info = self.info();
+        self.hear(node).await?;
+        let caller = self.nodes[node].caller(self.now);
+        let is_here = self.rooms[room].update(caller, connection, &info).await?;
+        // What its node holds is what it joins again with.
+        let held = self.nodes.iter_mut();
+        let mut held = held.filter_map(|node| node.held.get_mut(&(room, connection)));
+        if let Some(member) = held.next().filter(|_| is_here) {
+            member.info = info;
+        }
         Ok(())
     }
 
@@ -452,7 +500,7 @@ impl<'a> World<'a> {
                     .id
                     .as_str()
                     .to_owned();
-                let is_here = self.rooms[room].folded.contains(&user);
+                let is_here = self.rooms[room].folded.contains_key(&user);
                 ensure!(is_here, "{user} is connected and not here");
             }
         }
@@ -504,8 +552,9 @@ impl<'a> World<'a> {
             let users: BTreeSet<String> = held
                 .map(|(_, member)| member.id.as_str().to_owned())
                 .collect();
+            let told: BTreeSet<String> = room.folded.keys().cloned().collect();
             ensure!(
-                room.folded == users,
+                told == users,
                 "{:?} are told to be here instead of {users:?}",
                 room.folded
             );

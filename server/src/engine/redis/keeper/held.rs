@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, Member, SocketId};
+use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 use tokio::time::Instant;
 
 use crate::delivery::{Departure, Retention};
@@ -68,7 +68,19 @@ impl Held {
         }
     }
 
-    /// A connection that is held, as it joined.
+    /// Replaces the info of a connection that is held. Answers the one before.
+    pub(super) fn exchange_info(
+        &mut self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: RawJson,
+    ) -> Option<RawJson> {
+        let room = self.rooms.get_mut(channel)?;
+        let member = room.members.get_mut(&connection)?;
+        Some(std::mem::replace(&mut member.info, info))
+    }
+
+    /// A connection that is held, with its present info.
     pub(super) fn find(
         &self,
         channel: &ChannelName,
@@ -147,7 +159,7 @@ const DOUBTS_MAX: usize = 100_000;
 mod tests {
     use std::collections::BTreeSet;
 
-    use fanfare_protocol::{RawJson, UserId};
+    use fanfare_protocol::UserId;
 
     use super::*;
 
@@ -193,6 +205,16 @@ mod tests {
         assert_eq!(all, connections[..6].iter().copied().collect());
         assert!(held.find(&a, connections[6]).is_none());
         assert_eq!(held.find(&a, connections[5]), Some((ann(), KEPT)));
+        let info = RawJson::trusted("1");
+        let before = held.exchange_info(&a, connections[5], info.clone());
+        assert_eq!(before, Some(RawJson::null()));
+        let updated = Member { info, ..ann() };
+        assert_eq!(held.find(&a, connections[5]), Some((updated, KEPT)));
+        assert_eq!(
+            held.exchange_info(&a, connections[6], RawJson::null()),
+            None,
+            "not held"
+        );
     }
 
     #[test]

@@ -200,23 +200,32 @@ impl Keeper {
     }
 
     /// Adds a connection that Redis has forgotten, if it is still here.
-    async fn join_again(
+    pub(super) async fn join_again(
         &self,
         channel: &ChannelName,
         connection: SocketId,
     ) -> Result<(), CommandError> {
-        let Some((member, retention)) = self.held().find(channel, connection) else {
+        let Some((mut member, mut retention)) = self.held().find(channel, connection) else {
             return Ok(());
         };
         let mut unsettled = self.unsettled(channel, connection, Departure::Goodbye);
-        self.presence
-            .join_once(channel, connection, &member, retention)
-            .await?;
-        // It may have left meanwhile, and its leave may have come first. Then this join is one too many.
-        if self.held().find(channel, connection).is_none() {
+        loop {
             self.presence
-                .leave_once(channel, connection, Departure::Goodbye, self.grace())
+                .join_once(channel, connection, &member, retention)
                 .await?;
+            let found = self.held().find(channel, connection);
+            match found {
+                Some((present, _)) if present.info == member.info => break,
+                // It was updated meanwhile, and its update may have come first: then this join showed the info of before.
+                Some(present) => (member, retention) = present,
+                // It has left meanwhile, and its leave may have come first. Then this join is one too many.
+                None => {
+                    self.presence
+                        .leave_once(channel, connection, Departure::Goodbye, self.grace())
+                        .await?;
+                    break;
+                }
+            }
         }
         unsettled.place = None;
         debug!(%channel, session = %connection, "joined again: Redis had forgotten it");

@@ -2,15 +2,21 @@
 --
 -- KEYS: 1 position, 2 stream, 3 connections, 4 expiries, 5 users, 6 members.
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 a new epoch, 4 random digits that messages' ids are made from, 5 life of a position (in
---       milliseconds) where nobody has said better, 6 what the body of a member_removed begins with; and the last three: since
---       when those whose time is up may be taken out who are known to be lost, since when the silent, and until when
+--       milliseconds) where nobody has said better, 6 and 7 what the bodies of a member_removed and of a member_updated
+--       begin with; and the last three: since when those whose time is up may be taken out who are known to be lost, since when the silent, and until when
 --       either (milliseconds). They are what the caller's contact with this server allows: contact.rs.
 -- Returns: those of the script behind it.
 -- Why atomic: who is here and what the channel was told about it are of one moment, on every node and after every crash.
 --
--- connections: connection -> 'h' (here) or 'l' (lost) and the user; 'r' -> size, ttl and life of the channel's history.
--- expiries: connection by the time when it counts as gone. users: 'n' and the user -> how many connections, 'i' and the user
--- -> what the others see. members: the users, in order. A user is written as the JSON string that messages hold.
+-- A user is shown with the info of one connection, the one that joined or was updated last. The others are hidden: of those of
+-- a user, the one that was hidden last takes its place.
+--
+-- connections: connection -> 'h' (here) or 'l' (lost) and the user; 'r' -> size, ttl and life of the channel's history; 's' -> how
+-- often a connection was hidden. expiries: connection by the time when it counts as gone.
+-- users: 'n' and the user -> how many connections, and which one is shown; 'i' and the user -> the info that is shown; 'o' and a
+-- hidden connection -> its place (16 digits) and its info.
+-- members: the users, in order, and behind them for each hidden connection '~', the user, a NUL, its place and itself.
+-- A user is written as the JSON string that messages hold, which begins with '"' and holds no NUL.
 
 local POSITION, STREAM = KEYS[1], KEYS[2]
 local CONNECTIONS, EXPIRIES, USERS, MEMBERS = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -52,15 +58,78 @@ local function announce(body)
   end
 end
 
+-- How many connections a user has, and which of them is shown.
+local function present(user)
+  local count, shown = string.match(redis.call('HGET', USERS, 'n' .. user) or '', '^(%d+) (.+)$')
+  return tonumber(count or 0), shown
+end
+
+-- The place of a hidden connection among those of its user, and its info.
+local function hidden(connection)
+  local stored = redis.call('HGET', USERS, 'o' .. connection) or ''
+  return string.sub(stored, 1, 16), string.sub(stored, 17)
+end
+
+-- Hides the connection that is shown, behind those that were hidden before it.
+local function hide(connection, user)
+  local place = string.format('%016.0f', redis.call('HINCRBY', CONNECTIONS, 's', 1))
+  redis.call('HSET', USERS, 'o' .. connection, place .. redis.call('HGET', USERS, 'i' .. user))
+  redis.call('ZADD', MEMBERS, 0, '~' .. user .. '\0' .. place .. connection)
+end
+
+-- Answers the info of a connection that is hidden no longer.
+local function unhide(connection, user)
+  local place, info = hidden(connection)
+  redis.call('HDEL', USERS, 'o' .. connection)
+  redis.call('ZREM', MEMBERS, '~' .. user .. '\0' .. place .. connection)
+  return info
+end
+
+local function about(user, info)
+  return '{"id":' .. user .. ',"info":' .. info .. '}'
+end
+
+-- Shows one of `count` connections, and tells the channel if that changes what is seen of the user.
+local function show(connection, user, count, info)
+  local before = redis.call('HGET', USERS, 'i' .. user)
+  redis.call('HSET', USERS, 'n' .. user, count .. ' ' .. connection, 'i' .. user, info)
+  if before ~= info then
+    announce(ARGV[7] .. about(user, info))
+  end
+end
+
+-- Gives a connection that is here its info. It is shown from now on if it had another one, or was lost: a call that is repeated
+-- does not show again what was hidden meanwhile.
+local function renew(connection, user, info, was_lost)
+  local count, shown = present(user)
+  if connection == shown then
+    show(connection, user, count, info)
+    return
+  end
+  local _, own = hidden(connection)
+  if was_lost or own ~= info then
+    unhide(connection, user)
+    hide(shown, user)
+    show(connection, user, count, info)
+  end
+end
+
 local function remove(connection, user, reason)
   redis.call('HDEL', CONNECTIONS, connection)
   redis.call('ZREM', EXPIRIES, connection)
-  if redis.call('HINCRBY', USERS, 'n' .. user, -1) > 0 then
-    return
+  local count, shown = present(user)
+  if count > 1 and connection == shown then
+    local last = redis.call('ZREVRANGEBYLEX', MEMBERS, '(~' .. user .. '\1', '[~' .. user .. '\0', 'LIMIT', 0, 1)[1]
+    local successor = string.sub(last, #user + 19)
+    show(successor, user, count - 1, unhide(successor, user))
+  elseif count > 1 then
+    unhide(connection, user)
+    redis.call('HSET', USERS, 'n' .. user, count - 1 .. ' ' .. shown)
+  else
+    redis.call('HDEL', USERS, 'n' .. user, 'i' .. user)
+    redis.call('ZREM', MEMBERS, user)
+    announce(ARGV[6] .. '{"id":' .. user .. ',"reason":"' .. reason .. '"}')
   end
-  redis.call('HDEL', USERS, 'n' .. user, 'i' .. user)
-  redis.call('ZREM', MEMBERS, user)
-  announce(ARGV[6] .. '{"id":' .. user .. ',"reason":"' .. reason .. '"}')
 end
 
 -- Whether the caller may take somebody out whose time is up. After an outage nobody is taken for gone who could not speak, and

@@ -1,25 +1,25 @@
 -- Takes a connection out: at once for the reason given, or, when its socket was lost, after a grace period.
 --
--- KEYS, ARGV: those of presence.lua; ARGV further: 7 connection, 8 'left', 'removed' or 'lost', 9 grace (milliseconds),
---       10 how many expired ones are taken out on the way.
+-- KEYS, ARGV: those of presence.lua; ARGV further: 8 connection, 9 'left', 'removed' or 'lost', 10 grace (milliseconds),
+--       11 how many expired ones are taken out on the way.
 -- Returns: milliseconds until a lost connection counts as gone; -1 when nothing is to be waited for.
--- Why atomic: the last of a user's connections is announced, and no other; a loss never lengthens a life.
+-- Why atomic: the channel is told what of it is seen, and nothing else; a loss never lengthens a life.
 
-local connection = ARGV[7]
+local connection = ARGV[8]
 insist()
-reap(ARGV[10])
+reap(ARGV[11])
 local held = redis.call('HGET', CONNECTIONS, connection)
 local wait = -1
-if held and ARGV[8] == 'lost' then
+if held and ARGV[9] == 'lost' then
   local expiry = tonumber(redis.call('ZSCORE', EXPIRIES, connection))
   if string.sub(held, 1, 1) == 'h' then
-    expiry = math.min(expiry, now + ARGV[9])
+    expiry = math.min(expiry, now + ARGV[10])
     redis.call('HSET', CONNECTIONS, connection, 'l' .. string.sub(held, 2))
     redis.call('ZADD', EXPIRIES, expiry, connection)
   end
   wait = math.max(0, expiry - now)
 elseif held then
-  remove(connection, string.sub(held, 2), ARGV[8])
+  remove(connection, string.sub(held, 2), ARGV[9])
 end
 finish()
 return wait

@@ -1,13 +1,13 @@
 -- Who is here, and at which position of the channel that holds.
 --
--- KEYS, ARGV: those of presence.lua; ARGV further: 7 how many expired ones are taken out at most, 8 how many members are
---       listed at most, 9 position ttl of a channel without a message (milliseconds), 10 a connection whose user is listed
+-- KEYS, ARGV: those of presence.lua; ARGV further: 8 how many expired ones are taken out at most, 9 how many members are
+--       listed at most, 10 position ttl of a channel without a message (milliseconds), 11 a connection whose user is listed
 --       besides them, or nothing. Who is spared counts as here.
 -- Returns: nothing when some are left to be reaped: the call is repeated. Else epoch, offset, tag, count, whether somebody was
 --       spared (1 or 0), and user and info of each member, in the order of the users.
 -- Why atomic: the snapshot is the sum of all messages up to its position, and of no other.
 
-reap(ARGV[7])
+reap(ARGV[8])
 if due() == 0 then
   finish()
   return {}
@@ -17,17 +17,16 @@ if not epoch then
   epoch, offset, tag = ARGV[3], 0, '0'
   redis.call('DEL', STREAM)
   redis.call('HSET', POSITION, 'e', epoch, 's', '0', 't', '0')
-  redis.call('PEXPIRE', POSITION, ARGV[9])
+  redis.call('PEXPIRE', POSITION, ARGV[10])
 end
-local answer = { epoch, string.format('%.0f', offset), tag, redis.call('ZCARD', MEMBERS), is_spared and 1 or 0 }
+-- Behind the users stand the connections that are hidden.
+local count = redis.call('ZLEXCOUNT', MEMBERS, '-', '(~')
+local answer = { epoch, string.format('%.0f', offset), tag, count, is_spared and 1 or 0 }
 -- 1000: what fits on Lua's stack with room to spare.
 local CHUNK = 1000
-local limit = tonumber(ARGV[8])
-for first = 0, limit - 1, CHUNK do
-  local users = redis.call('ZRANGE', MEMBERS, first, math.min(first + CHUNK, limit) - 1)
-  if #users == 0 then
-    break
-  end
+local limit = tonumber(ARGV[9])
+for first = 0, math.min(limit, count) - 1, CHUNK do
+  local users = redis.call('ZRANGE', MEMBERS, first, math.min(first + CHUNK, limit, count) - 1)
   local fields = {}
   for index, user in ipairs(users) do
     fields[index] = 'i' .. user
@@ -39,7 +38,7 @@ for first = 0, limit - 1, CHUNK do
   end
 end
 -- A user must find itself in a list that is capped.
-local own = redis.call('HGET', CONNECTIONS, ARGV[10])
+local own = redis.call('HGET', CONNECTIONS, ARGV[11])
 if own then
   local user = string.sub(own, 2)
   local rank = redis.call('ZRANK', MEMBERS, user)

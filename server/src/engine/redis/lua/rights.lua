@@ -13,8 +13,8 @@ local tried = {
   { 'PEXPIRE', key, '1000' }, { 'PEXPIREAT', key, '1' }, { 'PTTL', key },
   { 'HGET', key, 'f' }, { 'HMGET', key, 'f' }, { 'HSET', key, 'f', '1' }, { 'HDEL', key, 'f' }, { 'HINCRBY', key, 'f', '1' },
   { 'XADD', key, '1-0', 'f', '1' }, { 'XRANGE', key, '-', '+' }, { 'XREVRANGE', key, '+', '-' }, { 'XTRIM', key, 'MAXLEN', '0' },
-  { 'ZADD', key, '1', 'm' }, { 'ZCARD', key }, { 'ZRANGE', key, '0', '0' }, { 'ZRANGEBYSCORE', key, '0', '1' },
-  { 'ZRANK', key, 'm' }, { 'ZREM', key, 'm' }, { 'ZREMRANGEBYSCORE', key, '0', '1' }, { 'ZSCORE', key, 'm' },
+  { 'ZADD', key, '1', 'm' }, { 'ZCARD', key }, { 'ZLEXCOUNT', key, '-', '+' }, { 'ZRANGE', key, '0', '0' }, { 'ZRANGEBYSCORE', key, '0', '1' },
+  { 'ZREVRANGEBYLEX', key, '+', '-' }, { 'ZRANK', key, 'm' }, { 'ZREM', key, 'm' }, { 'ZREMRANGEBYSCORE', key, '0', '1' }, { 'ZSCORE', key, 'm' },
   { ARGV[1], ARGV[2], '' },
 }
 
