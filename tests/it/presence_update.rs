@@ -6,11 +6,13 @@ use async_trait::async_trait;
 use fanfare_server::auth::{Authorizer, Caller, Credentials, Denied, Grant, Identity};
 use fanfare_server::engine::Engine;
 use fanfare_server::engine::memory::{MemoryEngine, MemoryOptions};
+use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::protocol::{ChannelName, UserId};
 use fanfare_server::{ChannelRule, ChannelRules, Limits, ServerBuilder};
+use fanfare_tests::redis::Redis;
 use fanfare_tests::server::TestServer;
 use fanfare_tests::socket::{Door, Socket, has};
-use fanfare_tests::{suite, within};
+use fanfare_tests::{eventually, suite, within};
 use serde_json::{Value, json};
 use tokio::time::interval;
 
@@ -535,4 +537,70 @@ async fn a_member_that_updates_without_end_is_closed_and_the_others_are_served()
     let seconds = u32::try_from(started.elapsed().as_secs()).unwrap() + 1;
     let allowed = limits.commands_burst + seconds * limits.commands_per_second;
     assert!(updates <= allowed, "{updates} of {allowed}");
+}
+
+/// A server that shares a Redis with others.
+async fn node(redis: &Redis, engine_deadline: Duration) -> TestServer {
+    let options: RedisOptions = redis.url().parse().unwrap();
+    let mut limits = Limits::default();
+    limits.engine_deadline = engine_deadline;
+    let builder = suite::builder().channel_rules(rules());
+    TestServer::start(builder.limits(limits).engine(Engine::redis(options))).await
+}
+
+#[tokio::test]
+async fn the_members_of_every_server_see_an_update_and_no_more_when_its_connection_comes_back() {
+    let redis = Redis::start().await;
+    let deadline = Limits::default().engine_deadline;
+    let (here, there) = (node(&redis, deadline).await, node(&redis, deadline).await);
+    let mut ann = member(&there, "ann", ROOM).await;
+    let mut ben = member(&here, "ben", ROOM).await;
+    ann.expect(json!({ "event": "member_added" })).await;
+    let away = json!({ "status": "away" });
+    ben.send(update(1, ROOM, &away)).await;
+    assert_eq!(answer(&mut ben, 1).await["type"], "ok");
+    ann.expect(updated("ben", &away)).await;
+    let shown = json!([{ "id": "ann", "info": { "name": "ann" } }, { "id": "ben", "info": away }]);
+    assert_eq!(members(&mut ann, ROOM).await, shown);
+    // The socket is lost, and the client is back on the other server with what it shows, in one step.
+    drop(ben);
+    let mut ben = enter(&there, "ben").await;
+    let joined = ben
+        .subscribe_with(json!({ "channel": ROOM, "info": away }))
+        .await;
+    assert_eq!(joined["presence"]["members"], shown);
+    sees_nothing(&there, &mut ann, ROOM).await;
+    ben.expect(json!({ "event": "fence" })).await;
+    ben.send(update(2, ROOM, &Value::Null)).await;
+    ann.expect(updated("ben", &json!({ "name": "ben" }))).await;
+}
+
+#[tokio::test]
+async fn an_update_that_redis_did_not_answer_is_repeated_and_told_once() {
+    let redis = Redis::start().await;
+    let server = node(&redis, Duration::from_millis(500)).await;
+    let mut ann = member(&server, "ann", ROOM).await;
+    let mut ben = member(&server, "ben", ROOM).await;
+    ann.expect(json!({ "event": "member_added" })).await;
+    redis.pause();
+    ben.send(update(1, ROOM, &json!("late"))).await;
+    let refused = answer(&mut ben, 1).await;
+    redis.resume();
+    let expected = json!({
+        "type": "error", "id": 1, "code": 4315, "retry": true,
+        "error": "temporarily unavailable, try again",
+    });
+    assert_eq!(refused, expected);
+    eventually("Redis to answer again", async || {
+        ben.send(update(2, ROOM, &json!("late"))).await;
+        answer(&mut ben, 2).await["type"] == "ok"
+    })
+    .await;
+    ann.expect(updated("ben", &json!("late"))).await;
+    eventually("Redis to take a message", async || {
+        let fence = server.events.broadcast(ROOM, "fence", &());
+        fence.await.is_ok()
+    })
+    .await;
+    ann.expect(json!({ "event": "fence" })).await;
 }
