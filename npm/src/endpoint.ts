@@ -12,16 +12,22 @@ export interface Answer extends Partial<AuthResult> {
   readonly why?: Failure;
 }
 
-/** Asks an auth endpoint for a channel token. `base` is the socket's address over HTTP. Throws what `headers` throws. */
+/**
+ * Asks an auth endpoint for the tokens of some channels: an answer for each, or one for all of them; nothing where it does not know
+ * lists. `base` is the socket's address over HTTP. Throws what `headers` throws.
+ */
 export async function askEndpoint(
   { endpoint, headers, credentials = 'include' }: AuthEndpoint,
   base: string,
-  body: object,
+  channels: readonly string[],
+  socket_id: string,
   signal: AbortSignal,
-): Promise<Answer> {
+): Promise<Answer | Answer[] | undefined> {
   if (typeof fetch !== 'function') {
     return failed('this runtime has no `fetch`: give `auth` as a function');
   }
+  const isList = channels.length > 1;
+  const body = isList ? { channels, socket_id } : { channel: channels[0], socket_id };
   const all = new Headers(typeof headers === 'function' ? await headers() : headers);
   all.set('content-type', 'application/json');
   let response: Response;
@@ -37,20 +43,35 @@ export async function askEndpoint(
   } catch (error) {
     return { why: failure('the auth endpoint could not be reached or read', error) };
   }
-  return judge(response, text);
-}
-
-function judge({ status, ok, type, headers }: Response, text: string): Answer {
-  if (type === 'opaqueredirect' || (status >= 300 && status < 400)) {
-    return failed('the auth endpoint redirects, which is not followed', status || undefined);
-  }
-  let json: { auth?: unknown; channel_data?: unknown; error?: unknown } | null = null;
+  let json: Json = null;
   try {
     json = JSON.parse(text);
   } catch {
     // What came in its place is told below.
   }
-  if (ok) {
+  const { status, headers: headersOf } = response;
+  const list = isList && json?.channels;
+  if (list) {
+    // Not available, not logged in, not allowed: as the same is said of one channel.
+    return channels.map((name) => {
+      const one = list[name] ?? {};
+      return judge(one.code === undefined ? 200 : (one.code === 4315 ? 503 : one.code === 4301 ? 401 : 403), headersOf, one, name);
+    });
+  }
+  // Whatever is asked, a caller who is nobody and a server in trouble come to the same.
+  return isList && /^(2|4(?!01|08|25|29)|500)/.test(`${status}`) ? undefined : judge(status, headersOf, json, text);
+}
+
+/** An answer, or what a list has for one channel. */
+type Json = { auth?: unknown; channel_data?: unknown; channels?: Record<string, Json>; error?: unknown; code?: unknown } | null;
+
+function judge(status: number, headers: Headers, json: Json, text: string): Answer {
+  const isOk = status >= 200 && status < 300;
+  // 0: browsers do not tell the status of a redirect that is not followed.
+  if (status < 400 && !isOk) {
+    return failed('the auth endpoint redirects, which is not followed', status || undefined);
+  }
+  if (isOk) {
     const kind = text === '' ? 'nothing' : json === null ? (headers.get('content-type') ?? 'no JSON') : 'other JSON';
     return granted(json) ?? failed(`the auth endpoint answered ${status} with ${kind} in place of {"auth": "…"}`, status);
   }

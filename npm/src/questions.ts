@@ -1,7 +1,7 @@
 import { type Answer, askEndpoint, granted } from './endpoint.js';
 import { type Failure, failure } from './errors.js';
 import { Input, NoToken } from './seam.js';
-import type { AuthRequest, ClientOptions } from './types.js';
+import type { AuthEndpoint, AuthRequest, ClientOptions } from './types.js';
 import type { Values } from './values.js';
 
 type Tell = (input: Input, ...numbers: number[]) => void;
@@ -15,6 +15,11 @@ export class Questions {
   /** At most one per channel. */
   readonly #open = new Map<string, AbortController>();
   #tokens = 0;
+  /** The endpoint is asked for lists: it is the server's own, or said to know them, and has not shown otherwise. */
+  #isForLists: boolean;
+  /** What will be asked for, in this order. */
+  #waiting: AuthRequest[] = [];
+  #asking = 0;
 
   /** `url` is the socket's. */
   constructor(options: ClientOptions, url: string, values: Values, tell: Tell) {
@@ -22,6 +27,8 @@ export class Questions {
     this.#url = url;
     this.#values = values;
     this.#tell = tell;
+    const { endpoint, batch = !endpoint } = (options.auth ?? {}) as AuthEndpoint;
+    this.#isForLists = batch;
   }
 
   async askForToken(reason: 'connect' | 'expiring' | 'rejected'): Promise<void> {
@@ -46,29 +53,64 @@ export class Questions {
     }
   }
 
-  async authorize(channel: string, socketId: string, reason: AuthRequest['reason']): Promise<void> {
+  authorize(channel: string, socketId: string, reason: AuthRequest['reason']): void {
     this.cancel(channel);
-    const { auth } = this.#options;
     const controller = new AbortController();
-    const { signal } = controller;
     this.#open.set(channel, controller);
-    let answer: Answer;
+    const request = { channel, socketId, reason, signal: controller.signal };
+    if (typeof this.#options.auth === 'function') {
+      this.#request([request]);
+    } else {
+      this.#waiting.push(request);
+      // Those of the same turn are asked for together.
+      queueMicrotask(() => this.#ask());
+    }
+  }
+
+  /** Asks the endpoint for what waits: for lists where it knows them, and never for all at once. */
+  #ask(): void {
+    this.#waiting = this.#waiting.filter(({ signal }) => !signal.aborted);
+    while (this.#asking < REQUESTS_MAX && this.#waiting.length > 0) {
+      this.#asking += 1;
+      this.#request(this.#waiting.splice(0, this.#isForLists ? LIST_MAX : 1)).then(() => {
+        this.#asking -= 1;
+        this.#ask();
+      });
+    }
+  }
+
+  async #request(list: AuthRequest[]): Promise<void> {
+    const { auth = {} } = this.#options;
+    const [first] = list as [AuthRequest];
+    const channels = list.map(({ channel }) => channel);
+    const controller = new AbortController();
+    for (const { signal } of list) {
+      signal.addEventListener('abort', () => list.every(({ signal }) => signal.aborted) && controller.abort());
+    }
+    let answer: Answer | Answer[] | undefined;
     try {
       answer =
         typeof auth === 'function'
-          ? (granted(await auth({ channel, socketId, reason, signal })) ?? { why: { text: '`auth` gave no {auth}' } })
-          : await askEndpoint(auth ?? {}, this.#url.replace(/^ws/, 'http'), { channel, socket_id: socketId }, signal);
+          ? (granted(await auth(first)) ?? { why: { text: '`auth` gave no {auth}' } })
+          : await askEndpoint(auth, this.#url.replace(/^ws/, 'http'), channels, first.socketId, controller.signal);
     } catch (error) {
       answer = isUnauthorized(error)
         ? { isFinal: true, status: (error as { status?: number }).status ?? FORBIDDEN, why: failure('', error) }
         : { why: failure(typeof auth === 'function' ? '`auth` failed' : '`auth.headers` failed', error) };
     }
-    if (!signal.aborted) {
-      this.#open.delete(channel);
-      const put = (value: unknown) => this.#values.put(value);
-      const { auth: text, channel_data, isFinal = false, status = -1, wait = -1, why } = answer;
-      this.#tell(Input.ChannelAuth, put(channel), put(text), put(channel_data), +isFinal, status, wait, put(why));
+    if (answer === undefined) {
+      this.#isForLists = false;
+      this.#waiting.unshift(...list);
+      return;
     }
+    list.forEach(({ channel, signal }, at) => {
+      if (!signal.aborted) {
+        this.#open.delete(channel);
+        const put = (value: unknown) => this.#values.put(value);
+        const { auth: text, channel_data, isFinal = false, status = -1, wait = -1, why } = [answer].flat()[at] ?? (answer as Answer);
+        this.#tell(Input.ChannelAuth, put(channel), put(text), put(channel_data), +isFinal, status, wait, put(why));
+      }
+    });
   }
 
   /** The answer for this channel is no longer wanted. */
@@ -92,3 +134,9 @@ function isUnauthorized(error: unknown): boolean {
 
 /** What an `UnauthorizedError` without a status of its own stands for. */
 const FORBIDDEN = 403;
+
+/** What the server's own endpoint takes at once. */
+const LIST_MAX = 100;
+
+/** 10 at a time: a page with hundreds of channels that comes back is no attack on its backend. */
+const REQUESTS_MAX = 10;

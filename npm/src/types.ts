@@ -295,6 +295,11 @@ export interface AuthResult {
 export interface AuthEndpoint {
   /** By default the socket's own address with `/auth` behind it. */
   endpoint?: string | Url | undefined;
+  /**
+   * Ask for up to 100 channels with one request, `{ socket_id, channels }`, as the server's own endpoint takes them: true, and false
+   * where `endpoint` is given. An endpoint that does not answer with `channels` is asked for one at a time from then on.
+   */
+  batch?: boolean | undefined;
   headers?: HeaderValues | (() => HeaderValues | Promise<HeaderValues>) | undefined;
   /** `include` by default. */
   credentials?: 'omit' | 'same-origin' | 'include' | undefined;

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
-import { UnauthorizedError } from '@fanfare/client';
+import { Realtime, UnauthorizedError } from '@fanfare/client';
 import { connected } from './support/client.mjs';
+import { FakeServer, limits } from './support/fake-server.mjs';
 
 /** An auth endpoint; `answers` are taken one by one, the last again and again. */
 async function endpoint(t, ...answers) {
@@ -42,8 +43,6 @@ test('private channels get their token from the endpoint', async (t) => {
 test('an endpoint without a host is one of the server where there is no page', async (t) => {
   const { requests, url } = await endpoint(t, [200, { auth: 'x' }]);
   const { port } = new URL(url);
-  const { Realtime } = await import('@fanfare/client');
-  const { FakeServer } = await import('./support/fake-server.mjs');
   const server = new FakeServer();
   for (const [endpoint, path] of [['/my/auth', '/my/auth'], [undefined, '/ws/auth']]) {
     const realtime = new Realtime(`ws://127.0.0.1:${port}/ws`, { WebSocket: server.WebSocket, auth: { endpoint } });
@@ -109,4 +108,129 @@ test('an UnauthorizedError of the function is final, any other error is not', as
   const { realtime } = await connected(t, { auth });
   await assert.rejects(realtime.channel('private-x').ready(), { code: 'auth-forbidden', status: 401 });
   assert.equal(asked, 2);
+});
+
+/** An endpoint that knows lists, or not, and counts how many requests are open at once. */
+async function counting(t, { knowsLists, status = 400, headers = {} }) {
+  const seen = { requests: [], open: 0, most: 0 };
+  const http = createServer(async (request, response) => {
+    seen.open += 1;
+    seen.most = Math.max(seen.most, seen.open);
+    let body = '';
+    for await (const chunk of request) {
+      body += chunk;
+    }
+    const { channel, channels, socket_id } = JSON.parse(body);
+    seen.requests.push({ url: request.url, names: channels ?? [channel], isList: channels !== undefined });
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    const answerTo = (name) => {
+      const [code] = /\d{4}$/.exec(name) ?? [];
+      return name.startsWith('private-no-') ? { error: 'no', code: +code } : { auth: `${socket_id}:${name}` };
+    };
+    seen.open -= 1;
+    const isRefused = channels !== undefined && !knowsLists;
+    response.writeHead(isRefused ? status : 200, { 'content-type': 'application/json', ...headers });
+    response.end(JSON.stringify(isRefused ? { error: 'which channel?' } : channels ? { channels: Object.fromEntries(channels.map((name) => [name, answerTo(name)])) } : answerTo(channel)));
+  });
+  await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    http.close();
+    http.closeAllConnections();
+  });
+  return { ...{ seen, port: http.address().port }, url: `http://127.0.0.1:${http.address().port}/mine` };
+}
+
+/** A client of that endpoint that wants these channels. */
+async function wanting(t, port, names, auth) {
+  const server = new FakeServer();
+  server.greeting = { limits: limits({ channels_max: 1000 }) };
+  const realtime = new Realtime(`ws://127.0.0.1:${port}/ws`, { WebSocket: server.WebSocket, auth, backoff: { min: 1, max: 2 } });
+  t.after(() => realtime.close());
+  const channels = names.map((name) => realtime.channel(name));
+  channels.forEach((channel) => channel.on('e', () => {}));
+  return { server, realtime, channels };
+}
+
+const PRIVATE = Array.from({ length: 500 }, (_, at) => `private-${String(at).padStart(3, '0')}`);
+
+/** The channels that were asked for, in order of their names. */
+const named = ({ requests }) => requests.flatMap(({ names }) => names).sort();
+
+test('500 private channels are five requests to the own endpoint, after a reconnect too', async (t) => {
+  const { seen, port } = await counting(t, { knowsLists: true });
+  const { server, channels } = await wanting(t, port, PRIVATE, {});
+  await Promise.all(channels.map((channel) => channel.ready()));
+  assert.equal(seen.requests.length, 5);
+  assert.ok(seen.requests.every(({ url, isList }) => isList && url === '/ws/auth'));
+  assert.deepEqual(named(seen), PRIVATE);
+  seen.requests.length = 0;
+  server.socket.drop();
+  await server.until(() => server.sockets.length === 2 && channels.every(({ state }) => state === 'subscribed'));
+  assert.equal(seen.requests.length, 5);
+  const { auth } = server.socket.commands.flatMap(({ channels, ...one }) => channels ?? [one]).find(({ channel }) => channel === 'private-007');
+  assert.equal(auth, `${server.socket.socketId}:private-007`);
+  assert.ok(server.socket.commands.length < 200, `${server.socket.commands.length} commands`);
+});
+
+test('an endpoint of the application is asked for one channel at a time, and for ten at once', async (t) => {
+  const { seen, port, url } = await counting(t, { knowsLists: false });
+  const { channels } = await wanting(t, port, PRIVATE, { endpoint: url });
+  await Promise.all(channels.map((channel) => channel.ready()));
+  assert.deepEqual(named(seen), PRIVATE);
+  assert.ok(seen.requests.every(({ isList }) => !isList));
+  assert.ok(seen.most <= 10, `${seen.most} at once`);
+});
+
+for (const status of [200, 400, 422, 500]) {
+  test(`an endpoint that answers a list with ${status} and no list is asked for one channel at a time from then on`, async (t) => {
+    const { seen, port, url } = await counting(t, { knowsLists: false, status });
+    const { server, channels } = await wanting(t, port, PRIVATE.slice(0, 150), { endpoint: url, batch: true });
+    await Promise.all(channels.map((channel) => channel.ready()));
+    const lists = seen.requests.filter(({ isList }) => isList).length;
+    assert.ok(lists === 1 || lists === 2, `${lists} lists`);
+    assert.equal(seen.requests.length, 150 + lists);
+    server.socket.drop();
+    await server.until(() => server.sockets.length === 2 && channels.every(({ state }) => state === 'subscribed'));
+    assert.equal(seen.requests.length, 300 + lists);
+    assert.equal(seen.requests.filter(({ isList }) => isList).length, lists, 'that is remembered');
+  });
+}
+
+test('each channel of a list has its own answer', async (t) => {
+  const { seen, port } = await counting(t, { knowsLists: true });
+  const { server, channels } = await wanting(t, port, ['private-no-4302', 'private-yes', 'private-no-4301'], {});
+  await channels[1].ready();
+  await server.until(() => channels[0].state === 'failed' && channels[2].state === 'failed');
+  const errors = channels.map(({ error }) => error && { code: error.code, status: error.status, channel: error.channel });
+  assert.deepEqual(errors, [
+    { code: 'auth-forbidden', status: 403, channel: 'private-no-4302' },
+    null,
+    { code: 'auth-forbidden', status: 401, channel: 'private-no-4301' },
+  ]);
+  assert.ok(seen.requests[0].isList);
+});
+
+test('what concerns the caller, or a server in trouble, is the answer for each channel of a list', async (t) => {
+  const { seen, port } = await counting(t, { knowsLists: false, status: 401 });
+  const { server, channels } = await wanting(t, port, PRIVATE, {});
+  await server.until(() => channels.every(({ state }) => state === 'failed'));
+  assert.ok(channels.every(({ error }) => error.code === 'auth-forbidden' && error.status === 401));
+  assert.equal(seen.requests.length, 5);
+  const busy = await counting(t, { knowsLists: false, status: 503, headers: { 'retry-after': '60' } });
+  const late = await wanting(t, busy.port, PRIVATE, {});
+  await late.server.until(() => busy.seen.requests.length === 5 && busy.seen.open === 0);
+  assert.ok(busy.seen.requests.every(({ isList }) => isList));
+});
+
+test('a list of which nothing is wanted any more is not waited for', async (t) => {
+  let isGone;
+  const gone = new Promise((resolve) => (isGone = resolve));
+  const http = createServer((request) => request.socket.on('close', isGone));
+  await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
+  t.after(() => http.close());
+  const asked = new Promise((resolve) => http.on('request', resolve));
+  const { channels } = await wanting(t, http.address().port, PRIVATE.slice(0, 3), {});
+  await asked;
+  channels.forEach((channel) => channel.unsubscribe());
+  await gone;
 });

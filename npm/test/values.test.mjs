@@ -143,6 +143,7 @@ test('an answer is kept until it is told, whatever comes in between', async (t) 
   };
   globalThis.fetch = async () => ({
     ok: true,
+    status: 200,
     text: async () => {
       meanwhile();
       return JSON.stringify({ auth: 'v1.token', channel_data: '{"id":"7"}' });
