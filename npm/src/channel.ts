@@ -185,9 +185,8 @@ export class ChannelHandle {
 
   async ready(options: WaitOptions = {}): Promise<this> {
     await this.#wait<void>(options, 'the server did not confirm the subscription in time', (resolve) => {
-      if (this.#state === 'subscribed') {
-        resolve();
-      }
+      // In a handler the state is that of before until the handler returns: perhaps of a connection that has been given up.
+      queueMicrotask(() => this.#state === 'subscribed' && resolve());
       return this.#changes.add('state', (state: ChannelState) => state === 'subscribed' && resolve());
     });
     return this;

@@ -90,18 +90,22 @@ export class RealtimeClient<Channels = DefaultChannels> implements Disposable {
         act();
       };
       const detach = whenAborted(signal, () => settle(() => reject(aborted(signal as AbortSignal))));
-      const off = this.#connection.on('change', () => {
+      let isCurrent = false;
+      const look = () => {
         const { state, error } = this.status;
-        if (state === 'connected') {
+        if (isCurrent && state === 'connected') {
           settle(resolve);
-        } else if (state === 'failed' || state === 'disconnected') {
+        } else if (isCurrent && (state === 'failed' || state === 'disconnected')) {
           settle(() => reject(error ?? closed()));
         }
-      });
+      };
+      const off = this.#connection.on('change', look);
       this.#connection.connect();
-      if (this.state === 'connected') {
-        settle(resolve);
-      }
+      // In a handler the state is that of before until the handler returns: perhaps of a connection that has been given up.
+      queueMicrotask(() => {
+        isCurrent = true;
+        look();
+      });
     });
     // Whoever does not wait hears of it by the status.
     connected.catch(() => {});

@@ -47,7 +47,7 @@ export type Unsubscribe = (() => void) & Disposable;
  */
 export type ConnectionState = 'idle' | 'connecting' | 'connected' | 'reconnecting' | 'offline' | 'disconnected' | 'failed';
 
-/** The connection's state and how it came about. */
+/** The connection's state and how it came about. What a handler asks for shows when the handler has returned. */
 export interface ConnectionStatus {
   readonly state: ConnectionState;
   readonly previous: ConnectionState;

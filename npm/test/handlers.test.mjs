@@ -206,3 +206,34 @@ test('a request that is taken back while an earlier one is sent is not sent', as
   await first;
   assert.deepEqual(server.commands.map(({ channel }) => channel), ['a']);
 });
+
+test('connect() and ready() in a handler wait for the connection that comes after disconnect()', async (t) => {
+  const { server, realtime, channel } = await subscribed(t, 'list', { position: position(0) });
+  const old = realtime.socketId;
+  const waited = new Promise((resolve) => {
+    channel.on('n', () => {
+      realtime.disconnect();
+      const both = [realtime.connect().then(() => realtime.socketId), channel.ready().then(() => realtime.socketId)];
+      resolve(Promise.all(both));
+    });
+  });
+  server.socket.event('list', 'n', 1, { offset: 1, tag: position(1).tag });
+  const ids = await waited;
+  assert.equal(server.sockets.length, 2);
+  assert.deepEqual(ids, [server.socket.socketId, server.socket.socketId]);
+  assert.notEqual(ids[0], old);
+});
+
+test('connect() in a handler that gives up again is rejected', async (t) => {
+  const { server, realtime, channel } = await subscribed(t, 'list', { position: position(0) });
+  let connecting;
+  channel.on('n', () => {
+    connecting = realtime.connect();
+    realtime.disconnect();
+  });
+  server.socket.event('list', 'n', 1, { offset: 1, tag: position(1).tag });
+  await assert.rejects(connecting, { code: 'closed' });
+  const closing = realtime.connect();
+  realtime.close();
+  await assert.rejects(closing, { code: 'closed' });
+});
