@@ -131,6 +131,13 @@ pub(crate) struct KeyId {
     key: IdempotencyKey,
 }
 
+impl KeyId {
+    /// Whether it is a key of the application itself, and not of a client.
+    pub(crate) fn is_of_application(&self) -> bool {
+        self.owner == KeyOwner::Application
+    }
+}
+
 /// Whose keys a key is one of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum KeyOwner {

@@ -9,9 +9,17 @@ use std::time::Duration;
 use crate::clock::Instant;
 use crate::delivery::KeyId;
 
-/// The keys whose outcome is unknown, bounded in number and age.
+/// The keys whose outcome is unknown, bounded in number and age. Those of clients, which can leave any number of them, are no
+/// reason to forget those of the application.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
+    application: Keys,
+    clients: Keys,
+}
+
+/// Keys in doubt that have a bound in common.
+#[derive(Debug, Default)]
+struct Keys {
     /// How many there are: publishing looks at the table only where it holds something.
     count: AtomicUsize,
     table: Mutex<Table>,
@@ -38,6 +46,19 @@ impl Doubts {
 
     /// Whether an earlier attempt with this key may have been accepted.
     pub(super) fn has(&self, id: &KeyId) -> bool {
+        self.of(id).has(id)
+    }
+
+    fn of(&self, id: &KeyId) -> &Keys {
+        match id.is_of_application() {
+            true => &self.application,
+            false => &self.clients,
+        }
+    }
+}
+
+impl Keys {
+    fn has(&self, id: &KeyId) -> bool {
         self.count.load(Ordering::Relaxed) > 0 && {
             let mut table = self.lock();
             table.expire(Instant::now());
@@ -95,7 +116,7 @@ impl Attempt<'_> {
     /// It was accepted, now or before.
     pub(super) fn accepted(mut self) {
         if let Some(id) = self.id.take() {
-            self.doubts.settle(&id);
+            self.doubts.of(&id).settle(&id);
         }
     }
 
@@ -109,7 +130,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
-            self.doubts.note(id);
+            self.doubts.of(&id).note(id);
         }
     }
 }
@@ -117,7 +138,7 @@ impl Drop for Attempt<'_> {
 /// 10 minutes: so long a key counts. A repetition that comes later is another publication.
 const KEY_TTL: Duration = Duration::from_mins(10);
 
-/// 4,096: at most some 2 MiB of names.
+/// 4,096 of each kind: at most some 2 MiB of names.
 const KEYS_MAX: usize = 4_096;
 
 #[cfg(test)]
@@ -127,13 +148,20 @@ mod tests {
     use super::*;
     use crate::delivery::Publication;
 
-    fn id(key: &str) -> KeyId {
+    fn publication() -> Publication {
         let channel = ChannelName::new("c").unwrap();
         let event = EventName::new("e").unwrap();
-        let sent = Publication::new(channel, event, RawJson::null());
-        let sent = sent.from_connection(SocketId::from_bits(1));
+        Publication::new(channel, event, RawJson::null())
+    }
+
+    fn key_of(publication: Publication, key: &str) -> KeyId {
         let key = IdempotencyKey::new(key).unwrap();
-        sent.with_key(key).key_id().unwrap()
+        publication.with_key(key).key_id().unwrap()
+    }
+
+    /// A key of a client.
+    fn id(key: &str) -> KeyId {
+        key_of(publication().from_connection(SocketId::from_bits(1)), key)
     }
 
     #[tokio::test(start_paused = true)]
@@ -161,11 +189,14 @@ mod tests {
     #[test]
     fn there_is_an_end_to_what_is_remembered() {
         let doubts = Doubts::default();
+        let applications = key_of(publication(), "0");
+        drop(doubts.attempt(Some(applications.clone())));
         for number in 0..=KEYS_MAX {
             drop(doubts.attempt(Some(id(&format!("{number}")))));
         }
         assert!(!doubts.has(&id("0")));
         assert!(doubts.has(&id("1")));
-        assert!(doubts.lock().order.len() <= KEYS_MAX);
+        assert!(doubts.clients.lock().order.len() <= KEYS_MAX);
+        assert!(doubts.has(&applications));
     }
 }

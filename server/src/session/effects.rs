@@ -141,9 +141,13 @@ impl Setting {
             .and_then(|()| self.take_channel_bytes(&publication.channel, publication.data.len()));
         if let Err(refusal) = permitted {
             // It says nothing about an earlier attempt.
-            return Err(match publisher.may_have_published(&publication) {
-                true => refusal_of(&publish::unknown(publication.channel)),
-                false => refusal,
+            if !publisher.may_have_published(&publication) {
+                return Err(refusal);
+            }
+            let unknown = refusal_of(&publish::unknown(publication.channel));
+            return Err(match refusal.retry_after {
+                Some(wait) => unknown.with_retry_after(wait),
+                None => unknown,
             });
         }
         let published = publisher

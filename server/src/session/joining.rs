@@ -35,6 +35,10 @@ impl Setting {
             self.charge_channel_bytes(&channel, info.len());
             member.info = info.clone();
         }
+        if member.is_some() {
+            // Before the others see anything: what is refused for this must not show a member who comes and goes.
+            self.check_peer()?;
+        }
         let membership = self.join_hub(&channel).await?;
         let present = member.as_ref().map(|member| member.id.clone());
         let is_present = member.is_some();

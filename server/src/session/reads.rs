@@ -78,7 +78,11 @@ impl Setting {
         }
     }
 
-    fn check_peer(&self) -> Result<(), Refusal> {
+    /// Whether its user, or its address, may be answered more.
+    ///
+    /// # Errors
+    /// When that one has read too much.
+    pub(super) fn check_peer(&self) -> Result<(), Refusal> {
         let Some(peer) = self.caller.peer() else {
             return Ok(());
         };

@@ -35,7 +35,12 @@ fn stalled(engine: &Engine) -> Option<String> {
 #[tokio::test]
 async fn a_node_of_another_format_starts_only_when_the_others_have_stopped() {
     let redis = Redis::start().await;
-    let (options, channel) = (quick(&redis), channel("c"));
+    let (options, channel) = (quick(&redis).with_prefix("formats:").unwrap(), channel("c"));
+    // What is no node was written by another program: nodes are listed all the same.
+    for entry in ["x", "v3:abc", ":", "3:", "3:xyz"] {
+        let list = "formats:~{nodes}";
+        redis.command(&["ZADD", list, "9e15", entry]).await;
+    }
     let node = Node::start(options.clone(), Some("!")).await;
     node.follow(&channel, KEPT).await;
     let told = refused(options.clone().with_format(OTHER)).await;

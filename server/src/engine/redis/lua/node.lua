@@ -15,8 +15,10 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
 local nodes = redis.call('ZRANGE', KEYS[1], 0, -1)
 local is_listed, has_others = false, false
 for _, node in ipairs(nodes) do
+  -- Releases that knew of no formats wrote the node alone, theirs is 1. What is neither was written by another program.
+  local format = string.match(node, '^(%d+):%x+$') or string.match(node, '^%x+$') and '1'
   is_listed = is_listed or node == own
-  has_others = has_others or string.sub(node, 1, #ARGV[1] + 1) ~= ARGV[1] .. ':'
+  has_others = has_others or format and format ~= ARGV[1]
 end
 if has_others and not is_listed then
   return nodes
