@@ -38,6 +38,7 @@ fn print<P: AsRef<str>>(channel: &str, event: &Event<P>) {
             None => println!("{channel} is {:?}", status.state),
         },
         Event::Joined { member, .. } => println!("{channel} + {}", member.id),
+        Event::Updated { member, .. } => println!("{channel} ~ {}", member.id),
         Event::Left { id, .. } => println!("{channel} - {id}"),
         Event::Gap(gap) => println!("{channel} lost messages: {:?}", gap.reason),
         Event::Reset(_) => println!("{channel} starts anew"),

@@ -9,7 +9,7 @@ use fanfare_protocol::{
 
 use crate::event::{ChannelState, ConnectionStatus};
 use crate::io::{Input, Output, Payload};
-use crate::machine::values::{Confirmation, Question};
+use crate::machine::values::{Confirmation, Question, Update};
 use crate::machine::{Machine, Random};
 use crate::members::Members;
 use crate::options::Options;
@@ -63,6 +63,7 @@ impl<P: Payload> Client<P> {
             Input::Publish { .. }
             | Input::Emit { .. }
             | Input::Presence { .. }
+            | Input::PresenceUpdate { .. }
             | Input::History { .. } => self.ask(input, now),
             Input::Abort { request } => machine.abort(request, now),
             Input::SetToken(token) => machine.set_token(token, now),
@@ -218,7 +219,7 @@ impl<P: Payload> Client<P> {
     }
 
     fn ask(&mut self, input: Input<P>, now: Millis) {
-        let (request, channel, is_repeatable, command) = match input {
+        let (request, channel, command) = match input {
             Input::Publish {
                 request,
                 channel,
@@ -234,7 +235,7 @@ impl<P: Payload> Client<P> {
                     data,
                     key,
                 };
-                (request, name, true, command)
+                (request, name, command)
             }
             Input::Emit {
                 request,
@@ -243,11 +244,19 @@ impl<P: Payload> Client<P> {
                 key,
             } => {
                 let key = key.or_else(|| self.make_key());
-                (request, None, true, Command::Emit { event, data, key })
+                (request, None, Command::Emit { event, data, key })
             }
             Input::Presence { request, channel } => {
                 let name = Some(channel.clone());
-                (request, name, false, Command::Presence { channel })
+                (request, name, Command::Presence { channel })
+            }
+            Input::PresenceUpdate {
+                request,
+                channel,
+                info,
+            } => {
+                let name = Some(channel.clone());
+                (request, name, Command::PresenceUpdate { channel, info })
             }
             Input::History {
                 request,
@@ -261,17 +270,17 @@ impl<P: Payload> Client<P> {
                     since,
                     limit,
                 };
-                (request, name, false, command)
+                (request, name, command)
             }
             _ => return,
         };
-        let bytes = encode(None, command.clone()).len() as u64;
         let question = Question {
             request,
             channel,
+            bytes: encode(None, command.clone()).len() as u64,
+            is_repeatable: matches!(command, Command::Publish { .. } | Command::Emit { .. }),
+            update: update_of(&command),
             command,
-            bytes,
-            is_repeatable,
         };
         self.machine.ask(question, now);
     }
@@ -284,6 +293,17 @@ impl<P: Payload> Client<P> {
         text.push('-');
         push_hexadecimal(self.keys, &mut text);
         IdempotencyKey::new(&text).ok()
+    }
+}
+
+/// What a command changes the own info to: JSON's `null` takes it back.
+fn update_of<P: Payload>(command: &Command) -> Option<Update<Wire<P>>> {
+    match command {
+        Command::PresenceUpdate { info, .. } => {
+            let info = Some(info.clone()).filter(|info| info.as_str() != "null");
+            Some(Update(info))
+        }
+        _ => None,
     }
 }
 

@@ -37,6 +37,17 @@ pub enum Event<P> {
         /// Whether it happened while the client was away.
         recovered: bool,
     },
+    /// A member shows other info.
+    Updated {
+        /// The channel.
+        channel: ChannelName,
+        /// The member, with the new info.
+        member: Member<P>,
+        /// Where the channel stood then.
+        position: Option<Position>,
+        /// Whether it happened while the client was away.
+        recovered: bool,
+    },
     /// A member left.
     Left {
         /// The channel.

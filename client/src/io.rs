@@ -13,9 +13,9 @@ use crate::options::SubscribeOptions;
 
 /// A payload as the host holds it: a JavaScript value in a browser, JSON text natively.
 ///
-/// The machine never looks into a payload, with one exception: who came and who left, which only the host can read.
+/// The machine never looks into a payload, with one exception: what the events about members say, which only the host can read.
 pub trait Payload: Clone + Debug {
-    /// Reads the payload of a `member_added` event, `{id, info}`; `None` when it has another shape.
+    /// Reads the payload of a `member_added` or `member_updated` event, `{id, info}`; `None` when it has another shape.
     fn member_added(&self) -> Option<Member<Self>>;
 
     /// Reads the payload of a `member_removed` event, `{id, reason}`; `None` when it has another shape.
@@ -79,6 +79,18 @@ pub enum Input<P> {
         request: RequestId,
         /// The channel.
         channel: ChannelName,
+    },
+    /// Shows other info about the user on this connection, where the channel's rule allows it.
+    ///
+    /// It lasts until the channel is unsubscribed or another user logs in: the machine sends it again with every later subscription.
+    /// Before the channel is subscribed it goes out with the subscription.
+    PresenceUpdate {
+        /// Names the reply.
+        request: RequestId,
+        /// The channel.
+        channel: ChannelName,
+        /// The info that the other members see; `null` takes the last update back.
+        info: RawJson,
     },
     /// Asks for past events.
     History {

@@ -68,6 +68,13 @@ impl<P: Clone> Members<P> {
                 }
                 None
             }
+            Change::Updated(member) => {
+                // Where only some are listed it may be one of the others.
+                if let Ok(at) = self.find(&member.id) {
+                    self.list[at] = member;
+                }
+                None
+            }
             Change::Removed(id, _) => match self.find(&id) {
                 Ok(at) => {
                     self.count -= 1;

@@ -10,14 +10,15 @@ pub struct Options {
     pub backoff: Backoff,
     /// From the request for a socket until the connection is greeted and authenticated: 10 s.
     pub handshake_timeout: u64,
-    /// From a command until its reply: 10 s.
+    /// From a command until its reply: 10 s. While replies to other subscriptions keep coming, a subscription waits up to six times
+    /// as long.
     pub request_timeout: u64,
     /// From a ping until anything is heard: 10 s.
     pub pong_timeout: u64,
     /// The same after a wake-up or when the network is said to be gone: 5 s.
     pub probe_timeout: u64,
     /// From [`Output::NeedToken`](crate::Output::NeedToken) or [`Output::NeedChannelAuth`](crate::Output::NeedChannelAuth)
-    /// until the answer: 10 s.
+    /// until the answer: 10 s. While channel tokens of others keep coming, one is waited for up to six times as long.
     pub auth_timeout: u64,
     /// How many requests wait for a connection, and how long.
     pub queue: QueueLimits,
@@ -135,6 +136,9 @@ pub struct SubscribeOptions<J = RawJson> {
     pub rewind: Option<u32>,
     /// An unsigned hint about the member, on presence channels.
     pub data: Option<J>,
+    /// The info to show from the start, on presence channels whose members may change theirs; see
+    /// [`Input::PresenceUpdate`](crate::Input::PresenceUpdate).
+    pub info: Option<J>,
 }
 
 impl<J> Default for SubscribeOptions<J> {
@@ -143,14 +147,15 @@ impl<J> Default for SubscribeOptions<J> {
             since: None,
             rewind: None,
             data: None,
+            info: None,
         }
     }
 }
 
 impl<J> SubscribeOptions<J> {
     /// Whether it is about more than what comes from now on.
-    pub(crate) const fn asks_for_past(&self) -> bool {
-        self.since.is_some() || self.rewind.is_some()
+    pub(crate) const fn asks_for_more(&self) -> bool {
+        self.since.is_some() || self.rewind.is_some() || self.info.is_some()
     }
 }
 
@@ -173,6 +178,13 @@ impl SubscribeOptions {
     #[must_use]
     pub fn data(mut self, data: RawJson) -> Self {
         self.data = Some(data);
+        self
+    }
+
+    /// Shows other info than what the server or a signature says, from the start.
+    #[must_use]
+    pub fn info(mut self, info: RawJson) -> Self {
+        self.info = Some(info);
         self
     }
 }

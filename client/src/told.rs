@@ -183,6 +183,12 @@ impl<P: Payload> Client<P> {
                 position,
                 recovered,
             },
+            Change::Updated(member) => Event::Updated {
+                channel,
+                member,
+                position,
+                recovered,
+            },
             Change::Removed(id, reason) => Event::Left {
                 channel,
                 id,
@@ -231,7 +237,7 @@ fn subscribe<P: Payload>(wanted: output::Wanted<Wire<P>>) -> Subscribe {
         auth: wanted.auth,
         channel_data: wanted.channel_data,
         data: wanted.hint,
-        info: None,
+        info: wanted.info,
         since: wanted.since,
         rewind: wanted.rewind,
     }

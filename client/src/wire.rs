@@ -24,10 +24,11 @@ pub(crate) struct Content<P> {
     pub(crate) event_id: Option<String>,
 }
 
-/// A coming or a going.
+/// A coming, a going, or other info.
 #[derive(Debug, Clone)]
 pub(crate) enum Change<P> {
     Added(Member<P>),
+    Updated(Member<P>),
     /// Who, and why in the server's words.
     Removed(UserId, Option<String>),
 }
@@ -55,6 +56,10 @@ impl<P: Payload> Values for Wire<P> {
     fn snapshot(reply: Reply<P>) -> Option<Presence<P>> {
         reply.presence
     }
+
+    fn done() -> Reply<P> {
+        Reply::new(0)
+    }
 }
 
 impl<P: Payload> From<Connected> for Greeting<Wire<P>> {
@@ -75,6 +80,7 @@ impl<P: Payload> From<Event<P>> for Publication<Wire<P>> {
     fn from(event: Event<P>) -> Self {
         let change = match event.event.as_str() {
             EventName::MEMBER_ADDED => Some(event.data.member_added().map(Change::Added)),
+            EventName::MEMBER_UPDATED => Some(event.data.member_added().map(Change::Updated)),
             EventName::MEMBER_REMOVED => {
                 let removed = event.data.member_removed();
                 Some(removed.map(|(id, reason)| Change::Removed(id, reason)))

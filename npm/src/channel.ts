@@ -41,6 +41,8 @@ export class ChannelHandle {
   #state: ChannelState = 'idle';
   #error: RealtimeError | null = null;
   #options: SubscribeOptions = {};
+  /** The last info that this client has changed to, and for which user. */
+  #shown: { info: string | null; userId: string | null } | null = null;
   #users = 0;
   #linger: ReturnType<typeof setTimeout> | undefined;
   /** What came while nobody listened, in order. */
@@ -206,8 +208,8 @@ export class ChannelHandle {
   }
 
   /** Sends a command about this channel. */
-  async ask(type: string, body: string, signal: AbortSignal | undefined, isRepeatable = false): Promise<Reply> {
-    return this.#connection.ask({ type, channel: named(this.name, CHANNEL), body, isRepeatable }, signal);
+  async ask(type: string, body: string, signal: AbortSignal | undefined, isRepeatable = false, info?: string | null): Promise<Reply> {
+    return this.#connection.ask({ type, channel: named(this.name, CHANNEL), body, isRepeatable, info }, signal);
   }
 
   /** One more who wants the channel; returns what takes that back. */
@@ -250,6 +252,11 @@ export class ChannelHandle {
     };
   }
 
+  /** The server shows this info, or none: another machine joins with it as well. */
+  shows(info: string | null): void {
+    this.#shown = { info, userId: this.#connection.status.userId };
+  }
+
   /** What a machine is told to subscribe: from where it stands, else from where the first listener wanted to begin. */
   subscription(values: Values): number[] {
     const { since, rewind, data } = this.#options;
@@ -259,6 +266,7 @@ export class ChannelHandle {
       ...(from ? positionItems(checked(from)) : [-1]),
       from ? -1 : (whole(rewind) ?? -1),
       values.put(data === undefined ? undefined : encode(data)),
+      values.put(this.#shown?.info),
     ];
   }
 
@@ -316,6 +324,9 @@ export class ChannelHandle {
 
   /** Subscribed again. */
   resumed(): void {
+    if (this.#shown?.userId !== this.#connection.status.userId) {
+      this.#shown = null;
+    }
     if (this.#hasLost) {
       this.#hasLost = false;
       this.#connection.missed({ channel: this.name, kind: 'gap', from: null, to: null, reason: 'away' });
@@ -346,6 +357,7 @@ export class ChannelHandle {
     if (!this.isJoinedByServer) {
       this.tracker.move(undefined);
       this.#hasLost = false;
+      this.#shown = null;
       this.#connection.deactivate(this);
       this.become('idle', null);
       this.presence.forget();

@@ -7,7 +7,7 @@ import { watchPage } from './page.js';
 import { Questions } from './questions.js';
 import { read } from './reader.js';
 import type { Question } from './requests.js';
-import { Command, Input, type Machine, type MachineClass, type Message, Output, type Position, type Seam } from './seam.js';
+import { Asked, Command, Input, type Machine, type MachineClass, type Message, Output, type Position, type Seam } from './seam.js';
 import { positionOf, type Values } from './values.js';
 import { byteLength, fields, frame } from './writer.js';
 
@@ -86,10 +86,11 @@ export class Driver {
   }
 
   /** Asks the server, under a number of the caller's; again where it was sent for a user before. */
-  ask(number: number, { type, channel, body, isRepeatable }: Question, sentFor: string | null | undefined): void {
+  ask(number: number, { type, channel, body, isRepeatable, info }: Question, sentFor: string | null | undefined): void {
     const bytes = byteLength(frame({ type }, body));
-    const user = isRepeatable ? sentFor && personal(sentFor) : null;
-    this.tell(Input.Ask, number, this.#values.put(channel), bytes, +isRepeatable, this.#values.put(user));
+    const kind = info === undefined ? +isRepeatable : Asked.Update;
+    const value = isRepeatable ? sentFor && personal(sentFor) : info;
+    this.tell(Input.Ask, number, this.#values.put(channel), bytes, kind, this.#values.put(value));
   }
 
   position(channel: string): Position | undefined {
@@ -361,12 +362,12 @@ export class Driver {
 function subscriptions(items: number[], values: Values): string[] {
   const list: string[] = [];
   for (let at = 0; at < items.length; ) {
-    const [channel, auth, data, hint, rewind, ...since] = items.slice(at, at + 10) as [number, number, number, number, number];
+    const [channel, auth, data, hint, info, rewind, ...since] = items.slice(at, at + 11) as [number, number, number, number, number, number];
     const position = positionOf(since);
     const told = { channel: values.at(channel), auth: values.at(auth), channel_data: values.at(data) };
-    const json = hint === 0 ? '' : `"data":${values.at(hint)}`;
+    const json = fields(hint === 0 ? '' : `"data":${values.at(hint)}`, info === 0 ? '' : `"info":${values.at(info)}`);
     list.push(fields(told, json, { since: position, rewind: rewind < 0 ? undefined : rewind }));
-    at += position === undefined ? 6 : 10;
+    at += position === undefined ? 7 : 11;
   }
   return list;
 }

@@ -1,4 +1,4 @@
-import type { ChannelHandle } from './channel.js';
+import { type ChannelHandle, encode } from './channel.js';
 import { type Handler, Listeners, nothingToEnd, unsubscriber } from './listeners.js';
 import type { AbortOptions, Member, Presence, PresenceEvents, Unsubscribe } from './types.js';
 import { fields } from './writer.js';
@@ -9,7 +9,7 @@ interface Snapshot {
   readonly count: number;
 }
 
-/** The event that says who came or went. */
+/** The event that says who came, went, or shows other info. */
 interface Change {
   readonly event: string;
   readonly data: { readonly id: string; readonly info?: unknown; readonly reason?: unknown };
@@ -64,6 +64,13 @@ export class Members implements Presence<unknown> {
     return { members: told, count: count ?? told.length };
   }
 
+  async update(info: unknown, options: AbortOptions = {}): Promise<void> {
+    const json = encode(info);
+    const shown = json === 'null' ? null : json;
+    await this.#channel.ask('presence_update', fields({ channel: this.#channel.name }, `"info":${json}`), options.signal, false, shown);
+    this.#channel.shows(shown);
+  }
+
   readonly subscribe = (onChange: () => void): (() => void) => this.#listen('change', onChange, {});
 
   readonly getSnapshot = (): ReadonlyMap<string, Member> => {
@@ -73,7 +80,7 @@ export class Members implements Presence<unknown> {
 
   readonly getServerSnapshot = (): ReadonlyMap<string, Member> => NO_MEMBERS;
 
-  /** Who was there, and who came and went since. `me` comes with a subscription, and stays with it. */
+  /** Who was there, and what changed since. `me` comes with a subscription, and stays with it. */
   sync({ members, count }: Snapshot, changes: readonly Change[], me?: string | null): void {
     this.#known.clear();
     this.#id = me ?? this.#id;
@@ -93,13 +100,13 @@ export class Members implements Presence<unknown> {
     this.#listeners.emit('sync', this.getSnapshot());
   }
 
-  /** A member came or went. */
+  /** A member came, went, or shows other info. */
   change(change: Change): void {
     const member = this.#take(change);
     this.#complete();
     this.#changed();
-    if (change.event === COMING) {
-      this.#listeners.emit('join', member);
+    if (change.event !== GOING) {
+      this.#listeners.emit(change.event === COMING ? 'join' : 'update', member);
     } else {
       const { reason } = change.data;
       this.#listeners.emit('leave', member, typeof reason === 'string' ? reason : null);
@@ -108,10 +115,12 @@ export class Members implements Presence<unknown> {
 
   #take({ event, data: { id, info } }: Change): Member {
     const known = this.#known.get(id);
-    if (event === COMING) {
+    if (event !== GOING) {
       const member = { id, info };
-      this.#count += +(known === undefined);
-      if (known !== undefined || this.#known.size < MEMBERS_MAX || id === this.#id) {
+      const isNew = known === undefined && event === COMING;
+      this.#count += +isNew;
+      // Where only some are listed it may be one of the others that shows other info.
+      if (known !== undefined || (isNew && (this.#known.size < MEMBERS_MAX || id === this.#id))) {
         this.#known.set(id, member);
       }
       return member;
@@ -187,6 +196,7 @@ export class Members implements Presence<unknown> {
 const NO_MEMBERS: ReadonlyMap<string, Member> = new Map();
 
 const COMING = 'member_added';
+const GOING = 'member_removed';
 
 /** 10,000: a list that a page can still draw; beyond it only the count is kept. */
 const MEMBERS_MAX = 10_000;

@@ -69,9 +69,9 @@ const event = rule(
   (value) => isObject(value) && problem(value.event, EVENT) === undefined && value.data !== undefined,
   (value, values) => {
     const { event: name, data } = value;
-    const isComing = name === 'member_added';
-    const isReadable = isMember({ info: isComing ? undefined : 0, ...data });
-    const said = !isComing && name !== 'member_removed' ? [Said.Content] : isReadable ? [Said.Change, values.put(value)] : [Said.Unreadable];
+    const [, change] = /^member_(added|updated|removed)$/.exec(name) ?? [];
+    const isReadable = isMember({ info: change === 'removed' ? 0 : undefined, ...data });
+    const said = change === undefined ? [Said.Content] : isReadable ? [Said.Change, values.put(value)] : [Said.Unreadable];
     return [...said, ...all(EVENT_FIELDS, value, values)];
   },
 );

@@ -12,6 +12,8 @@ export interface Question {
   readonly body: string;
   /** The server recognises it by its key when it comes again. */
   readonly isRepeatable: boolean;
+  /** It shows this info, as JSON text; null takes it back. */
+  readonly info?: string | null | undefined;
 }
 
 /** A reply, as the server sends it. */

@@ -55,11 +55,11 @@ export const enum Input {
   Token,
   /** Channel, token, member data; without a token whether that is final, the HTTP status, when to ask again, a sentence about it. */
   ChannelAuth,
-  /** Channel, position, rewind, hint. */
+  /** Channel, position, rewind, hint, info. */
   Subscribe,
   /** Channel. */
   Unsubscribe,
-  /** Number, channel, bytes, whether it may be repeated. */
+  /** Number, channel, bytes, what it is ({@link Asked}), the user it was sent for or the info. */
   Ask,
   /** Number. */
   Abort,
@@ -93,6 +93,15 @@ export const enum Input {
   Leaving,
 }
 
+/** What the application asks for. */
+export const enum Asked {
+  Plain,
+  /** The server recognises it by its key when it comes again. */
+  Repeatable,
+  /** It changes the info that the other members see. */
+  Update,
+}
+
 export const enum NoToken {
   Anonymous,
   Unauthorized,
@@ -102,7 +111,7 @@ export const enum NoToken {
 /** What an event says. */
 export const enum Said {
   Content,
-  /** A member came or went: the event. */
+  /** A member came, went, or shows other info: the event. */
   Change,
   Unreadable,
 }
@@ -146,7 +155,7 @@ export const enum Command {
   Asked,
   /** Token. */
   Authenticate,
-  /** Channel, token, member data, hint, rewind; a position. The same again for each further channel of a list. */
+  /** Channel, token, member data, hint, info, rewind; a position. The same again for each further channel of a list. */
   Subscribe,
   /** Channel. */
   Unsubscribe,

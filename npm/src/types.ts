@@ -181,6 +181,8 @@ export interface PresenceEvents<Info> {
   /** All members: after a subscription, and when they had to be asked for again. */
   sync: [members: ReadonlyMap<string, Member<Info>>];
   join: [member: Member<Info>];
+  /** A member shows other info. */
+  update: [member: Member<Info>];
   /** `reason` in the server's words. */
   leave: [member: Member<Info>, reason: string | null];
 }
@@ -202,6 +204,12 @@ export interface Presence<Info = unknown> {
   ): Unsubscribe;
   /** Asks the server who is there now. Needs the subscription, as {@link Channel.ready} awaits it. */
   fetch(options?: AbortOptions): Promise<{ members: readonly Member<Info>[]; count: number }>;
+  /**
+   * Shows other info about this connection's user, where the channel's rule allows it (4330); `null` takes that back. Resolves when
+   * the server has it. It is shown again after every reconnect, until the channel is left or another user logs in; while the channel
+   * is being subscribed it goes out with the subscription. Needs a subscription, as {@link Channel.publish} does.
+   */
+  update(info: Info | null, options?: AbortOptions): Promise<void>;
   /** For `useSyncExternalStore`: called after each change of `members`. */
   subscribe(onChange: () => void): () => void;
   /** For `useSyncExternalStore`: `members`. */

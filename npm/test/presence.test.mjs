@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { connected, subscribed, turn } from './support/client.mjs';
+import { connected, pair, subscribed, turn } from './support/client.mjs';
 import { position } from './support/fake-server.mjs';
 
 const ROOM = 'presence-room';
@@ -169,4 +169,70 @@ test('beyond the longest list only the count is kept', async (t) => {
   added(server.socket, BOB);
   assert.deepEqual([...size(), presence.members.has('bob')], [10_000, 10_000, true]);
   assert.deepEqual(told, [BOB, { id: 'u7', info: 'new' }, { id: 'bob', info: null }, { id: 'u7', info: 'new' }, BOB]);
+});
+
+function updated(socket, id, info) {
+  offset += 1;
+  socket.event(ROOM, 'member_updated', { id, info }, { offset, tag: (offset + 0xa0).toString(16) });
+}
+
+test('a member shows other info', async (t) => {
+  const { server, channel } = await room(t, { token: 'token-of-ann', presence: { count: 3, members: [ANN, BOB] } });
+  const { presence } = channel;
+  const told = [];
+  for (const event of ['join', 'update', 'leave']) {
+    presence.on(event, ({ id, info }) => told.push([event, id, info]));
+  }
+  const before = presence.getSnapshot();
+  updated(server.socket, 'ann', { name: 'Ann', status: 'away' });
+  assert.notEqual(presence.getSnapshot(), before);
+  assert.equal(presence.members.get('ann').info.status, 'away');
+  // One of those who are not listed.
+  updated(server.socket, 'zoe', null);
+  assert.deepEqual([presence.count, ...presence.members.keys()], [3, 'ann', 'bob']);
+  assert.deepEqual(told, [['update', 'ann', { name: 'Ann', status: 'away' }], ['update', 'zoe', null]]);
+});
+
+test('an update is shown again after a reconnect, until it is taken back', async (t) => {
+  const { server, channel } = await room(t);
+  const { presence } = channel;
+  await presence.update({ status: 'away' });
+  assert.deepEqual(server.commands.at(-1).info, { status: 'away' });
+  const infos = () => server.commands.filter(({ type }) => type === 'subscribe').map(({ info }) => info);
+  server.socket.drop();
+  await server.until(() => presence.synced);
+  assert.deepEqual(infos(), [undefined, { status: 'away' }]);
+  await presence.update(undefined);
+  assert.equal(server.commands.at(-1).info, null);
+  server.socket.drop();
+  await server.until(() => presence.synced);
+  assert.deepEqual(infos(), [undefined, { status: 'away' }, undefined]);
+  await assert.rejects(presence.update(1n), { code: 'bad-argument' });
+});
+
+test('an update before the connection stands goes out with the subscription', async (t) => {
+  const { server, realtime } = pair(t, { autoConnect: false });
+  const { presence } = realtime.channel(ROOM);
+  presence.on('update', () => {});
+  const done = presence.update('early');
+  realtime.connect();
+  assert.equal((await server.command('subscribe')).info, 'early');
+  await done;
+  assert.deepEqual(server.commands.filter(({ type }) => type === 'presence_update'), []);
+});
+
+test('an update that is not allowed rejects, and the channel is subscribed all the same', async (t) => {
+  const { server, realtime } = pair(t, { autoConnect: false });
+  const { onCommand } = server;
+  server.onCommand = (socket, command) =>
+    command.info === undefined
+      ? onCommand(socket, command)
+      : socket.say({ type: 'subscription_error', id: command.id, channel: ROOM, code: 4330, error: 'no', retry: false });
+  realtime.on('error', () => assert.fail('the update says it'));
+  const channel = realtime.channel(ROOM);
+  channel.presence.on('update', () => {});
+  const refused = assert.rejects(channel.presence.update('early'), { serverCode: 4330 });
+  realtime.connect();
+  await refused;
+  await channel.ready();
 });

@@ -9,6 +9,17 @@ const INPUT = 'machine_input';
 /** What it is asked about a message that is most likely the next. */
 const FOLLOW = 'machine_follow';
 
+test('after a trap the same info is shown', async (t) => {
+  const { trapNext } = armed(t);
+  reported(t);
+  const { server, channel } = await subscribed(t, 'presence-a', { presence: { count: 0, members: [] } });
+  await channel.presence.update('away');
+  trapNext(INPUT);
+  server.socket.event('presence-a', 'e', 1);
+  await server.until(() => server.sockets.length === 2 && channel.state === 'subscribed');
+  assert.equal(server.socket.commands.find(({ type }) => type === 'subscribe').info, 'away');
+});
+
 test('after a trap a new instance takes over, from the positions of the old one', async (t) => {
   const { instances, trapNext } = armed(t);
   const uncaught = reported(t);

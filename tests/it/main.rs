@@ -19,6 +19,7 @@ mod identity;
 mod limits;
 mod many_channels;
 mod native_client;
+mod native_updates;
 mod origins;
 mod presence;
 mod presence_unknown;

@@ -35,10 +35,7 @@ fn client(proxy: &Proxy, server: &TestServer) -> (NativeClient, Arc<AtomicUsize>
         reset_after: 5_000,
     };
     let address = server.address;
-    // As patient as the test: a machine that is busy with others answers late, and that is no error of the client's.
-    let mut machine = Options::default().with_backoff(backoff);
-    machine.request_timeout = 30_000;
-    machine.auth_timeout = 30_000;
+    let machine = Options::default().with_backoff(backoff);
     let options = NativeOptions::default()
         .with_machine(machine)
         .with_token("user:ann")

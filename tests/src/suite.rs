@@ -61,7 +61,8 @@ fn identity(token: &str) -> Option<Identity> {
     })
 }
 
-/// `h-*` keeps 100 messages for a minute, can be rewound and published to; `open-*` can be published to.
+/// `h-*` keeps 100 messages for a minute, can be rewound and published to; `open-*` can be published to; members of
+/// `presence-own-*` may change their info.
 #[must_use]
 pub fn rules() -> ChannelRules {
     let history = ChannelRule::default()
@@ -69,7 +70,11 @@ pub fn rules() -> ChannelRules {
         .with_rewind(100)
         .with_client_publish();
     let open = ChannelRule::default().with_client_publish();
-    ChannelRules::new().with("h-", history).with("open-", open)
+    let own = ChannelRule::default().with_presence_update();
+    ChannelRules::new()
+        .with("h-", history)
+        .with("open-", open)
+        .with("presence-own-", own)
 }
 
 /// A server with these rules, open to anonymous connections and to pages of any origin.

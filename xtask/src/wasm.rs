@@ -125,7 +125,7 @@ fn optimize(optimizer: &Path, staging: &Path) -> Result<()> {
     let module = staging.join("fanfare_client_wasm_bg.wasm");
     process::run(
         Command::new(optimizer)
-            .arg("-Oz")
+            .args(["-Oz", "--converge"])
             .arg(&module)
             .arg("-o")
             .arg(&module),

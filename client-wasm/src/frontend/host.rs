@@ -115,6 +115,11 @@ impl Host for Closures {
             } => listeners.each(&channel, |channel| {
                 channel.joined.each(|tell| tell(&member));
             }),
+            Event::Updated {
+                channel, member, ..
+            } => listeners.each(&channel, |channel| {
+                channel.updated.each(|tell| tell(&member));
+            }),
             Event::Left {
                 channel,
                 id,

@@ -15,7 +15,7 @@ type OnError = dyn Fn(&Error);
 type OnState = dyn Fn(&ChannelStatus);
 type OnMessage = dyn Fn(&Data, &Meta);
 type OnMembers = dyn Fn(&[Member<Data>], u64);
-type OnJoined = dyn Fn(&Member<Data>);
+type OnMember = dyn Fn(&Member<Data>);
 type OnLeft = dyn Fn(&UserId, Option<&str>);
 type OnGap = dyn Fn(&Gap);
 type OnReset = dyn Fn(&Reset);
@@ -35,7 +35,8 @@ pub(crate) struct ChannelListeners {
     pub(crate) state: List<OnState>,
     pub(crate) messages: List<OnMessage>,
     pub(crate) sync: List<OnMembers>,
-    pub(crate) joined: List<OnJoined>,
+    pub(crate) joined: List<OnMember>,
+    pub(crate) updated: List<OnMember>,
     pub(crate) left: List<OnLeft>,
     pub(crate) gaps: List<OnGap>,
     pub(crate) resets: List<OnReset>,

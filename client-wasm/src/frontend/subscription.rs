@@ -168,6 +168,18 @@ impl Subscription {
         }))
     }
 
+    /// Calls `listener` with every member that shows other info.
+    pub fn on_updated<T: DeserializeOwned + 'static>(
+        &self,
+        listener: impl Fn(Member<T>) + 'static,
+    ) -> &Self {
+        self.keep(self.listeners.updated.add(move |updated| {
+            if let Some(updated) = member(updated) {
+                listener(updated);
+            }
+        }))
+    }
+
     /// Calls `listener` with everybody who leaves, and why in the server's words.
     pub fn on_left(&self, listener: impl Fn(&UserId, Option<&str>) + 'static) -> &Self {
         self.keep(self.listeners.left.add(listener))
@@ -192,6 +204,24 @@ impl Subscription {
             event,
             data,
             key: None,
+        });
+        Ok(future)
+    }
+
+    /// Shows other info about the user on this connection, where the channel's rule allows it; `()` takes the last update back.
+    ///
+    /// The client remembers it and joins with it again after every reconnect, until the channel is left or another user logs in.
+    /// While the channel is being subscribed the info goes out with the subscription.
+    ///
+    /// # Errors
+    /// When the info cannot be written as JSON.
+    pub fn update<T: Serialize + ?Sized>(&self, info: &T) -> Result<Request<()>, Error> {
+        let info = request::encode(info)?;
+        let (request, future) = self.shared.requests.start(|_| ());
+        self.shared.driver.handle(Input::PresenceUpdate {
+            request,
+            channel: self.channel.clone(),
+            info,
         });
         Ok(future)
     }

@@ -1,7 +1,7 @@
 //! What goes in: a list of numbers, the first of them the kind of input.
 
 use fanfare_client::machine::values::{
-    Confirmation, Farewell, Greeting, Publication, Question, Refusal, Said, Taken,
+    Confirmation, Farewell, Greeting, Publication, Question, Refusal, Said, Taken, Update,
 };
 use fanfare_client::{
     Backoff, ChannelAuthReply, Machine, Millis, Options, QueueLimits, RequestId, SubscribeOptions,
@@ -72,21 +72,25 @@ pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
             options.since = take_position();
             options.rewind = take_optional().map(|count| count as u32);
             options.data = take_value();
+            options.info = take_value();
             machine.subscribe(channel, options);
         }
         13 => machine.unsubscribe(&value(), now),
         14 => {
             let request = RequestId(take_count());
+            let (channel, bytes) = (take_value(), take_count());
+            let (kind, value) = (take_number(), take_value());
             let question = Question {
                 request,
-                channel: take_value(),
+                channel,
                 command: request,
-                bytes: take_count(),
-                is_repeatable: take_flag(),
+                bytes,
+                is_repeatable: kind == 1,
+                update: (kind == 2).then_some(Update(value)),
             };
-            match take_value() {
-                Some(user) => machine.ask_again(question, user, now),
-                None => machine.ask(question, now),
+            match value {
+                Some(user) if kind == 1 => machine.ask_again(question, user, now),
+                _ => machine.ask(question, now),
             }
         }
         15 => machine.abort(RequestId(take_count()), now),

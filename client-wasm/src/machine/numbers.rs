@@ -62,6 +62,10 @@ impl Values for Numbers {
     fn snapshot(has_members: bool) -> Option<()> {
         has_members.then_some(())
     }
+
+    fn done() -> bool {
+        false
+    }
 }
 
 impl Number {

@@ -112,6 +112,7 @@ fn put_command(command: &Command<Numbers>) {
                 put_value(wanted.auth);
                 put_value(wanted.channel_data);
                 put_value(wanted.hint);
+                put_value(wanted.info);
                 put_optional(wanted.rewind.map(u64::from));
                 put_position(wanted.since);
             }

@@ -206,6 +206,52 @@ async fn members() {
 }
 
 #[wasm_bindgen_test]
+async fn other_info_about_oneself() {
+    let (ann, ben) = (connected("ann").await, connected("ben").await);
+    let name = fresh("presence-own-");
+    let room = ann.subscribe(&name).unwrap();
+    let (infos, hear) = heard();
+    room.on_updated(move |member: Member<u32>| hear((member.id.to_string(), member.info)));
+    eventually(|| room.state() == ChannelState::Subscribed).await;
+    let with_ben = ben.subscribe(&name).unwrap();
+    with_ben.update(&7).unwrap().await.unwrap();
+    eventually(|| *infos.borrow() == [("ben".to_owned(), 7)]).await;
+    let shown: Vec<Member<u32>> = room.members();
+    assert_eq!(shown.len(), 1, "ann's info is no number");
+    assert_eq!(shown[0].info, 7);
+    with_ben.update(&()).unwrap().await.unwrap();
+    eventually(|| room.members::<u32>().is_empty()).await;
+
+    let closed = ben.subscribe(&fresh("presence-")).unwrap();
+    let error = closed.update(&7).unwrap().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Client(error) if error.to_string().contains("4330")),
+        "{error:?}"
+    );
+}
+
+#[wasm_bindgen_test]
+async fn who_comes_back_is_the_providers_to_say() {
+    let users = Rc::new(RefCell::new(vec!["ben", "ann"]));
+    let next = Rc::clone(&users);
+    let client = FanfareClient::builder(&url())
+        .token_provider(move |_| {
+            let user = next.borrow_mut().pop();
+            async move { Ok(user.map(|user| format!("user:{user}"))) }
+        })
+        .build();
+    let name = |client: &FanfareClient| client.user_id().map(|user| user.to_string());
+    for user in ["ann", "ben"] {
+        client.connect();
+        until(&client, ConnectionState::Connected).await;
+        assert_eq!(name(&client).as_deref(), Some(user));
+        client.disconnect();
+        assert_eq!(name(&client), None, "{user} is gone");
+    }
+    assert!(users.borrow().is_empty(), "asked once for each connection");
+}
+
+#[wasm_bindgen_test]
 async fn history_and_what_was_missed() {
     let client = connected("ann").await;
     let name = fresh("h-kept.");

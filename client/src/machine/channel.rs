@@ -4,6 +4,7 @@ use fanfare_protocol::ChannelKind;
 
 use crate::event::ChannelState;
 use crate::io::AuthReason;
+use crate::machine::progress::Progress;
 use crate::machine::recovery::Stream;
 use crate::machine::values::Values;
 use crate::options::SubscribeOptions;
@@ -24,6 +25,10 @@ pub(crate) struct Channel<V: Values> {
     pub(crate) auth_reason: AuthReason,
     /// A channel token that waits to be sent, and the member data that came with it.
     pub(crate) grant: Option<(V::Text, Option<V::Text>)>,
+    /// The info of the last update that succeeded: what the connection joins with when it comes back.
+    pub(crate) info: Option<V::Hint>,
+    /// The info that the last `subscribe` went out with.
+    pub(crate) joining_with: Option<V::Hint>,
 }
 
 /// Who wanted a channel first.
@@ -71,17 +76,19 @@ pub(crate) enum Then {
 }
 
 impl<V: Values> Channel<V> {
-    pub(crate) fn new(name: V::Channel, options: SubscribeOptions<V::Hint>) -> Self {
+    pub(crate) fn new(name: V::Channel, mut options: SubscribeOptions<V::Hint>) -> Self {
         Self {
             stream: Stream::new(name.clone(), options.since),
             name,
-            options,
             origin: Origin::Application,
             phase: Phase::Suspended,
             state: ChannelState::Closed,
             attempt: 0,
             auth_reason: AuthReason::Subscribe,
             grant: None,
+            info: options.info.take(),
+            joining_with: None,
+            options,
         }
     }
 
@@ -105,13 +112,13 @@ impl<V: Values> Channel<V> {
         self.is_known() && !is_settled
     }
 
-    /// When the server, or the host, is late.
-    pub(crate) const fn deadline(&self) -> Option<Millis> {
+    /// When the server, or the host, is late. While answers to others keep coming, it is busy and not silent.
+    pub(crate) fn deadline(&self, progress: &Progress) -> Option<Millis> {
         match self.phase {
             Phase::Leaving { id: UNSENT, .. } => None,
-            Phase::Authorizing { until }
-            | Phase::Subscribing { until, .. }
-            | Phase::Leaving { until, .. } => Some(until),
+            Phase::Authorizing { until } => Some(progress.authorizing.extend(until)),
+            Phase::Subscribing { until, .. } => Some(progress.subscribing.extend(until)),
+            Phase::Leaving { until, .. } => Some(until),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::machine::output::{Command, Hole, News};
 use crate::machine::presence::Snapshot;
 use crate::machine::recovery::{Follows, Liveness};
-use crate::machine::timers::Earliest;
+use crate::machine::timers::{Earliest, WAIT_MAX};
 use crate::machine::token::ServerClock;
 use crate::machine::values::{Publication, Refusal, Taken, Values};
 use crate::time::Millis;
@@ -128,7 +128,13 @@ impl<V: Values> Machine<V> {
             return;
         }
         if let Some(at) = self.find_resync(id) {
-            self.channels[at].stream.members.forget_snapshot();
+            let members = &mut self.channels[at].stream.members;
+            if refusal.retry {
+                let wait = refusal.retry_after.unwrap_or(0).min(WAIT_MAX);
+                members.put_off(wait, now);
+            } else {
+                members.forget_snapshot();
+            }
             return;
         }
         let is_handled = self.authentication_failed(id, refusal, now)

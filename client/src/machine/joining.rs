@@ -45,6 +45,9 @@ impl<V: Values> Machine<V> {
             let channel = self.channels[at].name.clone();
             self.outputs.push(Output::CancelChannelAuth(channel));
         }
+        if let Some(id) = reply.id {
+            self.joined_with_info(at, id);
+        }
         let channel = &mut self.channels[at];
         let loss = channel.stream.loss(&reply);
         let recovered = loss.is_none() && channel.stream.position().is_some();
@@ -61,7 +64,9 @@ impl<V: Values> Machine<V> {
         let uses_auth = channel.needs_channel_auth(self.options.channel_auth);
         let error = refusal.error();
         let retry_after = refusal.retry_after;
+        let has_info = channel.joining_with.take().is_some();
         match refusal.code {
+            UPDATE_NOT_ALLOWED | TOO_LARGE if has_info => self.info_refused(at, refusal),
             ALREADY_SUBSCRIBED => self.leave(at, Then::Subscribe, now),
             INVALID_AUTH if uses_auth => {
                 channel.auth_reason = AuthReason::Expired;
@@ -72,7 +77,7 @@ impl<V: Values> Machine<V> {
                 self.pace.block(retry_after.unwrap_or(0), now);
                 self.start(at);
             }
-            BUSY => self.retry_with(at, None, retry_after, now),
+            BUSY | PUBLISH_RATE | CHANNEL_RATE => self.retry_with(at, None, retry_after, now),
             TOO_MANY_CHANNELS => self.too_many(at, error, now),
             // Sent before the server had taken the token: the authenticated connection tries again.
             NOT_AUTHENTICATED if !self.connection.is_open() => {
@@ -164,6 +169,10 @@ impl<V: Values> Machine<V> {
 
 const ALREADY_SUBSCRIBED: u16 = Code::ALREADY_SUBSCRIBED.number();
 const RATE_LIMITED: u16 = Code::RATE_LIMITED.number();
+const UPDATE_NOT_ALLOWED: u16 = Code::PRESENCE_UPDATE_NOT_ALLOWED.number();
+const TOO_LARGE: u16 = Code::PAYLOAD_TOO_LARGE.number();
+const PUBLISH_RATE: u16 = Code::PUBLISH_RATE.number();
+const CHANNEL_RATE: u16 = Code::CHANNEL_RATE.number();
 const BUSY: u16 = Code::BUSY.number();
 const TOO_MANY_CHANNELS: u16 = Code::TOO_MANY_CHANNELS.number();
 const INVALID_AUTH: u16 = Code::INVALID_AUTH.number();

@@ -14,8 +14,10 @@ mod loss;
 mod outputs;
 mod pace;
 mod presence;
+mod progress;
 mod recovery;
 mod requests;
+mod shown;
 mod subscription;
 mod timers;
 mod token;
@@ -35,6 +37,7 @@ use loss::Parting;
 use output::{Command, News, Output};
 use outputs::Outputs;
 use pace::Pace;
+use progress::Progress;
 use requests::Requests;
 use token::{ServerClock, Tokens};
 use values::{Held, Values};
@@ -74,6 +77,7 @@ pub struct Machine<V: Values> {
     /// Some channel waits for its turn.
     has_queued: bool,
     tokens: Tokens<V>,
+    progress: Progress,
     /// In order.
     channels: Vec<Channel<V>>,
     /// Where the last channel was that was followed: most likely the next one is the same.
@@ -100,6 +104,7 @@ impl<V: Values> Machine<V> {
     pub fn new(options: Options, seed: u64) -> Self {
         Self {
             tokens: Tokens::new(options.token_provider),
+            progress: Progress::new(&options),
             options,
             random: Random::new(seed),
             connection: Connection::Idle,
@@ -194,7 +199,8 @@ impl<V: Values> Machine<V> {
     pub fn visit_held<'a>(&'a self, mut visit: impl FnMut(Held<'a, V>)) {
         for channel in &self.channels {
             visit(Held::Channel(&channel.name));
-            if let Some(hint) = &channel.options.data {
+            let hints = [&channel.options.data, &channel.info, &channel.joining_with];
+            for hint in hints.into_iter().flatten() {
                 visit(Held::Hint(hint));
             }
             if let Some((auth, channel_data)) = &channel.grant {
@@ -207,6 +213,9 @@ impl<V: Values> Machine<V> {
         }
         for channel in self.requests.channels() {
             visit(Held::Channel(channel));
+        }
+        for info in self.requests.infos() {
+            visit(Held::Hint(info));
         }
         for user in self.user().into_iter().chain(self.requests.owner()) {
             visit(Held::User(user));

@@ -79,10 +79,10 @@ pub enum News<V: Values> {
         channel: V::Channel,
         /// Who was there.
         members: V::Snapshot,
-        /// Who came and went since, which makes no sound of its own.
+        /// What changed since, which makes no sound of its own.
         since: Vec<V::Change>,
     },
-    /// A member came or went.
+    /// A member came, went, or shows other info.
     Change {
         /// The channel.
         channel: V::Channel,
@@ -177,6 +177,8 @@ pub struct Wanted<V: Values> {
     pub channel_data: Option<V::Text>,
     /// An unsigned hint about the member.
     pub hint: Option<V::Hint>,
+    /// The info that the client shows itself.
+    pub info: Option<V::Hint>,
     /// Only what comes after this position.
     pub since: Option<Position>,
     /// Start with the last n events.

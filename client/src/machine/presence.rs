@@ -156,9 +156,17 @@ impl<C: Clone> Members<C> {
         self.resync.as_ref().map(|resync| resync.until)
     }
 
-    /// A snapshot that is late will not come.
+    /// A snapshot that is late will not come: another is asked for.
     pub(crate) fn give_up(&mut self, now: Millis) {
-        self.resync.take_if(|resync| resync.until <= now);
+        if (self.resync.take_if(|resync| resync.until <= now)).is_some() {
+            self.resync_at = Some(now + PAUSE);
+        }
+    }
+
+    /// The snapshot was refused: another is asked for later.
+    pub(crate) fn put_off(&mut self, wait: u64, now: Millis) {
+        self.resync = None;
+        self.resync_at = Some(now + wait.max(PAUSE));
     }
 
     /// No snapshot will come.

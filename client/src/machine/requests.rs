@@ -9,7 +9,7 @@ use crate::io::RequestId;
 use crate::machine::Machine;
 use crate::machine::output::{Command, News, Output};
 use crate::machine::timers::Earliest;
-use crate::machine::values::{Question, Refusal, Values};
+use crate::machine::values::{Question, Refusal, Update, Values};
 use crate::options::QueueLimits;
 use crate::time::Millis;
 
@@ -158,14 +158,17 @@ impl<V: Values> Requests<V> {
         if self.in_flight >= limits.in_flight_max {
             return None;
         }
-        let pending = self.pending.iter_mut().find(|pending| {
+        let at = self.pending.iter().position(|pending| {
             let is_due = match pending.stage {
                 Stage::New => true,
                 Stage::Again(at) => at <= now,
                 Stage::Sent(_) => false,
             };
-            is_due && pending.question.channel.as_ref().is_none_or(&is_open)
+            is_due
+                && pending.question.channel.as_ref().is_none_or(&is_open)
+                && !self.is_overtaken(pending)
         })?;
+        let pending = &mut self.pending[at];
         if !may_send(pending.bytes) {
             return None;
         }
@@ -213,6 +216,44 @@ impl<V: Values> Requests<V> {
             }
         }
         first.0
+    }
+
+    /// Whether an update must wait for another of its channel, so that the last one is what remains: for one that is under way, and
+    /// for a newer one, whose success is its own.
+    fn is_overtaken(&self, pending: &Pending<V>) -> bool {
+        pending.question.update.is_some()
+            && self.pending.iter().any(|other| {
+                other.question.update.is_some()
+                    && other.question.channel == pending.question.channel
+                    && (other.id > pending.id || matches!(other.stage, Stage::Sent(_)))
+            })
+    }
+
+    /// The newest update of a channel.
+    pub(crate) fn newest_update(&self, channel: &V::Channel) -> Option<&Update<V>> {
+        let newest = self.pending.iter().rev().find(|pending| {
+            pending.question.update.is_some() && pending.question.channel.as_ref() == Some(channel)
+        });
+        newest?.question.update.as_ref()
+    }
+
+    /// Takes the oldest update of a channel that was made before the command with this id.
+    pub(crate) fn take_update(&mut self, channel: &V::Channel, before: u64) -> Option<Pending<V>> {
+        let at = self.pending.iter().position(|pending| {
+            pending.question.update.is_some()
+                && pending.question.channel.as_ref() == Some(channel)
+                && pending.id < before
+        })?;
+        Some(self.remove(at))
+    }
+
+    /// The infos of updates.
+    pub(crate) fn infos(&self) -> impl Iterator<Item = &V::Hint> {
+        let updates = self
+            .pending
+            .iter()
+            .filter_map(|pending| pending.question.update.as_ref());
+        updates.filter_map(|Update(info)| info.as_ref())
     }
 
     /// The channels that requests are about.
@@ -353,7 +394,12 @@ impl<V: Values> Machine<V> {
     }
 
     pub(crate) fn request_done(&mut self, id: u64, reply: V::Reply, now: Millis) {
-        if let Some(pending) = self.requests.take_sent(id) {
+        if let Some(mut pending) = self.requests.take_sent(id) {
+            if let (Some(channel), Some(update)) =
+                (&pending.question.channel, pending.question.update.take())
+            {
+                self.updated(channel, update, id);
+            }
             self.answer(pending.question.request, Ok(reply));
             self.flush(now);
         }
@@ -368,6 +414,8 @@ impl<V: Values> Machine<V> {
             || refusal.code == Code::PUBLISH_RATE.number();
         pending.may_have_happened |= is_unknown;
         let may_have_happened = pending.question.is_repeatable && pending.may_have_happened;
+        // An update has the same outcome however often it is made.
+        let may_repeat = may_have_happened || (pending.question.update.is_some() && refusal.retry);
         if is_too_soon {
             self.pace
                 .block(refusal.retry_after.unwrap_or(1).max(1), now);
@@ -376,8 +424,13 @@ impl<V: Values> Machine<V> {
             // Nothing came of it.
             let wait = refusal.retry_after.unwrap_or(1).max(1);
             self.requests.send_again(pending, now + wait);
-        } else if !may_have_happened {
-            self.answer(pending.question.request, Err(refusal.error()));
+        } else if !may_repeat {
+            let is_uncertain = pending.question.update.is_some() && pending.may_have_happened;
+            let error = match is_uncertain {
+                true => ClientError::UnknownOutcome,
+                false => refusal.error(),
+            };
+            self.answer(pending.question.request, Err(error));
         } else if (is_unknown || refusal.retry) && !pending.is_orphaned {
             let attempt = pending.repetitions;
             let delay = self.options.backoff.delay(attempt, &mut self.random);
@@ -392,6 +445,7 @@ impl<V: Values> Machine<V> {
 
     /// Who the connection belongs to is known, or has changed.
     pub(crate) fn requests_belong_to(&mut self, user: Option<V::User>) {
+        self.forget_info_of_others(user.as_ref());
         self.requests.belong_to(user);
         self.give_up_orphans();
     }
@@ -430,7 +484,11 @@ impl<V: Values> Machine<V> {
         Ok(())
     }
 
-    fn answer(&mut self, request: RequestId, result: Result<V::Reply, ClientError<V::Text>>) {
+    pub(crate) fn answer(
+        &mut self,
+        request: RequestId,
+        result: Result<V::Reply, ClientError<V::Text>>,
+    ) {
         self.outputs.tell(News::Done { request, result });
     }
 }

@@ -42,9 +42,11 @@ impl<V: Values> Machine<V> {
                 self.start(at);
             }
             // The server joined it at its end: what the application asks for besides is asked for now.
-            _ if channel.origin == Origin::Server && options.asks_for_past() => {
+            _ if channel.origin == Origin::Server && options.asks_for_more() => {
                 let state = channel.state;
+                let info = channel.info.take();
                 *channel = Channel::new(name, options);
+                channel.info = channel.info.take().or(info);
                 channel.state = state;
                 self.start(at);
             }
@@ -92,6 +94,7 @@ impl<V: Values> Machine<V> {
         if !matches!(self.channels[at].phase, Phase::Authorizing { .. }) {
             return;
         }
+        self.progress.authorizing.came(now);
         match reply {
             ChannelAuthReply::Granted { auth, channel_data } => {
                 self.channels[at].grant = Some((auth, channel_data));
@@ -179,7 +182,9 @@ impl<V: Values> Machine<V> {
             (Err(_), Some(_)) => return,
         };
         match self.channels[at].phase {
-            Phase::Subscribing { id, .. } if reply.id == Some(id) => {}
+            Phase::Subscribing { id, .. } if reply.id == Some(id) => {
+                self.progress.subscribing.came(now);
+            }
             // While an own subscription is under way its reply counts: the server begins anew with it.
             Phase::Suspended
             | Phase::Queued
@@ -228,6 +233,7 @@ impl<V: Values> Machine<V> {
             _ => false,
         };
         if is_ours {
+            self.progress.subscribing.came(now);
             self.refused(at, refusal, now);
         }
     }

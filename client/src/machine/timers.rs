@@ -23,7 +23,11 @@ impl<V: Values> Machine<V> {
                 self.resync_members(at, now);
             }
             let channel = &self.channels[at];
-            if may_fail && channel.deadline().is_some_and(|until| until <= now) {
+            if may_fail
+                && channel
+                    .deadline(&self.progress)
+                    .is_some_and(|until| until <= now)
+            {
                 self.channel_overdue(at, now);
             } else if channel.retry_at().is_some_and(|until| until <= now) {
                 self.start(at);
@@ -85,7 +89,7 @@ impl<V: Values> Machine<V> {
         first.add(self.tokens.refreshing.map(|refreshing| refreshing.until));
         first.add(self.requests.deadline());
         for channel in &self.channels {
-            first.add(channel.deadline());
+            first.add(channel.deadline(&self.progress));
             first.add(channel.stream.members.deadline());
         }
         first.0

@@ -163,7 +163,9 @@ impl<V: Values> Machine<V> {
     }
 
     fn wanted(&mut self, at: usize) -> Wanted<V> {
+        let info = self.info_to_join(at);
         let channel = &mut self.channels[at];
+        channel.joining_with.clone_from(&info);
         channel.auth_reason = AuthReason::Resubscribe;
         let (auth, channel_data) = match channel.grant.take() {
             Some((auth, channel_data)) => (Some(auth), channel_data),
@@ -175,6 +177,7 @@ impl<V: Values> Machine<V> {
             auth,
             channel_data,
             hint: channel.options.data.clone(),
+            info,
             since: channel.stream.position(),
             rewind: channel.options.rewind.filter(|_| is_fresh),
         }

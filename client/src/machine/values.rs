@@ -18,13 +18,13 @@ pub trait Values: Debug + Sized {
     type Socket: Clone + Debug;
     /// A token, or a sentence for people.
     type Text: Clone + Debug;
-    /// An unsigned hint about a member.
+    /// What a client says about its own user: an unsigned hint, or info.
     type Hint: Clone + Debug;
     /// A command of the application's.
     type Command: Clone + Debug;
     /// What was published: name, payload, sender.
     type Content: Debug;
-    /// A member who came or went.
+    /// A member who came, went, or shows other info.
     type Change: Clone + Debug;
     /// All members of a channel.
     type Snapshot: Debug;
@@ -39,6 +39,9 @@ pub trait Values: Debug + Sized {
 
     /// The members in an answer that has some.
     fn snapshot(reply: Self::Reply) -> Option<Self::Snapshot>;
+
+    /// The answer to a request that another command has carried out.
+    fn done() -> Self::Reply;
 }
 
 /// What the application asks for, and wants an answer to.
@@ -54,7 +57,13 @@ pub struct Question<V: Values> {
     pub bytes: u64,
     /// Whether a repetition is recognised by its key, so that the outcome of the first does not matter.
     pub is_repeatable: bool,
+    /// Where it changes what this connection shows of its user in `channel`: to what.
+    pub update: Option<Update<V>>,
 }
+
+/// The info that a member wants to show; `None` takes the last update back.
+#[derive(Debug)]
+pub struct Update<V: Values>(pub Option<V::Hint>);
 
 /// The server's greeting.
 #[derive(Debug)]
@@ -93,9 +102,9 @@ pub struct Publication<V: Values> {
 pub enum Said<V: Values> {
     /// Something for the application.
     Content(V::Content),
-    /// A member came or went.
+    /// A member came, went, or shows other info.
     Change(V::Change),
-    /// A member came or went, and it cannot be read who.
+    /// The same, and it cannot be read who.
     Unreadable,
 }
 
@@ -149,7 +158,7 @@ pub enum Held<'a, V: Values> {
     User(&'a V::User),
     /// A token, or the server's last words.
     Text(&'a V::Text),
-    /// A hint about a member.
+    /// A hint about a member, or info.
     Hint(&'a V::Hint),
     /// A change that came while a snapshot is under way.
     Change(&'a V::Change),

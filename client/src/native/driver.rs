@@ -183,6 +183,7 @@ impl Driver {
             Input::Publish { request, .. }
             | Input::Emit { request, .. }
             | Input::Presence { request, .. }
+            | Input::PresenceUpdate { request, .. }
             | Input::History { request, .. } => *request = id,
             _ => return,
         }

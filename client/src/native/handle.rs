@@ -226,6 +226,30 @@ impl NativeClient {
         reply.await?.presence.ok_or(ClientError::Protocol)
     }
 
+    /// Shows other info about the user on this connection, where the channel's rule allows it; `null` takes the last update back.
+    ///
+    /// The client remembers it and joins with it again after every reconnect, until the channel is unsubscribed or another user logs
+    /// in. While the channel is being subscribed the info goes out with the subscription.
+    ///
+    /// # Errors
+    /// When the server refuses, or does not answer in time.
+    ///
+    /// # Cancel safety
+    /// An update that is cancelled may still happen.
+    pub async fn update_presence(
+        &self,
+        channel: &ChannelName,
+        info: RawJson,
+    ) -> Result<(), ClientError> {
+        let channel = channel.clone();
+        let reply = self.ask(|request| Input::PresenceUpdate {
+            request,
+            channel,
+            info,
+        });
+        reply.await.map(|_| ())
+    }
+
     /// Asks for past events, oldest first: those after a position, or the newest ones.
     ///
     /// # Errors

@@ -83,6 +83,7 @@ impl Listeners {
             Event::Reset(reset) => (reset.channel.clone(), None),
             Event::Sync { channel, .. }
             | Event::Joined { channel, .. }
+            | Event::Updated { channel, .. }
             | Event::Left { channel, .. } => (channel.clone(), None),
             Event::Connection(_) | Event::RequestDone { .. } | Event::Error(_) => return,
         };

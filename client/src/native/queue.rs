@@ -160,7 +160,9 @@ impl Lost {
     fn add(&mut self, event: &Event<RawJson>) {
         let position = match event {
             Event::Message(message) => message.position,
-            Event::Joined { position, .. } | Event::Left { position, .. } => *position,
+            Event::Joined { position, .. }
+            | Event::Updated { position, .. }
+            | Event::Left { position, .. } => *position,
             Event::Gap(gap) => gap.position,
             Event::Reset(reset) => Some(reset.position),
             _ => None,

@@ -303,3 +303,66 @@ fn publishes_keep_within_the_bytes_that_the_server_takes() {
     let trace = pair.take();
     assert_eq!(first + sent(&trace).len(), 6, "{trace:?}");
 }
+
+#[test]
+fn a_list_waits_while_its_answers_keep_coming() {
+    let mut pair = Pair::new(Options::default());
+    subscribe(&mut pair, 40);
+    pair.input(Input::Connect);
+    pair.take();
+    greet(&mut pair, limits(100, 200));
+    let id = pair.id("subscribe [");
+    pair.take();
+    // Each answer takes a second, all together four times as long as one may take.
+    for number in 0..40 {
+        pair.advance(1_000);
+        let channel = format!("c-{number:04}");
+        pair.say(ServerMessage::SubscriptionSucceeded(succeeded(
+            id, &channel,
+        )));
+        pair.expect(&[&format!("{channel} subscribed")]);
+    }
+}
+
+#[test]
+fn a_channel_without_an_answer_is_given_up_in_the_end() {
+    let mut pair = Pair::new(Options::default());
+    subscribe(&mut pair, 100);
+    pair.input(Input::Connect);
+    pair.take();
+    greet(&mut pair, limits(100, 200));
+    let id = pair.id("subscribe [");
+    pair.take();
+    let mut waited = 0;
+    for number in 1..100 {
+        pair.advance(1_000);
+        waited += 1;
+        if pair.take().contains(&"error: ack-timeout".to_owned()) {
+            break;
+        }
+        let channel = format!("c-{number:04}");
+        pair.say(ServerMessage::SubscriptionSucceeded(succeeded(
+            id, &channel,
+        )));
+    }
+    assert_eq!(waited, 60, "six times as long as one answer may take");
+}
+
+#[test]
+fn a_list_that_falls_silent_is_given_up_after_one_timeout() {
+    let mut pair = Pair::new(Options::default());
+    subscribe(&mut pair, 3);
+    pair.input(Input::Connect);
+    pair.take();
+    greet(&mut pair, limits(100, 200));
+    let id = pair.id("subscribe [");
+    pair.advance(8_000);
+    pair.say(ServerMessage::SubscriptionSucceeded(succeeded(
+        id, "c-0000",
+    )));
+    pair.take();
+    assert_eq!(pair.advance_to_timer(), 10_000);
+    let trace = pair.take();
+    let errors = trace.iter().filter(|line| *line == "error: ack-timeout");
+    assert_eq!(errors.count(), 2);
+}

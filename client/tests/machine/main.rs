@@ -8,6 +8,7 @@
 
 mod pair;
 mod say;
+mod shown;
 
 mod authentication;
 mod channels;

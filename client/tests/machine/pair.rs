@@ -1,8 +1,8 @@
 //! A client and its host in virtual time. Everything the machine puts out becomes one line of text.
 
 use fanfare_client::{
-    ChannelStatus, Client, ClientError, ConnectionStatus, Event, Input, Millis, Options, Output,
-    RequestId, SubscribeOptions, TokenReply,
+    ChannelStatus, Client, ClientError, ConnectionStatus, Event, Gap, Input, Millis, Options,
+    Output, RequestId, SubscribeOptions, TokenReply,
 };
 use fanfare_protocol::json::decode_request;
 use fanfare_protocol::{Command, EventName, Position, RawJson};
@@ -120,6 +120,14 @@ impl Pair {
         });
     }
 
+    pub(crate) fn update(&mut self, request: u64, channel: &str, info: &str) {
+        self.input(Input::PresenceUpdate {
+            request: RequestId(request),
+            channel: name(channel),
+            info: RawJson::trusted(info),
+        });
+    }
+
     pub(crate) fn token(&mut self, token: &str) {
         self.input(Input::Token(TokenReply::Token(token.to_owned())));
     }
@@ -221,6 +229,9 @@ fn describe_command(command: &Command) -> String {
             if let Some(data) = &subscribe.data {
                 line += &format!(" data {}", data.as_str());
             }
+            if let Some(info) = &subscribe.info {
+                line += &format!(" info {}", info.as_str());
+            }
             line
         }
         Command::Unsubscribe { channel } => format!("unsubscribe {channel}"),
@@ -238,6 +249,7 @@ fn describe_command(command: &Command) -> String {
             format!("emit {event}")
         }
         Command::Presence { channel } => format!("presence {channel}"),
+        Command::PresenceUpdate { channel, info } => format!("update {channel} {}", info.as_str()),
         Command::History { channel, .. } => format!("history {channel}"),
         Command::Ping => "ping".to_owned(),
         other => format!("{other:?}"),
@@ -275,6 +287,18 @@ fn describe_event(event: &Event<Data>) -> String {
             let recovered = if *recovered { " recovered" } else { "" };
             format!("{channel} joined {}{recovered}", member.id)
         }
+        Event::Updated {
+            channel,
+            member,
+            recovered,
+            ..
+        } => {
+            let recovered = if *recovered { " recovered" } else { "" };
+            format!(
+                "{channel} updated {} {:?}{recovered}",
+                member.id, member.info
+            )
+        }
         Event::Left {
             channel,
             id,
@@ -288,13 +312,7 @@ fn describe_event(event: &Event<Data>) -> String {
             let reason = reason.as_deref().unwrap_or("");
             format!("{channel} {reason} {id}{known}{recovered}")
         }
-        Event::Gap(gap) => {
-            let reason = format!("{:?}", gap.reason);
-            match (gap.from, gap.to) {
-                (Some(from), Some(to)) => format!("{} gap {from}..{to} {reason}", gap.channel),
-                _ => format!("{} gap {reason}", gap.channel),
-            }
-        }
+        Event::Gap(gap) => describe_gap(gap),
         Event::Reset(reset) => {
             let position = describe_position(reset.position);
             format!("{} reset {position}", reset.channel)
@@ -304,6 +322,14 @@ fn describe_event(event: &Event<Data>) -> String {
             Err(error) => describe_error(format!("done {}", request.0), Some(error)),
         },
         Event::Error(error) => describe_error("error".to_owned(), Some(error)),
+    }
+}
+
+fn describe_gap(gap: &Gap) -> String {
+    let reason = format!("{:?}", gap.reason);
+    match (gap.from, gap.to) {
+        (Some(from), Some(to)) => format!("{} gap {from}..{to} {reason}", gap.channel),
+        _ => format!("{} gap {reason}", gap.channel),
     }
 }
 

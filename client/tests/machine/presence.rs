@@ -1,11 +1,14 @@
 //! Members: a snapshot, then comings and goings.
 
 use fanfare_client::Options;
-use fanfare_protocol::{Member, Position, Presence, Reply, ServerMessage, SubscriptionSucceeded};
+use fanfare_protocol::{
+    Code, ErrorMessage, Member, Position, Presence, Reply, ServerMessage, SubscriptionSucceeded,
+};
 
 use crate::pair::Pair;
 use crate::say::{
-    Data, Said, at, came, gap, member, members, name, reset, succeeded, unsubscribed, user, went,
+    Data, Said, at, came, error, gap, member, members, name, pong, reset, succeeded, unsubscribed,
+    updated, user, went,
 };
 
 const ROOM: &str = "presence-room";
@@ -166,6 +169,135 @@ fn a_list_that_stays_partial_is_asked_for_rarely() {
     assert_eq!(asked, 1, "within 20 s");
 }
 
+/// Lets so many seconds pass on a connection that is alive; the questions that were asked, by their second.
+fn questions(pair: &mut Pair, seconds: u64) -> Vec<u64> {
+    let mut asked = Vec::new();
+    pair.take();
+    for second in 1..=seconds {
+        pair.advance(1_000);
+        pair.say(pong());
+        let trace = pair.take();
+        let lines = trace.iter().filter(|line| line.starts_with("> presence"));
+        asked.extend(lines.map(|_| second));
+    }
+    asked
+}
+
+#[test]
+fn gaps_and_a_partial_list_share_one_pace() {
+    let mut pair = in_full_room();
+    let mut asked = Vec::new();
+    // For 60 s, ten times a second: somebody leaves, so that there is room, and messages are lost.
+    for step in 0..600 {
+        let offset = 6 + step;
+        pair.say(ServerMessage::Event(went(ROOM, "bob", Some(at(1, offset)))));
+        pair.say(gap(ROOM, None));
+        let trace = pair.take();
+        for _ in trace.iter().filter(|line| line.starts_with("> presence")) {
+            asked.push(pair.now);
+            let id = pair.id("presence");
+            pair.say(capped(id, Some(at(1, offset)), &["ann", "bob", "cid"], 4));
+        }
+        pair.advance(100);
+    }
+    assert!(asked.windows(2).all(|two| two[1].since(two[0]) >= 1_000));
+    assert!(
+        (50..=60).contains(&asked.len()),
+        "{} questions",
+        asked.len()
+    );
+    // The last gaps are accounted for once, and the list that is still partial no sooner than 30 s after that.
+    pair.advance(1_000);
+    let id = pair.id("presence");
+    pair.say(capped(id, Some(at(1, 605)), &["ann", "bob", "cid"], 4));
+    pair.say(ServerMessage::Event(went(ROOM, "bob", Some(at(1, 606)))));
+    let asked = questions(&mut pair, 35);
+    assert!(matches!(asked[..], [29..=31]), "{asked:?}");
+    let id = pair.id("presence");
+    pair.say(snapshot(id, Some(at(1, 606)), &["ann", "cid", "dan"]));
+    check_members(&pair, &["ann", "cid", "dan"]);
+    assert!(questions(&mut pair, 60).is_empty());
+}
+
+#[test]
+fn a_partial_list_survives_an_answer_that_is_lost() {
+    let mut pair = in_full_room();
+    pair.say(ServerMessage::Event(went(ROOM, "bob", Some(at(1, 6)))));
+    pair.advance(90);
+    pair.expect(&["presence-room left bob", "> presence presence-room"]);
+    // No answer for 10 s: a second later again.
+    assert_eq!(questions(&mut pair, 12), [11]);
+    let id = pair.id("presence");
+    pair.say(snapshot(id, Some(at(1, 6)), &["ann", "cid", "dan"]));
+    check_members(&pair, &["ann", "cid", "dan"]);
+}
+
+#[test]
+fn a_snapshot_that_is_refused_for_now_is_asked_for_again() {
+    let mut pair = in_room(Some(at(1, 5)), &["ann"]);
+    pair.say(gap(ROOM, None));
+    let mut refusal = ErrorMessage::new(Some(pair.id("presence")), Code::READ_RATE);
+    refusal.retry_after = Some(3_000);
+    pair.take();
+    pair.say(ServerMessage::Error(refusal));
+    pair.expect(&[]);
+    assert_eq!(pair.advance_to_timer(), 3_000);
+    pair.expect(&["> presence presence-room"]);
+    pair.say(error(pair.id("presence"), Code::NO_PRESENCE));
+    pair.advance(20_000);
+    pair.expect(&[]);
+}
+
+#[test]
+fn a_member_shows_other_info() {
+    let mut pair = in_full_room();
+    pair.say(ServerMessage::Event(updated(
+        ROOM,
+        "bob",
+        7,
+        Some(at(1, 6)),
+    )));
+    // Seen already, and one of those who are not listed.
+    pair.say(ServerMessage::Event(updated(
+        ROOM,
+        "bob",
+        8,
+        Some(at(1, 6)),
+    )));
+    pair.say(ServerMessage::Event(updated(
+        ROOM,
+        "zoe",
+        9,
+        Some(at(1, 7)),
+    )));
+    pair.expect(&[
+        "presence-room updated bob Number(7)",
+        "presence-room updated zoe Number(9)",
+    ]);
+    let infos: Vec<Data> = (pair.client.members(&name(ROOM)).iter())
+        .map(|member| member.info.clone())
+        .collect();
+    assert_eq!(
+        infos,
+        [Data::Text("info"), Data::Number(7), Data::Text("info")]
+    );
+    assert_eq!(pair.client.synced_members(&name(ROOM)).unwrap().1, 4);
+}
+
+#[test]
+fn other_info_that_came_with_a_snapshot_under_way_follows_it() {
+    let mut pair = in_room(Some(at(1, 5)), &["ann", "bob"]);
+    pair.say(gap(ROOM, None));
+    let id = pair.id("presence");
+    for (info, offset) in [(6, 6), (7, 7)] {
+        let event = updated(ROOM, "bob", info, Some(at(1, offset)));
+        pair.say(ServerMessage::Event(event));
+    }
+    pair.say(snapshot(id, Some(at(1, 6)), &["ann", "bob"]));
+    let bob = &pair.client.members(&name(ROOM))[1];
+    assert_eq!(bob.info, Data::Number(7));
+}
+
 #[test]
 fn members_are_kept_while_away_and_missed_changes_come_before_the_new_snapshot() {
     let mut pair = in_room(Some(at(1, 5)), &["ann", "bob"]);
@@ -295,6 +427,8 @@ fn a_snapshot_that_does_not_come_is_given_up() {
     pair.say(snapshot(id, None, &["zoe"]));
     pair.expect(&[]);
     check_members(&pair, &["ann"]);
+    pair.advance(1_000);
+    pair.expect(&["> presence presence-room"]);
 }
 
 #[test]

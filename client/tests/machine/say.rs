@@ -13,6 +13,7 @@ pub(crate) enum Data {
     Text(&'static str),
     Number(u64),
     Added(UserId),
+    Updated(UserId, u64),
     Removed(UserId),
 }
 
@@ -20,6 +21,10 @@ impl Payload for Data {
     fn member_added(&self) -> Option<Member<Self>> {
         match self {
             Self::Added(id) => Some(member(id.as_str())),
+            Self::Updated(id, info) => Some(Member {
+                id: id.clone(),
+                info: Self::Number(*info),
+            }),
             _ => None,
         }
     }
@@ -206,6 +211,21 @@ pub(crate) fn came(channel: &str, id: &str, position: Option<Position>) -> Event
         offset: position.map(|position| position.offset),
         tag: position.map(|position| position.tag),
         ..event(channel, EventName::MEMBER_ADDED)
+    }
+}
+
+pub(crate) fn updated(
+    channel: &str,
+    id: &str,
+    info: u64,
+    position: Option<Position>,
+) -> Event<Data> {
+    Event {
+        data: Data::Updated(user(id), info),
+        ..Event {
+            event: EventName::new(EventName::MEMBER_UPDATED).unwrap(),
+            ..came(channel, id, position)
+        }
     }
 }
 

@@ -180,6 +180,7 @@ export function friendly(socket, command) {
     case 'unsubscribe':
       return socket.say({ type: 'unsubscribed', id, channel, code: 1000, reason: '' });
     case 'publish':
+    case 'presence_update':
       return socket.say({ type: 'ok', id });
     case 'emit':
       return socket.say({ type: 'ok', id, event_id: 'e1' });

@@ -85,7 +85,7 @@ export async function channels(): Promise<void> {
   room.presence.on('leave', (member, reason) => [member.id, reason?.trim()]);
   room.presence.on('sync', (members) => same<ReadonlyMap<string, Member<{ name: string }>>>()(members));
   // @ts-expect-error: no such event
-  room.presence.on('update', () => {});
+  room.presence.on('change', () => {});
   // @ts-expect-error: the members are not for changing
   room.presence.members.clear();
   same<string | undefined>()(room.presence.me?.info.name);

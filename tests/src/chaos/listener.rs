@@ -242,7 +242,11 @@ impl Follower {
                     self.sighted(Sighting::Went(user));
                 }
             }
-            Event::Connection(_) | Event::RequestDone { .. } | Event::Error(_) => {}
+            // Who is there is the same.
+            Event::Updated { .. }
+            | Event::Connection(_)
+            | Event::RequestDone { .. }
+            | Event::Error(_) => {}
         }
     }
 

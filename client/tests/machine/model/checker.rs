@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fanfare_client::{ChannelState, ClientError, Event, Gap, Message, RequestId};
+use fanfare_client::{ChannelState, ClientError, Event, Gap, Message, RequestId, Reset};
 use fanfare_protocol::{ChannelName, Epoch, Position};
 
 use crate::say::Data;
@@ -13,6 +13,11 @@ pub(super) struct Checker {
     channels: BTreeMap<ChannelName, View>,
     asked: BTreeSet<u64>,
     done: BTreeMap<u64, Told>,
+    /// The requests that update what this client shows, and to what.
+    updates: BTreeMap<u64, Option<String>>,
+    /// What it shows since the last of them that succeeded, and what failed since and may have happened.
+    shown: Option<String>,
+    maybe_shown: Vec<(u64, Option<String>)>,
 }
 
 /// What the application was told of a request.
@@ -45,7 +50,7 @@ pub(super) struct View {
     has_hole: bool,
     /// The next offset, after a gap of known size.
     next_offset: Option<u64>,
-    members: BTreeSet<String>,
+    members: BTreeMap<String, Data>,
 }
 
 /// What the server has published, ever.
@@ -68,6 +73,35 @@ impl Checker {
         self.asked.insert(request.0);
     }
 
+    pub(super) fn ask_update(&mut self, request: RequestId, info: Option<String>) {
+        self.asked.insert(request.0);
+        self.updates.insert(request.0, info);
+    }
+
+    /// Nothing is remembered of a room that is left.
+    pub(super) fn forget_shown(&mut self) {
+        self.shown = None;
+        self.maybe_shown.clear();
+    }
+
+    pub(super) fn may_show(&self, info: &Option<String>) -> bool {
+        self.shown == *info || self.maybe_shown.iter().any(|(_, maybe)| maybe == info)
+    }
+
+    fn update_done<T>(&mut self, request: u64, result: &Result<T, ClientError>) {
+        let Some(info) = self.updates.get(&request) else {
+            return;
+        };
+        match result {
+            Ok(_) => {
+                self.shown.clone_from(info);
+                self.maybe_shown.retain(|(other, _)| *other > request);
+            }
+            Err(ClientError::Server { .. }) => {}
+            Err(_) => self.maybe_shown.push((request, info.clone())),
+        }
+    }
+
     pub(super) fn view(&mut self, channel: &ChannelName) -> &mut View {
         self.channels.entry(channel.clone()).or_default()
     }
@@ -83,7 +117,10 @@ impl Checker {
 
     pub(super) fn members(&self, channel: &ChannelName) -> Vec<String> {
         let view = self.channels.get(channel);
-        view.map_or_else(Vec::new, |view| view.members.iter().cloned().collect())
+        view.map_or_else(Vec::new, |view| {
+            let members = view.members.iter();
+            members.map(|(id, info)| format!("{id} {info:?}")).collect()
+        })
     }
 
     /// The requests that the application was told have happened.
@@ -97,7 +134,9 @@ impl Checker {
     }
 
     fn told(&self, what: Told) -> Vec<u64> {
-        let done = self.done.iter().filter(|(_, told)| **told == what);
+        let publishes =
+            (self.done.iter()).filter(|(request, _)| !self.updates.contains_key(request));
+        let done = publishes.filter(|(_, told)| **told == what);
         done.map(|(request, _)| *request).collect()
     }
 
@@ -115,16 +154,7 @@ impl Checker {
         match event {
             Event::Message(message) => self.message(message, published),
             Event::Gap(gap) => self.gap(gap),
-            Event::Reset(reset) => {
-                let view = self.wanted_view(&reset.channel)?;
-                if !view.may_lose {
-                    return Err(format!("unexcused reset of {}", reset.channel));
-                }
-                view.last = Some(reset.position);
-                view.has_hole = false;
-                view.next_offset = None;
-                Ok(())
-            }
+            Event::Reset(reset) => self.reset(reset),
             Event::Channel(status) if status.state == ChannelState::Subscribed => {
                 // States are told to the end, also of a channel that was given up meanwhile.
                 let view = self.view(&status.channel);
@@ -137,7 +167,10 @@ impl Checker {
                 channel, members, ..
             } => {
                 let view = self.wanted_view(channel)?;
-                view.members = members.iter().map(|member| member.id.to_string()).collect();
+                let told = members.iter();
+                view.members = told
+                    .map(|member| (member.id.to_string(), member.info.clone()))
+                    .collect();
                 Ok(())
             }
             Event::Joined {
@@ -147,7 +180,20 @@ impl Checker {
                 ..
             } => {
                 let view = self.wanted_view(channel)?;
-                view.members.insert(member.id.to_string());
+                view.members
+                    .insert(member.id.to_string(), member.info.clone());
+                view.follow(channel, *position)
+            }
+            Event::Updated {
+                channel,
+                member,
+                position,
+                ..
+            } => {
+                let view = self.wanted_view(channel)?;
+                if let Some(info) = view.members.get_mut(member.id.as_str()) {
+                    *info = member.info.clone();
+                }
                 view.follow(channel, *position)
             }
             Event::Left {
@@ -161,6 +207,7 @@ impl Checker {
                 view.follow(channel, *position)
             }
             Event::RequestDone { request, result } => {
+                self.update_done(request.0, result);
                 let is_new = self.done.insert(request.0, Told::of(result)).is_none();
                 if is_new && self.asked.contains(&request.0) {
                     Ok(())
@@ -181,6 +228,17 @@ impl Checker {
             }
         }
         view.follow(&message.channel, message.position)
+    }
+
+    fn reset(&mut self, reset: &Reset) -> Result<(), String> {
+        let view = self.wanted_view(&reset.channel)?;
+        if !view.may_lose {
+            return Err(format!("unexcused reset of {}", reset.channel));
+        }
+        view.last = Some(reset.position);
+        view.has_hole = false;
+        view.next_offset = None;
+        Ok(())
     }
 
     fn gap(&mut self, gap: &Gap) -> Result<(), String> {

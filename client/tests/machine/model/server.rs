@@ -1,11 +1,11 @@
 //! A server of a few channels, as the protocol promises it, and a line that promises nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use fanfare_protocol::{
-    ChannelName, Code, Command, Epoch, ErrorMessage, Event, EventName, Position, Presence, Reply,
-    Request, ServerMessage, Subscribe, SubscriptionError, SubscriptionSucceeded, Unsubscribed,
-    UserId,
+    ChannelName, Code, Command, Epoch, ErrorMessage, Event, EventName, Member, Position, Presence,
+    Reply, Request, ServerMessage, Subscribe, SubscriptionError, SubscriptionSucceeded,
+    Unsubscribed, UserId,
 };
 
 use crate::say::{Data, Said, at, hello, limits, member, name, tag, user};
@@ -20,6 +20,8 @@ pub(super) struct Server {
     keys: HashMap<(Result<UserId, u128>, String), Position>,
     /// How often each client publish was accepted.
     pub(super) accepted: HashMap<u64, u32>,
+    /// What the one connection shows of its user.
+    pub(super) shown: Option<String>,
     /// Channels of the one connection.
     live: HashSet<ChannelName>,
     sockets: u128,
@@ -60,7 +62,7 @@ struct Log {
     epoch: u64,
     top: u64,
     kept: VecDeque<Event<Data>>,
-    members: BTreeSet<String>,
+    members: BTreeMap<String, Data>,
 }
 
 impl Server {
@@ -69,7 +71,7 @@ impl Server {
             epoch: 1,
             top: 0,
             kept: VecDeque::new(),
-            members: BTreeSet::new(),
+            members: BTreeMap::new(),
         };
         Self {
             channels: (channels.iter())
@@ -141,19 +143,30 @@ impl Server {
     }
 
     pub(super) fn member_comes(&mut self, channel: &ChannelName, id: &str) {
-        if self.members_mut(channel).insert(id.to_owned()) {
+        let members = self.members_mut(channel);
+        if !members.contains_key(id) {
+            members.insert(id.to_owned(), member(id).info);
             self.publish(channel, EventName::MEMBER_ADDED, Data::Added(user(id)));
         }
     }
 
     pub(super) fn member_goes(&mut self, channel: &ChannelName, id: &str) {
-        if self.members_mut(channel).remove(id) {
+        if self.members_mut(channel).remove(id).is_some() {
             self.publish(channel, EventName::MEMBER_REMOVED, Data::Removed(user(id)));
         }
     }
 
+    pub(super) fn member_updates(&mut self, channel: &ChannelName, id: &str, info: u64) {
+        if let Some(shown) = self.members_mut(channel).get_mut(id) {
+            *shown = Data::Number(info);
+            let data = Data::Updated(user(id), info);
+            self.publish(channel, EventName::MEMBER_UPDATED, data);
+        }
+    }
+
     pub(super) fn members(&self, channel: &ChannelName) -> Vec<String> {
-        self.channels[channel].members.iter().cloned().collect()
+        let members = self.channels[channel].members.iter();
+        members.map(|(id, info)| format!("{id} {info:?}")).collect()
     }
 
     /// Loses the history of a channel and tells whoever is there.
@@ -211,6 +224,22 @@ impl Server {
                 position: Some(self.position(&channel)),
                 ..Reply::new(id.unwrap())
             }),
+            Command::PresenceUpdate { channel, .. } if !self.live.contains(&channel) => {
+                error(id, Code::NOT_SUBSCRIBED)
+            }
+            Command::PresenceUpdate { info, .. } => match self.trouble.take() {
+                Some(Trouble::Unavailable) => error(id, Code::UNAVAILABLE),
+                Some(Trouble::Forbidden) => error(id, Code::PRESENCE_UPDATE_NOT_ALLOWED),
+                Some(Trouble::UnknownAndNot) => error(id, Code::UNKNOWN_OUTCOME),
+                trouble => {
+                    let info = info.as_str();
+                    self.shown = (info != "null").then(|| info.to_owned());
+                    match trouble {
+                        Some(_) => error(id, Code::UNKNOWN_OUTCOME),
+                        None => ServerMessage::Ok(Reply::new(id.unwrap())),
+                    }
+                }
+            },
             Command::Authenticate { .. } => ServerMessage::Ok(Reply::new(id.unwrap())),
             Command::Ping => crate::say::pong(),
             _ => error(id, Code::UNKNOWN_TYPE),
@@ -263,6 +292,10 @@ impl Server {
             return ServerMessage::SubscriptionError(SubscriptionError::new(id, channel, code));
         }
         self.live.insert(channel.clone());
+        if channel.as_str().starts_with("presence-") {
+            let info = subscribe.info.as_ref();
+            self.shown = info.map(|info| info.as_str().to_owned());
+        }
         let log = &self.channels[&channel];
         let missed = subscribe.since.and_then(|since| log.since(since));
         let presence = channel.as_str().starts_with("presence-");
@@ -286,11 +319,17 @@ impl Server {
         let members = &self.channels[channel].members;
         Presence {
             count: members.len() as u64,
-            members: members.iter().map(|id| member(id)).collect(),
+            members: members
+                .iter()
+                .map(|(id, info)| Member {
+                    id: user(id),
+                    info: info.clone(),
+                })
+                .collect(),
         }
     }
 
-    fn members_mut(&mut self, channel: &ChannelName) -> &mut BTreeSet<String> {
+    fn members_mut(&mut self, channel: &ChannelName) -> &mut BTreeMap<String, Data> {
         &mut self.channels.get_mut(channel).unwrap().members
     }
 }

@@ -28,6 +28,9 @@ pub(super) enum Step {
     Event(usize),
     MemberComes(u8),
     MemberGoes(u8),
+    MemberUpdates(u8, u64),
+    /// The application shows this of its user, or takes it back.
+    Update(u8),
     /// The socket that was asked for opens, or does not.
     SocketOpens,
     SocketFails,
@@ -110,6 +113,11 @@ impl World {
             Step::Event(at) => self.event(*at),
             Step::MemberComes(id) => self.server.member_comes(&name(ROOM), &format!("u{id}")),
             Step::MemberGoes(id) => self.server.member_goes(&name(ROOM), &format!("u{id}")),
+            Step::MemberUpdates(id, info) => {
+                self.server
+                    .member_updates(&name(ROOM), &format!("u{id}"), *info);
+            }
+            Step::Update(info) => self.update(*info)?,
             Step::SocketOpens => self.socket_opens()?,
             Step::SocketFails if self.line == Line::Opening => self.close(1006)?,
             Step::Cut if self.line == Line::Open => self.close(1006)?,
@@ -215,6 +223,12 @@ impl World {
                 "members {told:?} are told, {true_ones:?} are there"
             ));
         }
+        if self.checker.wanted().contains(&room) && !self.checker.may_show(&self.server.shown) {
+            return Err(format!(
+                "{:?} is shown: {:?}",
+                self.server.shown, self.checker
+            ));
+        }
         for request in self.checker.succeeded() {
             if self.server.accepted.get(&request) != Some(&1) {
                 return Err(format!("publish {request} did not happen once"));
@@ -243,6 +257,9 @@ impl World {
     fn unsubscribe(&mut self, at: usize) -> Checked {
         let channel = name(CHANNELS[at]);
         self.checker.unwant(&channel);
+        if at == 2 {
+            self.checker.forget_shown();
+        }
         self.input(Input::Unsubscribe { channel })
     }
 
@@ -256,6 +273,19 @@ impl World {
             event: EventName::new("typing").unwrap(),
             data: RawJson::trusted(request.0.to_string()),
             key: None,
+        })
+    }
+
+    fn update(&mut self, info: u8) -> Checked {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        let text = (info > 0).then(|| info.to_string());
+        self.checker.ask_update(request, text.clone());
+        let info = text.map_or_else(RawJson::null, RawJson::trusted);
+        self.input(Input::PresenceUpdate {
+            request,
+            channel: name(ROOM),
+            info,
         })
     }
 
@@ -451,7 +481,9 @@ impl World {
         let room = name(ROOM);
         let told = self.checker.members(&room);
         let members = self.client.members(&room).iter();
-        let known: Vec<String> = members.map(|member| member.id.to_string()).collect();
+        let known: Vec<String> = members
+            .map(|member| format!("{} {:?}", member.id, member.info))
+            .collect();
         if told == known {
             Ok(())
         } else {
