@@ -130,6 +130,43 @@ async fn channels_are_spread_over_a_cluster_and_follow_their_slots() {
     assert_eq!(owners, [0, 1, 2], "the names above lie on every master");
 }
 
+/// The login that docs/operations.md has, on every master, with some changes to it; the options that use it.
+async fn login(cluster: &Cluster, changes: &[&str]) -> RedisOptions {
+    let page = include_str!("../../../docs/operations.md");
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER "));
+    let mut words: Vec<&str> = line.unwrap().split(' ').collect();
+    words.insert(3, "reset");
+    words.extend(changes);
+    for server in &cluster.servers {
+        server.command(&words).await;
+    }
+    let options: RedisOptions = cluster_url(cluster).parse().unwrap();
+    options.with_credentials(Some("fanfare"), "PASSWORD")
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough_in_a_cluster_and_what_is_missing_there_is_named() {
+    let cluster = Cluster::start(0).await;
+    let engine = started(login(&cluster, &[]).await).await;
+    for number in 0..20 {
+        let channel = channel(&format!("spread.{number}"));
+        for retention in [KEPT, Retention::NONE] {
+            let published = engine.broker.publish(message(&channel, number), retention);
+            published.await.unwrap();
+        }
+        assert_eq!(kept(&engine, &channel).await, [number]);
+    }
+    // Without these a message would not say of which master it is, and nothing else would tell.
+    for (change, right) in [("-info", "+info"), ("-cluster|info", "+cluster")] {
+        let refused = Engine::redis(login(&cluster, &[change]).await);
+        let refused = refused.broker.start(Arc::new(|_| {})).await;
+        let Err(EngineError::Refused { detail, .. }) = refused else {
+            panic!("{change}: {refused:?}");
+        };
+        assert!(detail.contains(right), "{change}: {detail}");
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_while_a_slot_moves() {
     let cluster = Cluster::start(0).await;
