@@ -494,11 +494,6 @@ impl<V: Values> Machine<V> {
 }
 
 /// The length of `,"id":` and the digits.
-fn bytes_of_id(mut id: u64) -> u64 {
-    let mut bytes = 6;
-    while id > 0 {
-        bytes += 1;
-        id /= 10;
-    }
-    bytes
+fn bytes_of_id(id: u64) -> u64 {
+    6 + u64::from(id.checked_ilog10().map_or(0, |last| last + 1))
 }
