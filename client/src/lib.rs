@@ -65,7 +65,7 @@
 //! What comes out is what the protocol promises: on a channel with history every message once and in order, over any number of
 //! connections, or an [`Event::Gap`] or [`Event::Reset`] in between. Everything that waits is bounded and has a deadline.
 //!
-//! Modules in reading order: [`io`] (everything that goes in and comes out), [`event`] (what the application is told),
+//! Modules in reading order: [`io`] (everything that goes in and comes out), [`event`] and [`history`] (what the application is told),
 //! [`client`] (names and JSON text around the machine), [`machine`] (all decisions, over values that it does not know), [`options`],
 //! [`error`], [`time`], and with the feature `native` the tokio client.
 
@@ -76,6 +76,7 @@ extern crate alloc;
 pub mod client;
 pub mod error;
 pub mod event;
+pub mod history;
 pub mod io;
 pub mod machine;
 #[cfg(feature = "native")]
@@ -94,6 +95,7 @@ pub use event::{
     Reset,
 };
 pub use fanfare_protocol as protocol;
+pub use history::History;
 pub use io::{
     AuthReason, ChannelAuthReply, Input, Output, Payload, RequestId, TokenReason, TokenReply,
 };

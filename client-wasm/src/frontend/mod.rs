@@ -53,10 +53,10 @@ pub use fanfare_client::{
     ConnectionStatus, Gap, GapReason, Millis, Options, QueueLimits, Reset, SubscribeOptions,
     TokenReason,
 };
-pub use fanfare_protocol::{ChannelName, EventName, Position, SocketId, UserId};
+pub use fanfare_protocol::{ChannelName, Epoch, EventName, Position, SocketId, Tag, UserId};
 pub use host::{AuthQuestion, ChannelAuth, Refused};
 pub use listeners::Listener;
-pub use request::{PastEvent, Receipt, Request};
+pub use request::{Past, PastEvent, Receipt, Request};
 pub use subscription::{Member, Meta, Subscription};
 
 use listeners::Listeners;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use fanfare_client::{ClientError, RequestId};
+use fanfare_client::{ClientError, History, RequestId};
 use fanfare_protocol::{EventName, Position, RawJson, Reply, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +32,18 @@ pub struct Receipt {
     pub event_id: Option<String>,
 }
 
+/// Past events of a channel, oldest first: all that was asked for, or one page of it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Past {
+    /// The events.
+    pub events: Vec<PastEvent>,
+    /// Where the channel stood then: after them, unless there is more.
+    pub position: Option<Position>,
+    /// There is more after these: where to go on, as the next `since`. `None` when they reach up to `position`.
+    pub next: Option<Position>,
+}
+
 /// An event of a channel's history.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -39,7 +51,7 @@ pub struct PastEvent {
     /// The event's name.
     pub event: EventName,
     /// Its place in the history.
-    pub offset: Option<u64>,
+    pub position: Option<Position>,
     /// Who sent it, on client events.
     pub user_id: Option<UserId>,
     data: Data,
@@ -126,15 +138,22 @@ pub(crate) fn receipt(reply: Reply<Data>) -> Receipt {
     }
 }
 
-pub(crate) fn past_events(reply: Reply<Data>) -> Vec<PastEvent> {
-    let events = reply.events.unwrap_or_default().into_iter();
-    let past = events.map(|event| PastEvent {
-        event: event.event,
-        offset: event.offset,
-        user_id: event.user_id,
-        data: event.data,
+pub(crate) fn past(reply: Reply<Data>) -> Past {
+    let position = reply.position;
+    let history = History::of(reply);
+    let next = history.as_ref().and_then(|history| history.next);
+    let messages = history.map_or(Vec::new(), |history| history.messages);
+    let events = messages.into_iter().map(|message| PastEvent {
+        event: message.event,
+        position: message.position,
+        user_id: message.user_id,
+        data: message.data,
     });
-    past.collect()
+    Past {
+        events: events.collect(),
+        position,
+        next,
+    }
 }
 
 /// Writes a payload as the JSON that the JavaScript engine makes of it.

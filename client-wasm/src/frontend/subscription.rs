@@ -12,7 +12,7 @@ use wasm_bindgen_futures::spawn_local;
 use crate::frontend::Shared;
 use crate::frontend::error::Error;
 use crate::frontend::listeners::{ChannelListeners, Listener};
-use crate::frontend::request::{self, PastEvent, Receipt, Request};
+use crate::frontend::request::{self, Past, Receipt, Request};
 use crate::read::Data;
 
 /// A channel is wanted for as long as this lives, and its closures are called for as long.
@@ -226,9 +226,11 @@ impl Subscription {
         Ok(future)
     }
 
-    /// Asks for past events, oldest first.
-    pub fn history(&self, since: Option<Position>, limit: Option<u32>) -> Request<Vec<PastEvent>> {
-        let (request, future) = self.shared.requests.start(request::past_events);
+    /// Asks for past events, oldest first: those after a position, or the newest ones.
+    ///
+    /// The server has a limit of its own, 300 events and 1 MiB unless it is configured otherwise: [`Past::next`] says where to go on.
+    pub fn history(&self, since: Option<Position>, limit: Option<u32>) -> Request<Past> {
+        let (request, future) = self.shared.requests.start(request::past);
         self.shared.driver.handle(Input::History {
             request,
             channel: self.channel.clone(),

@@ -122,9 +122,10 @@ impl Machine {
         let subscription = self.find(channel).expect("subscribed");
         let request = subscription.history(since, limit);
         Ok(self.answer(async move {
-            let events = request.await?;
-            let events = events.iter().map(|event| {
-                json!({ "event": event.event, "offset": event.offset, "data": event.payload::<Value>().unwrap() })
+            let past = request.await?;
+            let events = past.events.iter().map(|event| {
+                let offset = event.position.map(|position| position.offset);
+                json!({ "event": event.event, "offset": offset, "data": event.payload::<Value>().unwrap() })
             });
             Ok(json!({ "events": events.collect::<Vec<_>>() }))
         }))

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use fanfare_client_wasm::frontend::{
     AuthQuestion, Backoff, ChannelAuth, ChannelState, ConnectionState, Error, FanfareClient,
-    Member, Refused, SubscribeOptions,
+    Member, PastEvent, Position, Refused, SubscribeOptions, Tag,
 };
 use serde::{Deserialize, Serialize};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
@@ -265,8 +265,22 @@ async fn history_and_what_was_missed() {
     channel.on("n", move |n: u32, meta| hear((n, meta.recovered)));
     eventually(|| *numbers.borrow() == [(3, true)]).await;
     let past = channel.history(None, Some(2)).await.unwrap();
-    let past: Vec<u32> = past.iter().map(|event| event.payload().unwrap()).collect();
-    assert_eq!(past, [2, 3]);
+    assert_eq!(past.next, None);
+    let numbers = |past: &[PastEvent]| -> Vec<u32> {
+        past.iter().map(|event| event.payload().unwrap()).collect()
+    };
+    assert_eq!(numbers(&past.events), [2, 3]);
+    let second = past.events[0].position;
+    let start = Position {
+        offset: 0,
+        tag: Tag::default(),
+        ..second.unwrap()
+    };
+    let page = channel.history(second, None).await.unwrap();
+    assert_eq!(numbers(&page.events), [3]);
+    let first = channel.history(Some(start), Some(2)).await.unwrap();
+    assert_eq!(numbers(&first.events), [1, 2]);
+    assert_eq!(first.next, second);
     let position = channel.position().unwrap();
     assert_eq!(position.offset, 3);
     drop(channel);

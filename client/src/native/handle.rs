@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fanfare_protocol::{
-    ChannelName, Event as Publication, EventName, IdempotencyKey, Position, Presence, RawJson,
-    Reply,
+    ChannelName, EventName, IdempotencyKey, Position, Presence, RawJson, Reply,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -13,6 +12,7 @@ use tokio_tungstenite::tungstenite;
 
 use crate::error::ClientError;
 use crate::event::{ChannelState, ConnectionState, ConnectionStatus, Event};
+use crate::history::History;
 use crate::io::{Input, RequestId};
 use crate::options::SubscribeOptions;
 
@@ -250,7 +250,10 @@ impl NativeClient {
         reply.await.map(|_| ())
     }
 
-    /// Asks for past events, oldest first: those after a position, or the newest ones.
+    /// Asks for past messages, oldest first: those after a position, or the newest ones.
+    ///
+    /// The server has a limit of its own, 300 messages and 1 MiB unless it is configured otherwise: [`History::next`] says where to
+    /// go on.
     ///
     /// # Errors
     /// When the server refuses, or does not answer in time.
@@ -262,7 +265,7 @@ impl NativeClient {
         channel: &ChannelName,
         since: Option<Position>,
         limit: Option<u32>,
-    ) -> Result<Vec<Publication<RawJson>>, ClientError> {
+    ) -> Result<History<RawJson>, ClientError> {
         let channel = channel.clone();
         let reply = self.ask(|request| Input::History {
             request,
@@ -270,7 +273,7 @@ impl NativeClient {
             since,
             limit,
         });
-        reply.await?.events.ok_or(ClientError::Protocol)
+        History::of(reply.await?).ok_or(ClientError::Protocol)
     }
 
     /// Logs in or out; logging out makes a new connection.
