@@ -14,8 +14,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use fanfare_client_wasm::frontend::{
-    AuthQuestion, Backoff, ChannelAuth, ChannelState, ConnectionState, Error, FanfareClient,
-    Member, PastEvent, Position, Refused, SubscribeOptions, Tag,
+    AuthQuestion, Backoff, ChannelAuth, ChannelState, ClientError, ConnectionState, Error,
+    FanfareClient, Member, PastEvent, Position, Refused, SubscribeOptions, Tag,
 };
 use serde::{Deserialize, Serialize};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
@@ -225,7 +225,7 @@ async fn other_info_about_oneself() {
     let closed = ben.subscribe(&fresh("presence-")).unwrap();
     let error = closed.update(&7).unwrap().await.unwrap_err();
     assert!(
-        matches!(&error, Error::Client(error) if error.to_string().contains("4330")),
+        matches!(error, Error::Client(ClientError::Server { code: 4330, .. })),
         "{error:?}"
     );
 }

@@ -310,7 +310,7 @@ impl<V: Values> Machine<V> {
         let id = self.take_id();
         let pending = Pending {
             id,
-            bytes: question.bytes + bytes_of_id(id),
+            bytes: question.bytes_with(id),
             question,
             expires: now
                 + self
@@ -334,7 +334,7 @@ impl<V: Values> Machine<V> {
         }
         let pending = Pending {
             id,
-            bytes: question.bytes + bytes_of_id(id),
+            bytes: question.bytes_with(id),
             question,
             expires: now + self.options.queue.ttl,
             stage: Stage::New,
@@ -491,9 +491,4 @@ impl<V: Values> Machine<V> {
     ) {
         self.outputs.tell(News::Done { request, result });
     }
-}
-
-/// The length of `,"id":` and the digits.
-fn bytes_of_id(id: u64) -> u64 {
-    6 + u64::from(id.checked_ilog10().map_or(0, |last| last + 1))
 }

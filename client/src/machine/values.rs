@@ -61,6 +61,18 @@ pub struct Question<V: Values> {
     pub update: Option<Update<V>>,
 }
 
+impl<V: Values> Question<V> {
+    /// The length of its frame with this id: `,"id":` and the digits besides.
+    pub(crate) const fn bytes_with(&self, mut id: u64) -> u64 {
+        let mut bytes = self.bytes + 6;
+        while id > 0 {
+            bytes += 1;
+            id /= 10;
+        }
+        bytes
+    }
+}
+
 /// The info that a member wants to show; `None` takes the last update back.
 #[derive(Debug)]
 pub struct Update<V: Values>(pub Option<V::Hint>);
