@@ -113,7 +113,10 @@ impl Run {
     }
 
     fn servers(&self) -> Vec<ServerKind> {
-        let is_wanted = |kind: &ServerKind| self.only.is_empty() || self.only.contains(kind);
+        let is_wanted = |kind: &ServerKind| match self.only.is_empty() {
+            true => kind.is_usual(),
+            false => self.only.contains(kind),
+        };
         ServerKind::ALL.into_iter().filter(is_wanted).collect()
     }
 

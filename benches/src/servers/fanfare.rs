@@ -2,7 +2,7 @@
 
 use std::io;
 
-use fanfare_server::Server;
+use fanfare_server::{AcceptLimits, Server};
 use tokio::net::TcpListener;
 
 use super::{Listeners, lines};
@@ -11,12 +11,13 @@ use super::{Listeners, lines};
 ///
 /// # Errors
 /// When the runtime, the server or the listeners fail.
-pub fn serve(listeners: Listeners) -> io::Result<()> {
+pub fn serve(listeners: Listeners, limits: AcceptLimits) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let server = Server::builder().build().await.map_err(io::Error::other)?;
+        let server = Server::builder().accept_limits(limits).build().await;
+        let server = server.map_err(io::Error::other)?;
         listeners.announce()?;
         let subscribers = TcpListener::from_std(listeners.subscribers)?;
         let publisher = TcpListener::from_std(listeners.publisher)?;

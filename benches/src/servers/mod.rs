@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use clap::ValueEnum;
+use fanfare_server::AcceptLimits;
 
 use crate::dialect::Dialect;
 
@@ -26,20 +27,29 @@ pub enum ServerKind {
     Fanfare,
     /// Our server, to subscribers that take several messages in one frame.
     FanfareBatch,
+    /// Our server with buffers of the kernel's own sizes: what bounding them costs. Only where it is asked for.
+    FanfareUnbounded,
     /// axum's `ws` and tokio's broadcast channel, defaults.
     Axum,
 }
 
 impl ServerKind {
     /// Every row, in the order of the table and of a turn.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Limit,
         Self::LimitJoined,
         Self::LimitEnvelope,
         Self::Fanfare,
         Self::FanfareBatch,
+        Self::FanfareUnbounded,
         Self::Axum,
     ];
+
+    /// Whether it is measured when nothing is said about who is.
+    #[must_use]
+    pub fn is_usual(self) -> bool {
+        self != Self::FanfareUnbounded
+    }
 
     /// What its subscribers speak.
     #[must_use]
@@ -47,7 +57,7 @@ impl ServerKind {
         match self {
             Self::Limit | Self::LimitJoined | Self::Axum => Dialect::Bare,
             Self::LimitEnvelope => Dialect::BareInEnvelope,
-            Self::Fanfare => Dialect::Fanfare,
+            Self::Fanfare | Self::FanfareUnbounded => Dialect::Fanfare,
             Self::FanfareBatch => Dialect::FanfareBatch,
         }
     }
@@ -61,6 +71,7 @@ impl ServerKind {
             Self::LimitEnvelope => "limit 0c: as 0b, with the frames of `fanfare.v1`",
             Self::Fanfare => "Fanfare, `fanfare.v1`",
             Self::FanfareBatch => "Fanfare, `fanfare.v1.batch`",
+            Self::FanfareUnbounded => "Fanfare, `fanfare.v1`, buffers of the kernel's own sizes",
             Self::Axum => "axum `ws` + tokio broadcast, defaults",
         }
     }
@@ -75,7 +86,16 @@ impl ServerKind {
             Self::Limit => limit::serve(listeners, limit::Sends::Single),
             Self::LimitJoined => limit::serve(listeners, limit::Sends::Joined),
             Self::LimitEnvelope => limit::serve(listeners, limit::Sends::JoinedInEnvelope),
-            Self::Fanfare | Self::FanfareBatch => fanfare::serve(listeners),
+            Self::Fanfare | Self::FanfareBatch => {
+                fanfare::serve(listeners, AcceptLimits::default())
+            }
+            Self::FanfareUnbounded => {
+                let mut limits = AcceptLimits::default();
+                limits.send_buffer_bytes = None;
+                limits.receive_buffer_bytes = None;
+                limits.unsent_bytes_max = None;
+                fanfare::serve(listeners, limits)
+            }
             Self::Axum => axum::serve(listeners),
         }
     }
