@@ -266,7 +266,8 @@ export class ChannelHandle {
       ...(from ? positionItems(checked(from)) : [-1]),
       from ? -1 : (whole(rewind) ?? -1),
       values.put(data === undefined ? undefined : encode(data)),
-      values.put(this.#shown?.info),
+      // Without a login the next channel token may name another user.
+      values.put(this.#shown?.userId == null ? undefined : this.#shown.info),
     ];
   }
 

@@ -206,7 +206,7 @@ export interface Presence<Info = unknown> {
   fetch(options?: AbortOptions): Promise<{ members: readonly Member<Info>[]; count: number }>;
   /**
    * Shows other info about this connection's user, where the channel's rule allows it (4330); `null` takes that back. Resolves when
-   * the server has it. It is shown again after every reconnect, until the channel is left or another user logs in; while the channel
+   * the server has it. It is shown again after every reconnect of a logged-in user, until the channel is left or another user logs in; while the channel
    * is being subscribed it goes out with the subscription. Needs a subscription, as {@link Channel.publish} does.
    */
   update(info: Info | null, options?: AbortOptions): Promise<void>;

@@ -318,6 +318,7 @@ impl<V: Values> Machine<V> {
                 .limits
                 .map_or(frame_bytes_max, |limits| limits.message_bytes_max),
         );
+        self.fail_large_requests();
         if authenticate.is_some() {
             self.pace.spend();
         } else if hello.user.is_some() {

@@ -95,6 +95,12 @@ impl<V: Values> Requests<V> {
         Some(self.remove(at))
     }
 
+    /// Takes a request that is larger than a server takes.
+    fn take_larger(&mut self, bytes_max: u64) -> Option<Pending<V>> {
+        let at = (self.pending.iter()).position(|pending| pending.bytes > bytes_max)?;
+        Some(self.remove(at))
+    }
+
     /// Puts a sent request back, to be sent again no sooner than `at`.
     pub(crate) fn send_again(&mut self, mut pending: Pending<V>, at: Millis) {
         pending.stage = Stage::Again(at);
@@ -460,6 +466,19 @@ impl<V: Values> Machine<V> {
 
     pub(crate) fn fail_overdue_requests(&mut self, now: Millis) {
         while let Some((pending, error)) = self.requests.take_overdue(now) {
+            self.answer(pending.question.request, Err(error));
+        }
+    }
+
+    /// The server has said how large a frame may be. It would close the connection for what was asked before that and is larger,
+    /// each time that it comes again.
+    pub(crate) fn fail_large_requests(&mut self) {
+        let Some(bytes_max) = self.frame_bytes_max else {
+            return;
+        };
+        while let Some(pending) = self.requests.take_larger(bytes_max) {
+            let bytes = pending.bytes;
+            let error = pending.verdict(ClientError::PayloadTooLarge { bytes, bytes_max });
             self.answer(pending.question.request, Err(error));
         }
     }

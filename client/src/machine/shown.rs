@@ -1,7 +1,7 @@
 //! What this client shows of its user in a presence channel, beside what the server or a signature says.
 //!
 //! An update is a request like others while the channel is subscribed. Until then it waits, and goes out as the `info` of
-//! `subscribe`; so does, each time the client comes back, the last one that succeeded.
+//! `subscribe`; so does, each time the client comes back as the same user, the last one that succeeded.
 
 use fanfare_protocol::Code;
 
@@ -62,10 +62,11 @@ impl<V: Values> Machine<V> {
         self.start(at);
     }
 
-    /// Another user has nothing to do with what the last one showed.
+    /// Another user has nothing to do with what the last one showed. On a connection without a user each channel token names one,
+    /// and the next token may name another.
     pub(crate) fn forget_info_of_others(&mut self, user: Option<&V::User>) {
         let owner = self.requests.owner();
-        if owner.is_some() && owner != user {
+        if user.is_none() || (owner.is_some() && owner != user) {
             for channel in &mut self.channels {
                 channel.info = None;
                 channel.joining_with = None;

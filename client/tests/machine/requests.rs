@@ -4,7 +4,7 @@ use fanfare_client::{Input, Options, QueueLimits, RequestId};
 use fanfare_protocol::{Code, ErrorMessage, EventName, RawJson, ServerMessage};
 
 use crate::pair::Pair;
-use crate::say::{at, connected_as, error, name, ok, recovered, succeeded};
+use crate::say::{at, connected_as, error, hello, limits, name, ok, recovered, succeeded};
 
 fn small_queue(messages_max: usize, in_flight_max: usize) -> Options {
     let limits = QueueLimits {
@@ -491,4 +491,32 @@ fn keys_differ_between_publishes_and_between_clients() {
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), 4, "{keys:?}");
+}
+
+/// The server would close the connection for it, each time that it comes.
+#[test]
+fn what_was_asked_before_the_limits_were_known_keeps_to_them() {
+    let mut pair = Pair::new(Options::default());
+    pair.input(Input::Connect);
+    pair.publish(1, "chat");
+    pair.input(Input::Publish {
+        request: RequestId(2),
+        channel: name("chat"),
+        event: EventName::new("large").unwrap(),
+        data: RawJson::trusted(format!("\"{}\"", "x".repeat(50 << 10))),
+        key: None,
+    });
+    pair.take();
+    pair.input(Input::Opened);
+    let mut hello = hello();
+    hello.limits = Some(limits(100, 200));
+    pair.say(ServerMessage::Connected(hello));
+    let trace = pair.take();
+    let failed: Vec<&String> = trace
+        .iter()
+        .filter(|line| line.starts_with("done 2: payload-too-large"))
+        .collect();
+    assert_eq!(failed.len(), 1, "{trace:?}");
+    let sent = trace.iter().filter(|line| line.starts_with("> publish"));
+    assert_eq!(sent.count(), 1, "{trace:?}");
 }

@@ -237,6 +237,19 @@ fn another_user_does_not_show_what_the_last_one_did() {
     assert_eq!(sent(&mut pair), ["> subscribe presence-room"]);
 }
 
+/// Its members are those that channel tokens name, and the next token may name another.
+#[test]
+fn a_connection_without_a_user_does_not_show_what_the_one_before_did() {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe(ROOM);
+    confirm(&mut pair);
+    update(&mut pair, "7");
+    pair.close(1006);
+    pair.advance_to_timer();
+    pair.greet();
+    assert_eq!(sent(&mut pair), ["> subscribe presence-room"]);
+}
+
 #[test]
 fn info_goes_with_the_subscription() {
     let mut pair = in_room_as("ann");

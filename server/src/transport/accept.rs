@@ -55,7 +55,8 @@ pub struct AcceptLimits {
     /// Whether private and loopback addresses are not counted: what connects from there is a proxy or part of the house.
     pub exempts_private_addresses: bool,
     /// How long a connection may take nothing of an answer before it is closed; 30 seconds. What the kernel's send buffer holds
-    /// counts as taken. For WebSockets it is [`Limits::write_deadline`](crate::Limits::write_deadline).
+    /// counts as taken; on Linux the kernel ends the connection when its peer takes nothing of that for as long, also that of a
+    /// WebSocket. For WebSockets the rest is [`Limits::write_deadline`](crate::Limits::write_deadline).
     pub write_deadline: Duration,
     /// How many requests a connection may send per second on average; 200. More of them wait; those of addresses that are not
     /// counted do not.

@@ -162,7 +162,7 @@ async fn members_that_are_none_reach_nobody() {
         socket.subscribe(channel).await;
         sockets.push(socket);
     }
-    let users = scene.name(channel, ":pu");
+    let users = scene.name(channel, ":pi");
     let members = scene.name(channel, ":pm");
     for words in [
         [

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_server::delivery::Retention;
+use fanfare_protocol::{Member, RawJson, SocketId, UserId};
+use fanfare_server::delivery::{Departure, Retention};
 use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::engine::{Engine, EngineError, Health};
 use fanfare_tests::eventually;
@@ -72,6 +73,51 @@ async fn a_node_of_another_format_starts_only_when_the_others_have_stopped() {
     newer.messages(&channel, 1).await;
     let told = refused(options).await;
     assert!(told.contains("1 live nodes of format 77"), "{told}");
+}
+
+#[tokio::test]
+async fn members_that_an_older_format_has_left_are_not_counted() {
+    let redis = Redis::start().await;
+    let node = Node::start(quick(&redis).with_prefix("old:").unwrap(), None).await;
+    let room = channel("presence-a");
+    let (gone, here) = ("00000000000000000000000000000007", SocketId::from_bits(8));
+    let user = "\"ann\"";
+    for words in [
+        &["HSET", "old:{presence-a}:m", "e", "5", "s", "3", "t", "7"][..],
+        &[
+            "HSET",
+            "old:{presence-a}:pc",
+            gone,
+            "h\"ann\"",
+            "r",
+            "100 60000 60000",
+        ],
+        &["ZADD", "old:{presence-a}:px", "9e15", gone],
+        &[
+            "HSET",
+            "old:{presence-a}:pu",
+            "n\"ann\"",
+            "1",
+            "i\"ann\"",
+            "{}",
+        ],
+        &["ZADD", "old:{presence-a}:pm", "0", user],
+    ] {
+        redis.command(words).await;
+    }
+    let presence = &node.engine.presence;
+    let member = Member {
+        id: UserId::new("ann").unwrap(),
+        info: RawJson::null(),
+    };
+    let joined = presence.join(&room, here, member, KEPT).await;
+    joined.unwrap();
+    let members = presence.members(&room, None).await.unwrap();
+    assert_eq!(members.count, 1);
+    assert_ne!(members.position.epoch.0, 5, "subscribers are told");
+    let left = presence.leave(&room, here, Departure::Goodbye);
+    left.await.unwrap();
+    assert_eq!(presence.members(&room, None).await.unwrap().count, 0);
 }
 
 #[tokio::test]

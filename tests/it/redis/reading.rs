@@ -102,6 +102,8 @@ async fn so_many_channels_without_a_message_are_remembered_and_no_more() {
     for name in &names[..200] {
         assert!(node.seen(&channel(name)).is_empty(), "{name}");
     }
+    let remembered = keys(&redis).await - own;
+    assert!(remembered <= i64::from(BURST) * 4, "{remembered}");
 }
 
 #[tokio::test]

@@ -84,6 +84,11 @@ impl Checker {
         self.maybe_shown.clear();
     }
 
+    /// A connection without a user begins with what its channel tokens say. What was asked and not answered may still come.
+    pub(super) fn shows_nothing(&mut self) {
+        self.shown = None;
+    }
+
     pub(super) fn may_show(&self, info: &Option<String>) -> bool {
         self.shown == *info || self.maybe_shown.iter().any(|(_, maybe)| maybe == info)
     }

@@ -409,6 +409,11 @@ impl World {
     fn input(&mut self, input: Input<Data>) -> Checked {
         if let Input::Message(message) = &input {
             self.start = start_of(message);
+            if let ServerMessage::Connected(hello) = message
+                && hello.user_id.is_none()
+            {
+                self.checker.shows_nothing();
+            }
         }
         self.client.handle(input, self.now);
         while let Some(output) = self.client.poll_output() {

@@ -59,8 +59,7 @@ async fn read(shared: Arc<Shared>, due: Due, failures: Arc<Throttle>) {
             limit: due.retention.size.min(MESSAGES_MAX),
         },
     };
-    let stands = due.reading.from;
-    let read = history::read_aged(&shared.commands, &due.channel, range, due.retention, stands);
+    let read = history::read_aged(&shared.commands, &due.channel, range, due.retention, None);
     match read.await {
         Ok(read) => shared.tracks.finish_read(due, read),
         Err(error) => {

@@ -19,6 +19,8 @@ use crate::engine::EngineError;
 pub(super) struct Aged {
     pub(super) history: History,
     pub(super) ages: Ages,
+    /// Whether Redis remembers the channel only since this read.
+    has_begun: bool,
 }
 
 /// How old messages were when they were read, by offset and by the clock of Redis.
@@ -56,8 +58,8 @@ pub(super) async fn read(
 
 /// Reads part of a channel's history on its master.
 ///
-/// A channel never heard of begins with the epoch of `stands`, where the reader stands at the begin of one, else with a new one.
-/// So many of them as [`Commands::may_begin`] allows are remembered by Redis.
+/// A channel never heard of begins with the epoch that `stands` is at the begin of, where it is, else with a new one. Redis
+/// remembers as many of them as [`Commands::may_begin`] allows.
 ///
 /// At most [`READ_BYTES_MAX`] of payloads come at once: the answer then is shorter than the range asked for, and its last entry is
 /// not at its top.
@@ -79,9 +81,14 @@ pub(super) async fn read_aged(
     let (offset, limit) = (offset.to_string(), limit.to_string());
     let ttl = super::milliseconds(retention.ttl);
     let begins = stands.filter(|position| position.offset == 0);
+    // Who follows it stands at that epoch, and would have to be told of another one.
+    let stays_unwritten = begins.is_some_and(is_unwritten);
     let epoch = begins.map_or_else(random_epoch, |position| position.epoch);
-    let epoch_text = epoch.to_string();
-    let may_begin: &[u8] = if commands.may_begin() { b"1" } else { b"0" };
+    let epoch = epoch.to_string();
+    let may_begin: &[u8] = match !stays_unwritten && commands.may_begin() {
+        true => b"1",
+        false => b"0",
+    };
     let position_ttl = commands.options().position_ttl(retention);
     let bytes_max = READ_BYTES_MAX.to_string();
     let empty_ttl = commands.options().empty_position_ttl();
@@ -90,7 +97,7 @@ pub(super) async fn read_aged(
         offset.as_bytes(),
         limit.as_bytes(),
         ttl.as_bytes(),
-        epoch_text.as_bytes(),
+        epoch.as_bytes(),
         position_ttl.as_bytes(),
         bytes_max.as_bytes(),
         empty_ttl.as_bytes(),
@@ -106,10 +113,15 @@ pub(super) async fn read_aged(
     let answer = commands.run_retrying(call, true).await?;
     let read = decode(commands, channel, &answer);
     let read = read.ok_or_else(|| unreadable("reading a history"))?;
-    if begins.is_none() && read.history.top.epoch == epoch {
+    if read.has_begun {
         commands.note_begun();
     }
     Ok(read)
+}
+
+/// Whether a channel stands at an epoch that read.lua has computed and not written.
+fn is_unwritten(position: Position) -> bool {
+    position.epoch.0 >> 48 == 0xffff
 }
 
 /// Where a channel stands, as [`read_aged`].
@@ -148,7 +160,15 @@ fn decode(commands: &Commands, channel: &ChannelName, answer: &Value) -> Option<
     let Value::Array(parts) = answer else {
         return None;
     };
-    let [epoch, offset, tag, Value::Array(entries), Value::Int(now)] = parts.as_slice() else {
+    let [
+        epoch,
+        offset,
+        tag,
+        Value::Array(entries),
+        Value::Int(now),
+        Value::Int(begun),
+    ] = parts.as_slice()
+    else {
         return None;
     };
     let top = super::position(epoch, offset, tag)?;
@@ -169,7 +189,12 @@ fn decode(commands: &Commands, channel: &ChannelName, answer: &Value) -> Option<
         ages.0.insert(offset, Duration::from_millis(age));
         history.entries.push(delivery);
     }
-    Some(Aged { history, ages })
+    let has_begun = *begun == 1;
+    Some(Aged {
+        history,
+        ages,
+        has_begun,
+    })
 }
 
 /// Reads `["12-0", ["b", body, "g", tag, "p", tag before, "a", time, "i", id]]`.

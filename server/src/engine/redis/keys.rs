@@ -83,7 +83,7 @@ impl Keys {
 
     /// Hash: the users that are present, how many connections each has, and what the others see.
     pub(super) fn users(&self, channel: &ChannelName) -> String {
-        self.named(channel, ":pu")
+        self.named(channel, ":pi")
     }
 
     /// Sorted set: the users that are present, in order.
@@ -233,7 +233,7 @@ mod tests {
                 "p:{private-a.1}:n",
                 "p:{private-a.1}:pc",
                 "p:{private-a.1}:px",
-                "p:{private-a.1}:pu",
+                "p:{private-a.1}:pi",
                 "p:{private-a.1}:pm",
             ]
         );

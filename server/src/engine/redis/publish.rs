@@ -254,7 +254,8 @@ fn id_of(key: &str) -> u64 {
 
 /// A new epoch.
 pub(super) fn random_epoch() -> Epoch {
-    Epoch(fastrand::u64(1..))
+    // Those above are for channels that nothing is written of.
+    Epoch(fastrand::u64(1..0xffff << 48))
 }
 
 /// 10 minutes: after so long without a message nobody can tell a loss from silence anyway.

@@ -53,7 +53,7 @@ pub(super) struct Reading {
     /// The offset to read from; none reads what there is.
     pub(super) after: Option<u64>,
     /// Where the track stood.
-    pub(super) from: Option<Position>,
+    from: Option<Position>,
     /// Which losses it makes good.
     generation: u64,
 }

@@ -227,7 +227,7 @@ impl Tracks {
 
     /// Takes note of what a read of the store outside of the tracks has brought, so that the next one need not.
     pub(super) fn note_read(&self, channel: &ChannelName, after: u64, read: &Aged) {
-        let Aged { history, ages } = read;
+        let Aged { history, ages, .. } = read;
         let mut table = self.lock();
         let table = &mut *table;
         let Some(entry) = table.entries.get(channel) else {

@@ -4,7 +4,8 @@
 -- ARGV: 1 'after' or 'last', 2 offset, 3 limit, 4 ttl of messages, 5 an epoch, should it be needed, 6 position ttl
 --       (milliseconds), 7 the most bytes of bodies, 8 position ttl of a channel without a message (milliseconds), 9 whether the
 --       epoch of a channel never heard of may be written (1 or 0).
--- Returns: epoch, offset, tag, entries (oldest first, as XRANGE gives them), the time (milliseconds).
+-- Returns: epoch, offset, tag, entries (oldest first, as XRANGE gives them), the time (milliseconds), whether the epoch was
+--          written now (1 or 0).
 -- Why atomic: the position and the messages are of one moment; a channel never heard of gets its epoch here, so that the
 --             answer holds for its first message. Nodes with subscribers read again within the short ttl, and nothing else
 --             needs the epoch of a channel without messages: reads alone must not fill Redis. It writes, because only a
@@ -16,14 +17,14 @@ local limit, bytes_max = tonumber(ARGV[3]), tonumber(ARGV[7])
 local CHUNK = 16
 local now = milliseconds()
 
--- The epoch of a channel that nothing is written of: every node finds the same for as long as a position is remembered, and no
--- message ever has it.
+-- The epoch of a channel that nothing is written of: every node finds the same for as long as a position is remembered. It is
+-- never written, so that no message has it; `is_unwritten` in history.rs knows it by its beginning.
 local function unwritten()
   local hash = redis.sha1hex(position .. ' ' .. math.floor(now / ARGV[6]))
-  return 'f' .. string.sub(hash, 1, 15), 0, '0'
+  return 'ffff' .. string.sub(hash, 1, 12), 0, '0'
 end
 
-local refused
+local refused, has_begun
 local function start()
   if ARGV[9] ~= '1' and redis.call('EXISTS', position) == 0 then
     return unwritten()
@@ -35,6 +36,7 @@ local function start()
     return unwritten()
   end
   redis.call('DEL', stream)
+  has_begun = true
   return ARGV[5], 0, '0'
 end
 
@@ -59,11 +61,14 @@ local standing = string.format('%.0f', offset)
 local beyond = redis.call('XRANGE', stream, '(' .. standing .. '-0', '+', 'COUNT', 1)
 if #beyond > 0 then
   epoch, offset, tag = start()
+  if refused then
+    return refused
+  end
   standing = '0'
   touch()
 end
 if limit == 0 then
-  return { epoch, standing, tag, {}, now }
+  return { epoch, standing, tag, {}, now, has_begun and 1 or 0 }
 end
 
 -- The newest entry stands at the position, or the entries are not of this history.
@@ -125,4 +130,4 @@ if ARGV[1] == 'last' then
   end
   entries = reversed
 end
-return { epoch, standing, tag, entries, now }
+return { epoch, standing, tag, entries, now, has_begun and 1 or 0 }

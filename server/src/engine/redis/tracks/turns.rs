@@ -47,7 +47,7 @@ impl Tracks {
 
     /// A read came back.
     pub(in crate::engine::redis) fn finish_read(&self, due: Due, read: Aged) {
-        let Aged { history, ages } = read;
+        let Aged { history, ages, .. } = read;
         self.with_ages(&due.channel, None, &ages, |entry, out| {
             if entry.id == due.id {
                 entry.track.read(due.reading, history, out);
