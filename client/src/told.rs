@@ -114,6 +114,7 @@ impl<P: Payload> Client<P> {
         let command = command_of(command);
         let text = encode(id, command.clone());
         let bytes_max = self.machine.frame_bytes_max().unwrap_or(u64::MAX);
+        let bytes_max = bytes_max.min(LIST_BYTES_MAX);
         match command {
             Command::SubscribeAll(list) if text.len() as u64 > bytes_max => {
                 self.frames = split(id, list, bytes_max);
@@ -261,3 +262,6 @@ fn split(id: Option<u64>, mut list: Vec<Subscribe>, bytes_max: u64) -> Vec<Strin
 pub(crate) fn encode(id: Option<u64>, command: Command) -> String {
     encode_request(&Request { id, command })
 }
+
+/// 16 KiB: what a server takes before it has seen credentials, which may be while they are on their way.
+const LIST_BYTES_MAX: u64 = 16 << 10;

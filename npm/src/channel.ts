@@ -92,7 +92,12 @@ export class ChannelHandle {
       return this.#listen(() => this.#messages.add(event, handler), options);
     }
     // The subscription has begun without this listener: what it wants of the past is asked for, and what comes meanwhile waits.
-    const late = new LateListener(event, handler, since, (gap) => this.#connection.missed({ channel: this.name, ...gap }));
+    if (options.signal?.aborted) {
+      return nothingToEnd();
+    }
+    const generation = this.#generation;
+    const missed = (gap: Omit<Gap, 'channel'>) => this.#connection.missed({ channel: this.name, ...gap });
+    const late = new LateListener(event, handler, since, missed, () => generation !== this.#generation);
     const end = this.#listen(() => late.listen(this.#messages.add(event, late.hear)), options);
     const read = (page: HistoryOptions) => this.history(page);
     late.begin(read, rewind).catch((error: RealtimeError) => {
@@ -372,7 +377,14 @@ export class ChannelHandle {
       return nothingToEnd();
     }
     const remove = add();
-    const release = this.retain(options);
+    let release: () => void;
+    try {
+      release = this.retain(options);
+    } catch (error) {
+      // The options are refused, and nobody listens.
+      remove();
+      throw error;
+    }
     const end = () => {
       remove();
       release();

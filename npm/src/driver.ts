@@ -284,7 +284,7 @@ export class Driver {
         this.#message = message as Message;
         if (numbers[0] === Input.Connected) {
           this.#socketId ??= this.#message['socket_id'];
-          this.#frameBytes = this.#message['limits']?.message_bytes_max;
+          this.#frameBytes = Math.min(this.#message['limits']?.message_bytes_max ?? LIST_BYTES_MAX, LIST_BYTES_MAX);
         }
         this.tell(...(numbers as [Input]));
       }
@@ -384,5 +384,7 @@ const GOODBYES = [
   [4104, 'no credentials arrived in time'],
 ] as const;
 
+/** 16 KiB: what a server takes before it has seen credentials, which may be while they are on their way. */
+const LIST_BYTES_MAX = 16 << 10;
 /** Above 2^31 - 1 milliseconds `setTimeout` fires at once. */
 const WAIT_MAX = 2 ** 31 - 1;

@@ -28,7 +28,7 @@ export async function askEndpoint(
   }
   const isList = channels.length > 1;
   const body = isList ? { channels, socket_id } : { channel: channels[0], socket_id };
-  const all = new Headers(typeof headers === 'function' ? await headers() : headers);
+  const all = new Headers(typeof headers === 'function' ? await unlessAborted(headers(), signal) : headers);
   all.set('content-type', 'application/json');
   let response: Response;
   let text = '';
@@ -122,3 +122,12 @@ async function read(response: Response): Promise<string> {
 
 /** 1 MiB: the tokens of hundreds of channels. */
 const BYTES_MAX = 2 ** 20;
+
+/** What comes of a promise, or the reason why nobody waits for it any longer. */
+function unlessAborted<T>(promise: Promise<T> | T, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abandon = (): void => reject(signal.reason as Error);
+    signal.aborted ? abandon() : signal.addEventListener('abort', abandon, { once: true });
+    Promise.resolve(promise).then(resolve, reject);
+  });
+}

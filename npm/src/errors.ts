@@ -122,7 +122,9 @@ export function fromMachine(
     const isHttp = code === 'auth-http' || code === 'auth-forbidden';
     const message = `${text}${isHttp || number === undefined ? '' : ` (${number})`}${why && why !== text ? `: ${why}` : ''}`;
     const cause = typeof said === 'object' && 'cause' in said ? { cause: said.cause } : {};
-    return new RealtimeError(code, message, { retryable: kind < FINAL, channel, [isHttp ? 'status' : 'serverCode']: number, ...cause });
+    // A connection that a server has closed with 4000 to 4099 ended for good.
+    const retryable = kind < FINAL && !(number! >= 4000 && number! < 4100 && code === 'transport');
+    return new RealtimeError(code, message, { retryable, channel, [isHttp ? 'status' : 'serverCode']: number, ...cause });
   }
   const name = RATE_LIMITED.includes(first) ? 'rate-limited' : number === 4306 ? 'payload-too-large' : rejected;
   const details = { serverCode: number, retryable: retry === 1, retryAfter: unlessNegative(wait), channel };

@@ -10,6 +10,8 @@ export class LateListener {
   readonly #event: string;
   readonly #handler: (data: never, meta: Meta) => void;
   readonly #missed: (gap: Omit<Gap, 'channel'>) => void;
+  /** Whether the channel has been left, and with it all listeners. */
+  readonly #isLeft: () => boolean;
   /** What has come while the past is under way. */
   #waiting: [data: never, meta: Meta][] | null = [];
   /** The newest that came and had no room; infinite where it has no offset. */
@@ -23,11 +25,13 @@ export class LateListener {
     handler: (data: never, meta: Meta) => void,
     since: Position | undefined,
     missed: (gap: Omit<Gap, 'channel'>) => void,
+    isLeft: () => boolean,
   ) {
     this.#event = event;
     this.#handler = handler;
     this.#at = since;
     this.#missed = missed;
+    this.#isLeft = isLeft;
   }
 
   readonly hear = (data: never, meta: Meta): void => {
@@ -58,6 +62,9 @@ export class LateListener {
       const since = this.#at;
       try {
         const page = await read(since === undefined ? { limit: rewind } : { since });
+        if (this.#isLeft()) {
+          return;
+        }
         this.#tell(page, since);
         this.#at = page.next ?? page.position ?? undefined;
         if (page.next === null) {
@@ -68,6 +75,9 @@ export class LateListener {
           break;
         }
       } catch (error) {
+        if (this.#isLeft()) {
+          return;
+        }
         const { retryAfter, message } = (failure = error as RealtimeError);
         if (retryAfter === undefined || tries >= PAGES_MAX) {
           since && this.#gap(since.offset + 1, null, message);

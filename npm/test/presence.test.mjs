@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connected, pair, subscribed, turn } from './support/client.mjs';
-import { position } from './support/fake-server.mjs';
+import { FakeServer, position } from './support/fake-server.mjs';
 
 const ROOM = 'presence-room';
 const ANN = { id: 'ann', info: { name: 'Ann' } };
 const BOB = { id: 'bob', info: { name: 'Bob' } };
+
+/** A server that knows who connects. */
+function loggedIn() {
+  const server = new FakeServer();
+  server.greeting = { user_id: 'ann' };
+  return server;
+}
 
 function room(t, options = {}) {
   const presence = { count: 1, members: [ANN] };
@@ -193,8 +200,17 @@ test('a member shows other info', async (t) => {
   assert.deepEqual(told, [['update', 'ann', { name: 'Ann', status: 'away' }], ['update', 'zoe', null]]);
 });
 
-test('an update is shown again after a reconnect, until it is taken back', async (t) => {
+test('without a login nothing is shown again: the next channel token may name another user', async (t) => {
   const { server, channel } = await room(t);
+  await channel.presence.update({ status: 'away' });
+  server.socket.drop();
+  await server.until(() => channel.presence.synced);
+  const subscribes = server.commands.filter(({ type }) => type === 'subscribe');
+  assert.deepEqual(subscribes.map(({ info }) => info), [undefined, undefined]);
+});
+
+test('an update is shown again after a reconnect, until it is taken back', async (t) => {
+  const { server, channel } = await room(t, { server: loggedIn() });
   const { presence } = channel;
   await presence.update({ status: 'away' });
   assert.deepEqual(server.commands.at(-1).info, { status: 'away' });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connected, pair, reported, subscribed } from './support/client.mjs';
-import { friendly, position } from './support/fake-server.mjs';
+import { FakeServer, friendly, position } from './support/fake-server.mjs';
 import { armed } from './support/trap.mjs';
 
 /** What the machine is entered by when something happens. */
@@ -12,7 +12,9 @@ const FOLLOW = 'machine_follow';
 test('after a trap the same info is shown', async (t) => {
   const { trapNext } = armed(t);
   reported(t);
-  const { server, channel } = await subscribed(t, 'presence-a', { presence: { count: 0, members: [] } });
+  const server = new FakeServer();
+  server.greeting = { user_id: 'ann' };
+  const { channel } = await subscribed(t, 'presence-a', { server, presence: { count: 0, members: [] } });
   await channel.presence.update('away');
   trapNext(INPUT);
   server.socket.event('presence-a', 'e', 1);

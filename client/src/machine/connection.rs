@@ -143,6 +143,7 @@ impl<V: Values> Machine<V> {
                 self.attempt = 0;
                 self.was_connected = false;
                 self.tokens.forgive();
+                self.ask_again_for_refused_channels();
                 self.begin(now);
             }
             Connection::Waiting { .. } => self.begin(now),
@@ -363,6 +364,7 @@ impl<V: Values> Machine<V> {
             session.user.clone_from(&user);
             self.announce(ConnectionState::Connected, None, None);
             if self.connection.is_open() {
+                self.ask_again_for_refused_channels();
                 self.requests_belong_to(user);
             }
         }
@@ -393,6 +395,9 @@ impl<V: Values> Machine<V> {
 
     /// The connection is ready for everything.
     fn ready(&mut self, session: Session<V>, now: Millis) {
+        if session.user.is_some() && session.user.as_ref() != self.requests.owner() {
+            self.ask_again_for_refused_channels();
+        }
         self.requests_belong_to(session.user.clone());
         self.connection = Connection::Open {
             session,

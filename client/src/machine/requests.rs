@@ -235,10 +235,12 @@ impl<V: Values> Requests<V> {
             })
     }
 
-    /// The newest update of a channel.
+    /// The newest update of a channel that still has to be sent, for the first time or again.
     pub(crate) fn newest_update(&self, channel: &V::Channel) -> Option<&Update<V>> {
         let newest = self.pending.iter().rev().find(|pending| {
-            pending.question.update.is_some() && pending.question.channel.as_ref() == Some(channel)
+            pending.question.update.is_some()
+                && pending.question.channel.as_ref() == Some(channel)
+                && !matches!(pending.stage, Stage::Sent(_))
         });
         newest?.question.update.as_ref()
     }
@@ -250,6 +252,15 @@ impl<V: Values> Requests<V> {
                 && pending.question.channel.as_ref() == Some(channel)
                 && pending.id < before
         })?;
+        Some(self.remove(at))
+    }
+
+    /// Takes an update that was sent and has no answer.
+    pub(crate) fn take_uncertain_update(&mut self) -> Option<Pending<V>> {
+        let at = self
+            .pending
+            .iter()
+            .position(|pending| pending.question.update.is_some() && pending.may_have_happened)?;
         Some(self.remove(at))
     }
 

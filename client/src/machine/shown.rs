@@ -5,12 +5,14 @@
 
 use fanfare_protocol::Code;
 
+use crate::ClientError;
 use crate::machine::Machine;
 use crate::machine::channel::Phase;
 use crate::machine::values::{Refusal, Update, Values};
 
 impl<V: Values> Machine<V> {
-    /// The info to join with: that of the newest update without an answer, else of the last one that succeeded.
+    /// The info to join with: that of the newest update that is not on its way, else of the last one that succeeded. What is on its
+    /// way has an answer of its own, which the subscription must not prove wrong.
     pub(crate) fn info_to_join(&self, at: usize) -> Option<V::Hint> {
         let channel = &self.channels[at];
         match self.requests.newest_update(&channel.name) {
@@ -70,6 +72,11 @@ impl<V: Values> Machine<V> {
             for channel in &mut self.channels {
                 channel.info = None;
                 channel.joining_with = None;
+            }
+            // It would be repeated in the name of the other one.
+            while let Some(pending) = self.requests.take_uncertain_update() {
+                let request = pending.question.request;
+                self.answer(request, Err(ClientError::UnknownOutcome));
             }
         }
     }

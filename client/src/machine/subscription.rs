@@ -131,6 +131,16 @@ impl<V: Values> Machine<V> {
         }
     }
 
+    /// What was refused may be allowed now: to another user, or because the application connects again.
+    pub(crate) fn ask_again_for_refused_channels(&mut self) {
+        for at in 0..self.channels.len() {
+            if let Phase::Failed = self.channels[at].phase {
+                self.channels[at].attempt = 0;
+                self.enter(at, Phase::Suspended, None);
+            }
+        }
+    }
+
     /// The connection is gone.
     pub(crate) fn suspend_channels(&mut self) {
         let mut at = 0;

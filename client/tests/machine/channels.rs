@@ -33,6 +33,36 @@ fn granted() -> ChannelAuthReply {
     }
 }
 
+/// What is refused to one user may be allowed to another.
+#[test]
+fn a_refused_channel_is_asked_for_again_as_another_user() {
+    let mut pair = Pair::connected(Options::default());
+    pair.subscribe("private-a");
+    let id = pair.id("subscribe");
+    pair.say(refused(id, "private-a", Code::NOT_AUTHENTICATED));
+    pair.take();
+    let mut code = Code::FORBIDDEN;
+    for (user, is_asked) in [("ann", true), ("ann", false), ("bob", true)] {
+        pair.close(1006);
+        pair.advance_to_timer();
+        pair.greet_as(user);
+        let sent = pair.take();
+        let asked = sent.iter().any(|line| line == "> subscribe private-a");
+        assert_eq!(asked, is_asked, "{user}: {sent:?}");
+        if is_asked {
+            let id = pair.id("subscribe");
+            pair.say(refused(id, "private-a", code));
+            code = Code::OTHER_USER;
+        }
+    }
+    // The application has a reason to connect again.
+    pair.input(Input::Disconnect);
+    pair.input(Input::Connect);
+    pair.take();
+    pair.greet_as("bob");
+    assert!(pair.take().contains(&"> subscribe private-a".to_owned()));
+}
+
 #[test]
 fn subscribes_at_once_when_connected() {
     let mut pair = Pair::connected(Options::default());

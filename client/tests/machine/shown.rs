@@ -251,6 +251,29 @@ fn a_connection_without_a_user_does_not_show_what_the_one_before_did() {
 }
 
 #[test]
+fn an_update_that_is_on_its_way_is_answered_for_itself() {
+    let mut pair = Pair::connected(Options::default());
+    pair.update(1, ROOM, "7");
+    let id = pair.id("update");
+    pair.subscribe(ROOM);
+    let commands = ["> update presence-room 7", "> subscribe presence-room"];
+    assert_eq!(sent(&mut pair), commands);
+    pair.say(error(id, Code::NOT_SUBSCRIBED));
+    assert!(pair.take()[0].starts_with("done 1: "));
+}
+
+#[test]
+fn an_update_without_an_answer_is_not_repeated_as_another_user() {
+    let mut pair = in_room_as("ann");
+    pair.update(1, ROOM, "7");
+    pair.take();
+    come_back_as(&mut pair, "bob");
+    let sent = sent(&mut pair);
+    assert_eq!(sent.last().unwrap(), "> subscribe presence-room");
+    assert!(sent[0].starts_with("done 1: unknown-outcome"), "{sent:?}");
+}
+
+#[test]
 fn info_goes_with_the_subscription() {
     let mut pair = in_room_as("ann");
     update(&mut pair, "7");
