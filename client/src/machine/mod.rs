@@ -3,6 +3,7 @@
 pub mod output;
 pub mod values;
 
+mod asking;
 mod authentication;
 mod backoff;
 mod channel;
