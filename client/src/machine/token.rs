@@ -139,11 +139,13 @@ impl<V: Values> Tokens<V> {
     }
 
     /// The server refused the token. Whether it is worth asking for another one.
+    ///
+    /// A token that the application set stays: without a provider the next `connect` has no other one to try.
     pub(crate) fn refuse(&mut self) -> bool {
-        self.current = None;
         self.expiry = None;
         self.refresh_at = None;
         if self.provider {
+            self.current = None;
             self.wanted = Some(TokenReason::Rejected);
         }
         let is_first = !core::mem::replace(&mut self.refused, true);

@@ -278,6 +278,39 @@ fn refused_credentials_without_a_provider_are_final() {
 }
 
 #[test]
+fn a_refused_token_of_the_application_is_tried_again_with_the_next_connect() {
+    let refuse_by_error = |pair: &mut Pair| {
+        let id = pair.id("authenticate");
+        pair.say(error(id, Code::TOKEN_REFUSED));
+    };
+    let refuse_by_close = |pair: &mut Pair| pair.close(Code::CREDENTIALS_REFUSED.number());
+    let end = |pair: &mut Pair| pair.close(Code::TOKEN_EXPIRED.number());
+    for refuse in [refuse_by_error as fn(&mut Pair), refuse_by_close, end] {
+        let mut pair = Pair::new(Options::default());
+        pair.input(Input::SetToken(Some("mine".to_owned())));
+        pair.input(Input::Connect);
+        for disconnects_first in [true, false, true] {
+            pair.greet();
+            refuse(&mut pair);
+            let trace = pair.take();
+            let last = trace.last().unwrap();
+            assert!(
+                last.starts_with("connection failed: unauthorized ("),
+                "{trace:?}"
+            );
+            assert!(
+                trace.contains(&"> authenticate mine".to_owned()),
+                "{trace:?}"
+            );
+            if disconnects_first {
+                pair.input(Input::Disconnect);
+            }
+            pair.input(Input::Connect);
+        }
+    }
+}
+
+#[test]
 fn an_authorizer_that_is_down_is_no_refusal() {
     let mut pair = with_provider();
     pair.token("one");
