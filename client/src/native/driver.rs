@@ -197,6 +197,8 @@ impl Driver {
         options: SubscribeOptions,
         reply: oneshot::Sender<Result<Listener, ClientError>>,
     ) {
+        // A subscription that was dropped before this order must not be shared: the options would have no effect.
+        self.drop_abandoned();
         let status = self.machine.status();
         let error = match &status.error {
             Some(error) if status.state == ConnectionState::Failed => Some(error.clone()),

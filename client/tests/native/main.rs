@@ -19,7 +19,7 @@ use fanfare_client::{
 };
 use fanfare_protocol::{
     ChannelName, Code, Command, EventName, Position, RawJson, Reply, ServerMessage,
-    SubscriptionError, SubscriptionSucceeded,
+    SubscriptionError, SubscriptionSucceeded, Unsubscribed,
 };
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -110,6 +110,42 @@ async fn a_batch_is_received_in_order() {
     for offset in 1..=5 {
         assert_eq!(next_offset(&mut orders).await, offset);
     }
+}
+
+#[tokio::test]
+async fn options_count_right_after_the_last_subscription_was_dropped() {
+    let (client, _listener, mut peer) = pair(options()).await;
+    // The driver hears of a drop and of an order in any sequence.
+    for _ in 0..20 {
+        let subscribe = client.subscribe(channel("orders"), SubscribeOptions::default());
+        let orders = soon(subscribe).await.unwrap();
+        confirm(&mut peer, at(3), &[]).await;
+        soon(orders.subscribed()).await.unwrap();
+        drop(orders);
+        let options = SubscribeOptions::default().since(at(1));
+        let orders = soon(client.subscribe(channel("orders"), options)).await;
+        let orders = orders.unwrap();
+        leave(&mut peer).await;
+        assert_eq!(confirm(&mut peer, at(3), &[2, 3]).await, Some(at(1)));
+        soon(orders.subscribed()).await.unwrap();
+        drop(orders);
+        leave(&mut peer).await;
+    }
+}
+
+/// Confirms the unsubscribe command that comes next.
+async fn leave(peer: &mut Peer) {
+    let request = soon(peer.command()).await;
+    let Command::Unsubscribe { channel } = request.command else {
+        panic!("{:?}", request.command);
+    };
+    let reply = Unsubscribed {
+        id: request.id,
+        channel,
+        code: 1000,
+        reason: String::new(),
+    };
+    peer.say(&[ServerMessage::Unsubscribed(reply)]).await;
 }
 
 #[tokio::test]
