@@ -1,9 +1,10 @@
 //! What the server says, and whom it concerns.
 
-use fanfare_protocol::{Epoch, Position, Tag};
+use fanfare_protocol::{Code, Epoch, Position, Tag};
 
 use crate::event::GapReason;
 use crate::machine::Machine;
+use crate::machine::channel::Phase;
 use crate::machine::output::{Command, Hole, News};
 use crate::machine::presence::Snapshot;
 use crate::machine::recovery::{Follows, Liveness};
@@ -121,6 +122,9 @@ impl<V: Values> Machine<V> {
             self.complain(refusal.error());
             return;
         };
+        if refusal.code == Code::RATE_LIMITED.number() {
+            self.pace.block(refusal.retry_after.unwrap_or(0), now);
+        }
         if let Some(refreshing) = self.tokens.refreshing
             && refreshing.id == id
         {
@@ -181,15 +185,30 @@ impl<V: Values> Machine<V> {
     }
 
     pub(crate) fn resync_members(&mut self, at: usize, now: Millis) {
-        if !self.channels[at].stream.members.wants_snapshot(now) {
-            return;
-        }
-        let channel = self.channels[at].name.clone();
-        let id = self.send(Command::Presence { channel });
-        self.pace.spend();
-        let until = now + self.options.request_timeout;
         let members = &mut self.channels[at].stream.members;
-        members.await_snapshot(id, now, until);
+        members.queue_snapshot(now);
+        self.has_queued |= members.is_snapshot_queued();
+    }
+
+    /// Asks for the snapshots that wait, as far as their turn has come.
+    pub(crate) fn send_snapshots(&mut self, now: Millis) {
+        let until = now + self.options.request_timeout;
+        for at in 0..self.channels.len() {
+            let channel = &self.channels[at];
+            if !matches!(channel.phase, Phase::Subscribed { .. })
+                || !channel.stream.members.is_snapshot_queued()
+            {
+                continue;
+            }
+            if !self.pace.take(0, now) {
+                self.has_queued = true;
+                return;
+            }
+            let channel = channel.name.clone();
+            let id = self.send(Command::Presence { channel });
+            let members = &mut self.channels[at].stream.members;
+            members.await_snapshot(id, now, until);
+        }
     }
 
     fn members_told(

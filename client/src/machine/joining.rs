@@ -88,6 +88,8 @@ impl<V: Values> Machine<V> {
             _ if refusal.retry => self.retry(at, error, retry_after, now),
             _ => self.enter(at, Phase::Failed, Some(error)),
         }
+        // One that failed leaves its room to others.
+        self.has_queued = true;
         self.flush(now);
     }
 

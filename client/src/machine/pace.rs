@@ -71,7 +71,8 @@ impl Pace {
         let reserve = (self.commands.burst / 8.0).min(RESERVE_MAX);
         let bytes = bytes as f64;
         let may_send = now >= self.blocked_until
-            && self.commands.tokens >= reserve + 1.0
+            // A server that allows one command at a time allows no reserve.
+            && self.commands.tokens >= (reserve + 1.0).min(self.commands.burst)
             && self.bytes.tokens >= bytes.min(self.bytes.burst);
         if may_send {
             self.commands.tokens -= 1.0;
@@ -135,11 +136,12 @@ impl Pace {
 }
 
 impl Bucket {
+    /// A bucket that fills up, whatever the server says: one that never does would keep the client silent for ever.
     fn full(per_second: u64, burst: u64) -> Self {
-        let burst = burst as f64;
+        let burst = burst.max(1) as f64;
         Self {
             tokens: burst,
-            per_second: per_second as f64,
+            per_second: per_second.max(1) as f64,
             burst,
         }
     }

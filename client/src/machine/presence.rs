@@ -23,6 +23,8 @@ pub(crate) struct Members<C> {
     asked_at: Option<Millis>,
     /// When the next one is asked for, because messages were lost.
     resync_at: Option<Millis>,
+    /// One is asked for as soon as the pace allows.
+    is_queued: bool,
 }
 
 /// A list that lacks members.
@@ -63,6 +65,7 @@ impl<C: Clone> Members<C> {
             complete_from: Millis(0),
             asked_at: None,
             resync_at: None,
+            is_queued: false,
         }
     }
 
@@ -73,6 +76,7 @@ impl<C: Clone> Members<C> {
         self.resync = None;
         self.incomplete = None;
         self.resync_at = None;
+        self.is_queued = false;
     }
 
     /// Takes a change in; `false` when the snapshot has it already.
@@ -99,7 +103,8 @@ impl<C: Clone> Members<C> {
 
     /// When to call [`Members::complete`] because the host's list lacks some.
     pub(crate) fn complete_at(&self) -> Option<Millis> {
-        let incomplete = self.incomplete.filter(|_| self.resync.is_none())?;
+        let is_asked = self.is_queued || self.resync.is_some();
+        let incomplete = self.incomplete.filter(|_| !is_asked)?;
         Some(incomplete.due.unwrap_or(Millis(0)))
     }
 
@@ -116,16 +121,21 @@ impl<C: Clone> Members<C> {
         false
     }
 
-    /// Messages were lost, and with them perhaps changes. Whether to ask for a snapshot now: one at a time, and one per
-    /// [`PAUSE`], however often a server says that it lost something.
-    pub(crate) fn wants_snapshot(&mut self, now: Millis) -> bool {
+    /// Messages were lost, and with them perhaps changes: queues the command for a snapshot, if one may be asked for now. One at a
+    /// time, and one per [`PAUSE`], however often a server says that it lost something.
+    pub(crate) fn queue_snapshot(&mut self, now: Millis) {
         if let Some(resync) = &mut self.resync {
             resync.is_overrun = true;
-            return false;
+        } else if self.are_known {
+            let at = self.asked_at.map_or(now, |asked_at| asked_at + PAUSE);
+            self.resync_at = (at > now).then_some(at);
+            self.is_queued |= at <= now;
         }
-        let at = self.asked_at.map_or(now, |asked_at| asked_at + PAUSE);
-        self.resync_at = (at > now && self.are_known).then_some(at);
-        at <= now && self.are_known
+    }
+
+    /// Whether the command for a snapshot waits for its turn.
+    pub(crate) const fn is_snapshot_queued(&self) -> bool {
+        self.is_queued
     }
 
     /// When a snapshot is to be asked for because messages were lost.
@@ -139,6 +149,7 @@ impl<C: Clone> Members<C> {
         self.complete_from = now + COMPLETE_EVERY;
         self.asked_at = Some(now);
         self.resync_at = None;
+        self.is_queued = false;
         self.resync = Some(Resync {
             id,
             until,
@@ -174,6 +185,7 @@ impl<C: Clone> Members<C> {
         self.resync = None;
         self.incomplete = None;
         self.resync_at = None;
+        self.is_queued = false;
     }
 
     /// The snapshot that was asked for is there.

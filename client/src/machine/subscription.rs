@@ -6,7 +6,7 @@ use crate::error::ClientError;
 use crate::event::ChannelState;
 use crate::io::{AuthReason, ChannelAuthReply};
 use crate::machine::Machine;
-use crate::machine::channel::{Channel, Origin, Phase, Then};
+use crate::machine::channel::{Channel, Origin, Phase, Then, UNSENT};
 use crate::machine::output::{News, Output};
 use crate::machine::values::{Confirmation, Publication, Refusal, Values};
 use crate::options::SubscribeOptions;
@@ -129,6 +129,8 @@ impl<V: Values> Machine<V> {
                 self.start(at);
             }
         }
+        // There may be more room than there was on the last connection.
+        self.has_queued = true;
     }
 
     /// What was refused may be allowed now: to another user, or because the application connects again.
@@ -258,6 +260,14 @@ impl<V: Values> Machine<V> {
         let mut is_known = false;
         for at in (0..self.channels.len()).rev() {
             match self.channels[at].phase {
+                // Nothing came of it.
+                Phase::Leaving { id, until, then }
+                    if id == command && refusal.code == Code::RATE_LIMITED.number() =>
+                {
+                    let id = UNSENT;
+                    self.channels[at].phase = Phase::Leaving { id, until, then };
+                    self.has_queued = true;
+                }
                 Phase::Leaving { id, then, .. } if id == command => self.left(at, then, now),
                 Phase::Subscribing { id, .. } if id == command => self.refused(at, refusal, now),
                 _ => continue,

@@ -2,10 +2,12 @@
 
 use fanfare_client::{Input, Options};
 use fanfare_protocol::json::decode_request;
-use fanfare_protocol::{Code, Command, Connected, ConnectionLimits, ErrorMessage, ServerMessage};
+use fanfare_protocol::{
+    Code, Command, Connected, ConnectionLimits, ErrorMessage, ServerMessage, SubscriptionSucceeded,
+};
 
 use crate::pair::Pair;
-use crate::say::{hello, limits, refused, succeeded, unsubscribed};
+use crate::say::{gap, hello, limits, members, refused, succeeded, unsubscribed};
 
 /// Connected to a server with these limits, with an empty trace.
 fn connected(options: Options, limits: ConnectionLimits) -> Pair {
@@ -231,6 +233,178 @@ fn everything_that_is_sent_stays_within_the_rate() {
         pair.advance(50);
     }
     assert_eq!((asked, left), (300, 50));
+}
+
+#[test]
+fn a_server_that_takes_one_command_at_a_time_gets_them_one_by_one() {
+    for (burst, per_second) in [(1, 1), (1, 50), (2, 50), (0, 0)] {
+        let limits = ConnectionLimits {
+            commands_per_second: per_second,
+            bytes_per_second: Some(per_second),
+            bytes_burst: Some(burst),
+            ..limits(10, burst)
+        };
+        let mut pair = connected(Options::default(), limits);
+        let (burst, per_second) = (burst.max(1), per_second.max(1));
+        let mut counter = Counter {
+            tokens: burst as f64,
+            at: pair.now.0,
+        };
+        pair.subscribe("orders");
+        pair.publish(1, "elsewhere");
+        pair.unsubscribe("orders");
+        let mut commands = Vec::new();
+        for _ in 0..300 {
+            let trace = counter.count(&mut pair, burst, per_second);
+            commands.extend(sent(&trace).iter().map(ToString::to_string));
+            pair.advance(20);
+        }
+        let has = |command: &str| commands.iter().any(|line| line.starts_with(command));
+        let expected = ["subscribe", "publish", "unsubscribe"];
+        assert!(expected.into_iter().all(has), "{burst}: {commands:?}");
+    }
+}
+
+#[test]
+fn snapshots_after_gaps_keep_within_the_rate() {
+    let (burst, per_second) = (20, 50);
+    let mut pair = connected(Options::default(), limits(1_000, burst));
+    let room = |number: usize| format!("presence-{number:03}");
+    for number in 0..100 {
+        pair.subscribe(&room(number));
+    }
+    let mut counter = Counter {
+        tokens: burst as f64,
+        at: pair.now.0,
+    };
+    for _ in 0..100 {
+        let trace = counter.count(&mut pair, burst, per_second);
+        for line in sent(&trace) {
+            let id = pair.id(line);
+            for channel in channels(line) {
+                let confirmation = SubscriptionSucceeded {
+                    presence: Some(members(&["ann"])),
+                    ..succeeded(id, channel)
+                };
+                pair.say(ServerMessage::SubscriptionSucceeded(confirmation));
+            }
+        }
+        pair.advance(50);
+    }
+    for number in 0..100 {
+        pair.say(gap(&room(number), None));
+    }
+    let mut asked = 0;
+    for _ in 0..100 {
+        let trace = counter.count(&mut pair, burst, per_second);
+        asked += sent(&trace).len();
+        pair.advance(50);
+    }
+    assert_eq!(asked, 100);
+}
+
+#[test]
+fn a_snapshot_that_came_too_soon_holds_everything_back() {
+    let mut pair = connected(Options::default(), limits(100, 200));
+    pair.subscribe("presence-room");
+    let confirmation = SubscriptionSucceeded {
+        presence: Some(members(&["ann"])),
+        ..succeeded(pair.id("subscribe"), "presence-room")
+    };
+    pair.say(ServerMessage::SubscriptionSucceeded(confirmation));
+    pair.say(gap("presence-room", None));
+    pair.take();
+    pair.say(ServerMessage::Error(ErrorMessage {
+        retry_after: Some(2_000),
+        ..ErrorMessage::new(Some(pair.id("presence")), Code::RATE_LIMITED)
+    }));
+    pair.publish(1, "elsewhere");
+    pair.expect(&[]);
+    assert_eq!(pair.advance_to_timer(), 2_000);
+    let trace = pair.take();
+    assert_eq!(sent(&trace).len(), 2, "{trace:?}");
+}
+
+#[test]
+fn an_unsubscribe_that_came_too_soon_is_repeated() {
+    let mut pair = connected(Options::default(), limits(100, 200));
+    pair.subscribe("orders");
+    let id = pair.id("subscribe");
+    pair.say(ServerMessage::SubscriptionSucceeded(succeeded(
+        id, "orders",
+    )));
+    pair.unsubscribe("orders");
+    pair.take();
+    pair.say(ServerMessage::Error(ErrorMessage {
+        retry_after: Some(700),
+        ..ErrorMessage::new(Some(pair.id("unsubscribe")), Code::RATE_LIMITED)
+    }));
+    pair.expect(&[]);
+    assert_eq!(pair.advance_to_timer(), 700);
+    pair.expect(&["> unsubscribe orders"]);
+}
+
+#[test]
+fn a_channel_that_takes_the_place_of_another_waits_for_it() {
+    let limits = limits(1, 200);
+    let mut pair = connected(Options::default(), limits);
+    pair.subscribe("a");
+    let trace = pair.take();
+    confirm(&mut pair, &trace);
+    pair.take();
+    pair.unsubscribe("a");
+    pair.subscribe("b");
+    // The server still has the first one.
+    pair.expect(&["> unsubscribe a", "a closed", "b subscribing"]);
+    pair.subscribe("c");
+    pair.expect(&["c failed: too-many-channels"]);
+    let id = pair.id("unsubscribe");
+    pair.say(unsubscribed(id, "a", 1000));
+    pair.expect(&["> subscribe b"]);
+}
+
+#[test]
+fn a_channel_without_room_gets_that_of_one_that_is_refused() {
+    let mut pair = connected(Options::default(), limits(1, 200));
+    pair.subscribe("a");
+    pair.subscribe("b");
+    let id = pair.id("subscribe a");
+    pair.take();
+    pair.say(refused(id, "a", Code::FORBIDDEN));
+    pair.expect(&["a failed: 4302", "> subscribe b", "b subscribing"]);
+}
+
+#[test]
+fn a_channel_without_room_gets_that_of_one_that_was_left_while_offline() {
+    let limits = limits(1, 200);
+    let mut pair = connected(Options::default(), limits);
+    pair.subscribe("a");
+    let trace = pair.take();
+    confirm(&mut pair, &trace);
+    pair.subscribe("b");
+    pair.close(1006);
+    pair.unsubscribe("a");
+    pair.advance_to_timer();
+    pair.take();
+    greet(&mut pair, limits);
+    pair.expect(&[
+        "connection connected resumed",
+        "> subscribe b",
+        "b subscribing",
+    ]);
+}
+
+#[test]
+fn a_server_with_more_room_takes_the_channels_that_had_none() {
+    let mut pair = connected(Options::default(), limits(0, 200));
+    pair.subscribe("a");
+    pair.expect(&["a failed: too-many-channels"]);
+    come_back(&mut pair, limits(1, 200));
+    pair.expect(&[
+        "connection connected resumed",
+        "> subscribe a",
+        "a subscribing",
+    ]);
 }
 
 #[test]
