@@ -241,12 +241,14 @@ impl<V: Values> Requests<V> {
         newest?.question.update.as_ref()
     }
 
-    /// Takes the oldest update of a channel that was made before the command with this id.
+    /// Takes the oldest update of a channel that was made before the command with this id. One that is under way has an answer of
+    /// its own.
     pub(crate) fn take_update(&mut self, channel: &V::Channel, before: u64) -> Option<Pending<V>> {
         let at = self.pending.iter().position(|pending| {
             pending.question.update.is_some()
                 && pending.question.channel.as_ref() == Some(channel)
                 && pending.id < before
+                && !matches!(pending.stage, Stage::Sent(_))
         })?;
         Some(self.remove(at))
     }

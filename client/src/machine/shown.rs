@@ -21,7 +21,7 @@ impl<V: Values> Machine<V> {
         }
     }
 
-    /// The subscription that was asked for with this id stands, and with it all updates that were made before.
+    /// The subscription that was asked for with this id stands, and with it all updates that it went out with.
     pub(crate) fn joined_with_info(&mut self, at: usize, id: u64) {
         let channel = &mut self.channels[at];
         channel.info = channel.joining_with.take();

@@ -326,3 +326,21 @@ fn an_aborted_update_is_not_remembered_and_not_an_error_of_the_channel() {
     pair.say(refused(id, ROOM, Code::PRESENCE_UPDATE_NOT_ALLOWED));
     pair.expect(&["error: 4330", "> subscribe presence-room"]);
 }
+
+#[test]
+fn a_subscription_proves_no_update_that_it_does_not_carry() {
+    let mut pair = Pair::connected(Options::default());
+    // Sent at once, as the channel is not the client's yet.
+    pair.update(1, ROOM, "7");
+    pair.subscribe(ROOM);
+    pair.expect(&[
+        "> update presence-room 7",
+        "> subscribe presence-room",
+        "presence-room subscribing",
+    ]);
+    confirm(&mut pair);
+    pair.expect(&["presence-room subscribed"]);
+    let id = pair.id("update");
+    pair.say(error(id, Code::NOT_SUBSCRIBED));
+    pair.expect(&["done 1: 4310"]);
+}
