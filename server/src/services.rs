@@ -31,7 +31,7 @@ pub(crate) struct Services {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Arc<ChannelTokens>,
     pub(crate) origins: Arc<OriginGate>,
-    /// Which refused channel tokens are in the log.
+    /// Which refusals and failures of sessions are in the log.
     pub(crate) refusals: RefusalLog,
     pub(crate) allows_anonymous: bool,
     /// The sessions, and what they still have to do after their sockets are gone.

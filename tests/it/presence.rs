@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fanfare_server::engine::Engine;
 use fanfare_server::engine::memory::{MemoryEngine, MemoryOptions};
-use fanfare_server::{ChannelRule, ChannelRules, ServerBuilder};
+use fanfare_server::{ChannelRule, ChannelRules, Limits, ServerBuilder};
 use fanfare_tests::server::TestServer;
 use fanfare_tests::socket::{Door, Socket};
 use fanfare_tests::{suite, within};
@@ -78,6 +78,39 @@ async fn a_user_comes_with_the_first_connection_and_goes_with_the_last() {
     sees_removed(&mut ann, "ben", "left").await;
     let members = server.events.presence_members(ROOM).await.unwrap();
     assert_eq!(members.len(), 1);
+}
+
+#[tokio::test]
+async fn a_user_joins_so_many_presence_channels_over_all_connections() {
+    let mut limits = Limits::default();
+    (limits.user_joins_burst, limits.user_joins_per_second) = (3, 1);
+    let server = TestServer::start(patient().limits(limits)).await;
+    let mut ben = member(&server, "ben").await;
+    let (mut phone, mut laptop) = (enter(&server, "ann").await, enter(&server, "ann").await);
+    phone.subscribe("presence-a").await;
+    laptop.subscribe("presence-b").await;
+    phone.subscribe(ROOM).await;
+    sees_added(&mut ben, "ann").await;
+    phone
+        .send(json!({ "type": "unsubscribe", "channel": ROOM }))
+        .await;
+    phone.expect(json!({ "type": "unsubscribed" })).await;
+    sees_removed(&mut ben, "ann", "left").await;
+    let join = json!({ "type": "subscribe", "channel": ROOM });
+    laptop.send(join.clone()).await;
+    let refused = laptop.receive().await;
+    assert_eq!(refused["code"], 4307, "{refused}");
+    let wait_ms = refused["retry_after"].as_u64().unwrap();
+    assert!((1..=1_000).contains(&wait_ms), "{refused}");
+    let text = "a user joins at most 1 presence channels per second and 3 at once, slow down";
+    assert_eq!(refused["error"], text);
+    // The others have seen nothing of it, and have their own number. Other channels cost none.
+    sees_nothing(&server, &mut ben).await;
+    ben.subscribe("presence-a").await;
+    laptop.subscribe("news").await;
+    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    laptop.subscribe(ROOM).await;
+    sees_added(&mut ben, "ann").await;
 }
 
 #[tokio::test]

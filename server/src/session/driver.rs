@@ -469,8 +469,12 @@ impl Driver {
             for channel in channels {
                 let leave = services.engine.presence.leave(&channel, socket, departure);
                 let left = tokio::time::timeout(services.terms.limits.engine_deadline, leave).await;
-                if !matches!(left, Ok(Ok(()))) {
-                    tracing::warn!(session = %socket, %channel, "leaving a presence channel failed; its lease will end it");
+                if matches!(left, Ok(Ok(()))) {
+                    continue;
+                }
+                let text = "leaving a presence channel failed; its lease will end it";
+                if let Some(unsaid) = services.refusals.turn(text) {
+                    tracing::warn!(session = %socket, %channel, unsaid, "{text}");
                 }
             }
         });

@@ -293,7 +293,10 @@ impl Setting {
     ) -> Result<T, Refusal> {
         let answer = tokio::time::timeout(self.services.terms.limits.engine_deadline, call).await;
         answer.map_err(|_| Refusal::unavailable())?.map_err(|error| {
-            tracing::warn!(session = %self.outbox.socket(), %error, "the engine failed a session");
+            // A store that is full or gone fails every session's every command.
+            if let Some(unsaid) = self.services.refusals.turn(error.to_string()) {
+                tracing::warn!(session = %self.outbox.socket(), %error, unsaid, "the engine failed a session");
+            }
             Refusal::unavailable()
         })
     }

@@ -35,9 +35,10 @@ impl Setting {
             self.charge_channel_bytes(&channel, info.len());
             member.info = info.clone();
         }
-        if member.is_some() {
+        if let Some(member) = &member {
             // Before the others see anything: what is refused for this must not show a member who comes and goes.
             self.check_peer()?;
+            self.charge_join(&member.id)?;
         }
         let membership = self.join_hub(&channel).await?;
         let present = member.as_ref().map(|member| member.id.clone());

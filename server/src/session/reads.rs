@@ -1,4 +1,5 @@
 //! What large answers may cost: how many reads are under way, and how many bytes a connection, a user or an address is answered.
+//! And how many presence channels a user may join, each of which a store remembers.
 //!
 //! A command of 60 bytes may be answered with 1 MiB, so it is paid for by what it brings: the connection with further commands,
 //! and its user (or address, without a user) with bytes. Both are charged afterwards, as only the answer says how large it is,
@@ -7,7 +8,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fanfare_protocol::{Code, Member};
+use fanfare_protocol::{Code, Member, UserId};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::effects::Setting;
@@ -23,6 +24,7 @@ use crate::delivery::Delivery;
 pub(crate) struct Reads {
     under_way: Semaphore,
     peers: Budgets<Peer>,
+    joins: Budgets<UserId>,
 }
 
 /// A read that may be made: its connection has no other large answer under way, and the node has room.
@@ -38,6 +40,7 @@ impl Reads {
         Self {
             under_way: Semaphore::new(reads_max),
             peers: Budgets::default(),
+            joins: Budgets::default(),
         }
     }
 }
@@ -99,6 +102,25 @@ impl Setting {
                 rate.per_second, rate.burst
             );
             let refusal = Refusal::new(Code::READ_RATE).with_text(text);
+            refusal.with_retry_after(wait)
+        })
+    }
+
+    /// Takes one join from what a user may join: the store of a presence channel remembers it for minutes after its last member,
+    /// so that one user with many connections and ever new names would fill it.
+    ///
+    /// # Errors
+    /// When the user has joined too many.
+    pub(super) fn charge_join(&self, user: &UserId) -> Result<(), Refusal> {
+        let rate = self.services.terms.limits.user_joins_rate();
+        let now = clock::moment().instant;
+        let taken = self.services.reads.joins.take(user, 1, rate, now);
+        taken.map_err(|wait| {
+            let text = format!(
+                "a user joins at most {} presence channels per second and {} at once, slow down",
+                rate.per_second, rate.burst
+            );
+            let refusal = Refusal::new(Code::RATE_LIMITED).with_text(text);
             refusal.with_retry_after(wait)
         })
     }

@@ -501,7 +501,7 @@ async fn what_presence_keeps_in_redis_ends_by_itself() {
     let room = room();
     let phone = connection();
     node.join(&room, phone, "ann").await;
-    let names = ["m", "s", "pc", "px", "pu", "pm"];
+    let names = ["m", "s", "pc", "px", "pi", "pm"];
     let keys = names.map(|name| format!("{}{{presence-room}}:{name}", options.prefix));
     for key in &keys {
         let left = redis.command(&["PTTL", key]).await.number().unwrap();

@@ -147,6 +147,7 @@ const HEAD: &str = "# Chaos\n\n\
     clients are told so is checked all the same.\n\
     While two masters accept (C8, C8b, C23), each has an order of its own, and what only the losing one took is lost. That is told;\n\
     `min-replicas-to-write 1` on the Redis servers ends it after `min-replicas-max-lag`.\n\
-    When all clients are cut at once (C22), nodes that follow their channels read at most 1.1 histories per channel, all nodes\n\
-    together; nodes that had never heard of the channels read at most 1.1 per channel each.\n\
+    When all clients are cut at once (C22), nodes that follow their channels call `XRANGE` at most 1.1 times per channel,\n\
+    all nodes together; nodes that had never heard of the channels call it at most 3.3 times per channel each: once to learn where\n\
+    it stands, three times to read messages.\n\
     A run also plants one fault for each invariant (row P) and fails unless the checker finds it.\n\n";

@@ -148,7 +148,7 @@ impl Store {
         }
     }
 
-    /// How often histories were read at most, on all servers since they began: every read of messages calls `XRANGE` at least
+    /// How often `XRANGE` was called, on all servers since they began: every read of a history calls it at least
     /// once, and so does the start of a node or publisher, which tries its rights.
     pub async fn history_reads(&self) -> u64 {
         let mut reads = 0;
