@@ -16,14 +16,20 @@ use crate::workspace::Workspace;
 const TARGET_CONFIG: &str =
     "target.wasm32-unknown-unknown.rustflags=['-C','link-arg=-zstack-size=65536']";
 
+/// What `wasm-bindgen` calls the module.
+const MODULE: &str = "fanfare_client_wasm_bg.wasm";
+
 /// What the packaged glue is generated with; without the fallback path bundlers would copy the file a second time.
-const GLUE_OPTIONS: [&str; 5] = [
+/// Names stay for [`PANICS`]; the optimiser drops them.
+const GLUE_OPTIONS: [&str; 4] = [
     "--target",
     "web",
     "--omit-default-module-path",
-    "--remove-name-section",
     "--remove-producers-section",
 ];
+
+/// The script that takes out what panics would say, below `npm`.
+const PANICS: &str = "scripts/panics.mjs";
 
 /// Builds `client-wasm` into `npm/wasm`; nothing is done again whose inputs are the same.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
@@ -42,7 +48,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     }
     let lock = npm.join("package-lock.json");
     let inputs = Fingerprint::of((
-        Fingerprint::of_files(&[&module, &lock])?,
+        Fingerprint::of_files(&[&module, &lock, &npm.join(PANICS)])?,
         &bindgen.version,
         GLUE_OPTIONS,
     ));
@@ -56,6 +62,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
         || {
             let staging = workspace.target("xtask/wasm");
             generate(&bindgen, &module, &staging)?;
+            silence(&npm, &staging)?;
             optimize(&optimizer, &staging)?;
             publish(&staging, &output)
         },
@@ -120,9 +127,18 @@ fn imports_env(glue: &str) -> bool {
     })
 }
 
+/// Takes out of the module what panics would say.
+fn silence(npm: &Path, staging: &Path) -> Result<()> {
+    process::run(
+        Command::new("node")
+            .arg(npm.join(PANICS))
+            .arg(staging.join(MODULE)),
+    )
+}
+
 /// No feature flags: the module's own list is the truth, and what else wasm-opt could write Node 20 refuses to read.
 fn optimize(optimizer: &Path, staging: &Path) -> Result<()> {
-    let module = staging.join("fanfare_client_wasm_bg.wasm");
+    let module = staging.join(MODULE);
     process::run(
         Command::new(optimizer)
             .args(["-Oz", "--converge"])
