@@ -5,6 +5,7 @@ use fanfare_protocol::Code;
 use crate::error::ClientError;
 use crate::io::RequestId;
 use crate::machine::Machine;
+use crate::machine::joining::{PUBLISH_RATE, RATE_LIMITED};
 use crate::machine::output::{Command, News, Output};
 use crate::machine::requests::{Pending, Stage};
 use crate::machine::values::{Question, Refusal, Values};
@@ -118,16 +119,11 @@ impl<V: Values> Machine<V> {
             return;
         };
         let is_unknown = refusal.code == Code::UNKNOWN_OUTCOME.number();
-        let is_too_soon = refusal.code == Code::RATE_LIMITED.number()
-            || refusal.code == Code::PUBLISH_RATE.number();
+        let is_too_soon = matches!(refusal.code, RATE_LIMITED | PUBLISH_RATE);
         pending.may_have_happened |= is_unknown;
         let may_have_happened = pending.question.is_repeatable && pending.may_have_happened;
         // An update has the same outcome however often it is made.
         let may_repeat = may_have_happened || (pending.question.update.is_some() && refusal.retry);
-        if is_too_soon {
-            self.pace
-                .block(refusal.retry_after.unwrap_or(1).max(1), now);
-        }
         if is_too_soon && !may_have_happened {
             // Nothing came of it.
             let wait = refusal.retry_after.unwrap_or(1).max(1);

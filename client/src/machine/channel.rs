@@ -173,7 +173,8 @@ impl<V: Values> Channel<V> {
         V::kind(&self.name) != ChannelKind::Personal
     }
 
-    /// Whether the server counts it now, or soon will.
+    /// Whether the server counts it now, or soon will. One that is left for good leaves its room to the next `subscribe`, which the
+    /// server reads after the `unsubscribe`.
     pub(crate) fn takes_room(&self) -> bool {
         let is_asked_for = matches!(
             self.phase,
@@ -183,7 +184,7 @@ impl<V: Values> Channel<V> {
                 | Phase::Leaving { .. }
                 | Phase::Waiting { .. }
         );
-        is_asked_for && self.is_counted()
+        is_asked_for && self.is_known() && self.is_counted()
     }
 
     /// Whether it will be asked for once the connection is ready for it.

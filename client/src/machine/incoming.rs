@@ -1,10 +1,11 @@
 //! What the server says, and whom it concerns.
 
-use fanfare_protocol::{Code, Epoch, Position, Tag};
+use fanfare_protocol::{Epoch, Position, Tag};
 
 use crate::event::GapReason;
 use crate::machine::Machine;
 use crate::machine::channel::Phase;
+use crate::machine::joining::{PUBLISH_RATE, RATE_LIMITED};
 use crate::machine::output::{Command, Hole, News};
 use crate::machine::presence::Snapshot;
 use crate::machine::recovery::{Follows, Liveness};
@@ -122,9 +123,7 @@ impl<V: Values> Machine<V> {
             self.complain(refusal.error());
             return;
         };
-        if refusal.code == Code::RATE_LIMITED.number() {
-            self.pace.block(refusal.retry_after.unwrap_or(0), now);
-        }
+        self.slow_down(refusal, now);
         if let Some(refreshing) = self.tokens.refreshing
             && refreshing.id == id
         {
@@ -145,6 +144,14 @@ impl<V: Values> Machine<V> {
             || self.channel_command_failed(id, refusal, now);
         if !is_handled {
             self.request_failed(id, refusal, now);
+        }
+    }
+
+    /// Sends nothing for a while, if that is what a refusal asks for.
+    pub(crate) fn slow_down(&mut self, refusal: &Refusal<V>, now: Millis) {
+        if matches!(refusal.code, RATE_LIMITED | PUBLISH_RATE) {
+            self.pace
+                .block(refusal.retry_after.unwrap_or(0).max(1), now);
         }
     }
 
@@ -185,9 +192,8 @@ impl<V: Values> Machine<V> {
     }
 
     pub(crate) fn resync_members(&mut self, at: usize, now: Millis) {
-        let members = &mut self.channels[at].stream.members;
-        members.queue_snapshot(now);
-        self.has_queued |= members.is_snapshot_queued();
+        self.channels[at].stream.members.queue_snapshot(now);
+        self.has_queued = true;
     }
 
     /// Asks for the snapshots that wait, as far as their turn has come.
@@ -195,8 +201,9 @@ impl<V: Values> Machine<V> {
         let until = now + self.options.request_timeout;
         for at in 0..self.channels.len() {
             let channel = &self.channels[at];
+            let resync_at = channel.stream.members.resync_at();
             if !matches!(channel.phase, Phase::Subscribed { .. })
-                || !channel.stream.members.is_snapshot_queued()
+                || resync_at.is_none_or(|due| due > now)
             {
                 continue;
             }

@@ -73,10 +73,7 @@ impl<V: Values> Machine<V> {
                 self.retry_quietly(at, error, retry_after, now);
             }
             // It came too soon: that is between this client and the server.
-            RATE_LIMITED => {
-                self.pace.block(retry_after.unwrap_or(0), now);
-                self.start(at);
-            }
+            RATE_LIMITED => self.start(at),
             BUSY | PUBLISH_RATE | CHANNEL_RATE => self.retry_with(at, None, retry_after, now),
             TOO_MANY_CHANNELS => self.too_many(at, error, now),
             // Sent before the server had taken the token: the authenticated connection tries again.
@@ -116,7 +113,9 @@ impl<V: Values> Machine<V> {
         {
             return self.retry_with(at, None, None, now);
         }
-        self.channels_max = others;
+        // Those that are being left may have counted.
+        let leaving = self.channels.iter().filter(|channel| !channel.is_known());
+        self.channels_max = others + leaving.count() as u64;
         self.enter(at, Phase::Surplus, Some(error));
     }
 
@@ -150,6 +149,8 @@ impl<V: Values> Machine<V> {
         self.channels[at].stream.members.forget_snapshot();
         let phase = self.leave_in_turn(at, then, now);
         self.enter(at, phase, None);
+        // Its room is free.
+        self.has_queued = true;
     }
 
     pub(crate) fn left(&mut self, at: usize, then: Then, now: Millis) {
@@ -170,10 +171,10 @@ impl<V: Values> Machine<V> {
 }
 
 const ALREADY_SUBSCRIBED: u16 = Code::ALREADY_SUBSCRIBED.number();
-const RATE_LIMITED: u16 = Code::RATE_LIMITED.number();
+pub(crate) const RATE_LIMITED: u16 = Code::RATE_LIMITED.number();
 const UPDATE_NOT_ALLOWED: u16 = Code::PRESENCE_UPDATE_NOT_ALLOWED.number();
 const TOO_LARGE: u16 = Code::PAYLOAD_TOO_LARGE.number();
-const PUBLISH_RATE: u16 = Code::PUBLISH_RATE.number();
+pub(crate) const PUBLISH_RATE: u16 = Code::PUBLISH_RATE.number();
 const CHANNEL_RATE: u16 = Code::CHANNEL_RATE.number();
 const BUSY: u16 = Code::BUSY.number();
 const TOO_MANY_CHANNELS: u16 = Code::TOO_MANY_CHANNELS.number();

@@ -136,12 +136,11 @@ impl Pace {
 }
 
 impl Bucket {
-    /// A bucket that fills up, whatever the server says: one that never does would keep the client silent for ever.
     fn full(per_second: u64, burst: u64) -> Self {
-        let burst = burst.max(1) as f64;
+        let burst = burst as f64;
         Self {
             tokens: burst,
-            per_second: per_second.max(1) as f64,
+            per_second: per_second as f64,
             burst,
         }
     }

@@ -21,10 +21,8 @@ pub(crate) struct Members<C> {
     complete_from: Millis,
     /// When a snapshot was last asked for.
     asked_at: Option<Millis>,
-    /// When the next one is asked for, because messages were lost.
+    /// From when on the next one is asked for, because messages were lost.
     resync_at: Option<Millis>,
-    /// One is asked for as soon as the pace allows.
-    is_queued: bool,
 }
 
 /// A list that lacks members.
@@ -65,7 +63,6 @@ impl<C: Clone> Members<C> {
             complete_from: Millis(0),
             asked_at: None,
             resync_at: None,
-            is_queued: false,
         }
     }
 
@@ -76,7 +73,6 @@ impl<C: Clone> Members<C> {
         self.resync = None;
         self.incomplete = None;
         self.resync_at = None;
-        self.is_queued = false;
     }
 
     /// Takes a change in; `false` when the snapshot has it already.
@@ -103,7 +99,7 @@ impl<C: Clone> Members<C> {
 
     /// When to call [`Members::complete`] because the host's list lacks some.
     pub(crate) fn complete_at(&self) -> Option<Millis> {
-        let is_asked = self.is_queued || self.resync.is_some();
+        let is_asked = self.resync_at.is_some() || self.resync.is_some();
         let incomplete = self.incomplete.filter(|_| !is_asked)?;
         Some(incomplete.due.unwrap_or(Millis(0)))
     }
@@ -121,24 +117,18 @@ impl<C: Clone> Members<C> {
         false
     }
 
-    /// Messages were lost, and with them perhaps changes: queues the command for a snapshot, if one may be asked for now. One at a
-    /// time, and one per [`PAUSE`], however often a server says that it lost something.
+    /// Messages were lost, and with them perhaps changes: a snapshot is to be asked for. One at a time, and one per [`PAUSE`], however
+    /// often a server says that it lost something.
     pub(crate) fn queue_snapshot(&mut self, now: Millis) {
         if let Some(resync) = &mut self.resync {
             resync.is_overrun = true;
-        } else if self.are_known {
+        } else if self.are_known && self.resync_at.is_none() {
             let at = self.asked_at.map_or(now, |asked_at| asked_at + PAUSE);
-            self.resync_at = (at > now).then_some(at);
-            self.is_queued |= at <= now;
+            self.resync_at = Some(at);
         }
     }
 
-    /// Whether the command for a snapshot waits for its turn.
-    pub(crate) const fn is_snapshot_queued(&self) -> bool {
-        self.is_queued
-    }
-
-    /// When a snapshot is to be asked for because messages were lost.
+    /// From when on a snapshot is to be asked for, as soon as the pace allows.
     pub(crate) const fn resync_at(&self) -> Option<Millis> {
         self.resync_at
     }
@@ -149,7 +139,6 @@ impl<C: Clone> Members<C> {
         self.complete_from = now + COMPLETE_EVERY;
         self.asked_at = Some(now);
         self.resync_at = None;
-        self.is_queued = false;
         self.resync = Some(Resync {
             id,
             until,
@@ -185,7 +174,6 @@ impl<C: Clone> Members<C> {
         self.resync = None;
         self.incomplete = None;
         self.resync_at = None;
-        self.is_queued = false;
     }
 
     /// The snapshot that was asked for is there.

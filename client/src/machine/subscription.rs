@@ -7,6 +7,7 @@ use crate::event::ChannelState;
 use crate::io::{AuthReason, ChannelAuthReply};
 use crate::machine::Machine;
 use crate::machine::channel::{Channel, Origin, Phase, Then, UNSENT};
+use crate::machine::joining::RATE_LIMITED;
 use crate::machine::output::{News, Output};
 use crate::machine::values::{Confirmation, Publication, Refusal, Values};
 use crate::options::SubscribeOptions;
@@ -245,6 +246,7 @@ impl<V: Values> Machine<V> {
             _ => false,
         };
         if is_ours {
+            self.slow_down(refusal, now);
             self.progress.subscribing.came(now);
             self.refused(at, refusal, now);
         }
@@ -262,7 +264,7 @@ impl<V: Values> Machine<V> {
             match self.channels[at].phase {
                 // Nothing came of it.
                 Phase::Leaving { id, until, then }
-                    if id == command && refusal.code == Code::RATE_LIMITED.number() =>
+                    if id == command && refusal.code == RATE_LIMITED =>
                 {
                     let id = UNSENT;
                     self.channels[at].phase = Phase::Leaving { id, until, then };

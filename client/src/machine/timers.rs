@@ -18,10 +18,6 @@ impl<V: Values> Machine<V> {
         self.tick_connection(may_fail, now);
         self.tick_tokens(may_fail, now);
         for at in (0..self.channels.len()).rev() {
-            let members = &self.channels[at].stream.members;
-            if members.resync_at().is_some_and(|due| due <= now) {
-                self.resync_members(at, now);
-            }
             let channel = &self.channels[at];
             if may_fail
                 && channel
@@ -40,6 +36,8 @@ impl<V: Values> Machine<V> {
         if may_fail {
             self.fail_overdue_requests(now);
         }
+        // Among them snapshots of members whose time has come.
+        self.has_queued = true;
         self.flush(now);
     }
 
@@ -112,7 +110,9 @@ impl<V: Values> Machine<V> {
         for channel in &self.channels {
             first.add(channel.retry_at());
             first.add(channel.complete_at());
-            first.add(channel.stream.members.resync_at());
+            // What is due waits for the pace.
+            let resync_at = channel.stream.members.resync_at();
+            first.add(resync_at.filter(|&due| due > now));
         }
         first.0
     }

@@ -60,15 +60,13 @@ impl<V: Values> Machine<V> {
     }
 
     /// Sees to it that the channels that are wanted have room, and their tokens. How many can be asked for now.
-    fn admit_channels(&mut self, now: Millis) -> Ready {
+    fn admit_channels(&mut self, now: Millis) -> u32 {
         let channels_max = self.channels_max;
-        let (mut taken, mut leaving, mut waiting) = (0, 0, 0);
-        let mut ready = Ready::default();
-        let mut authorizing = 0;
+        let (mut taken, mut waiting) = (0, 0);
+        let (mut authorizing, mut ready) = (0, 0);
         let mut is_granted = false;
         for channel in &self.channels {
             taken += u64::from(channel.takes_room());
-            leaving += u64::from(channel.takes_room() && !channel.is_known());
             waiting += u64::from(channel.waits_for_room());
             authorizing += u32::from(matches!(channel.phase, Phase::Authorizing { .. }));
         }
@@ -86,11 +84,7 @@ impl<V: Values> Machine<V> {
                 }
                 let is_counted = self.channels[at].is_counted();
                 if is_counted && taken >= channels_max {
-                    if !is_surplus && taken - leaving < channels_max {
-                        // It follows one that is being left: its turn comes when the server has confirmed that.
-                        leaving -= 1;
-                        self.announce_channel(at, false, None);
-                    } else if !is_surplus {
+                    if !is_surplus {
                         let error = ClientError::TooManyChannels { channels_max };
                         self.enter(at, Phase::Surplus, Some(error));
                     }
@@ -100,8 +94,7 @@ impl<V: Values> Machine<V> {
                 let channel = &mut self.channels[at];
                 channel.phase = Phase::Queued;
                 if !channel.needs_grant(self.options.channel_auth) {
-                    ready.channels += 1;
-                    ready.counted += u32::from(is_counted);
+                    ready += 1;
                     is_granted |= channel.grant.is_some();
                 } else if authorizing < AUTHORIZING_MAX {
                     authorizing += 1;
@@ -115,7 +108,7 @@ impl<V: Values> Machine<V> {
         // Channel tokens come in and more of them are on their way: what is asked for together goes out together.
         if self.pace.gathers(is_granted && authorizing > 0, now) {
             self.has_queued = true;
-            return Ready::default();
+            return 0;
         }
         ready
     }
@@ -134,34 +127,31 @@ impl<V: Values> Machine<V> {
         }
     }
 
-    /// Subscribes to the channels that can be asked for, as far as their turn has come.
-    fn send_channels(&mut self, mut ready: Ready, now: Millis) {
+    /// Subscribes to channels of which `ready` can be asked for, as far as their turn has come.
+    fn send_channels(&mut self, mut ready: u32, now: Millis) {
         let until = now + self.options.request_timeout;
         let mut rest = 0;
-        while ready.channels > 0 {
+        while ready > 0 {
             let first = rest;
-            let count = self.pace.take_channels(ready.channels, now);
+            let count = self.pace.take_channels(ready, now);
             if count == 0 {
                 self.has_queued = true;
                 rest = self.channels.len();
-                ready = Ready::default();
+                ready = 0;
             } else {
                 let id = self.take_id();
                 let mut list = Vec::new();
                 while (list.len() as u32) < count {
                     let channel = &self.channels[rest];
-                    let is_counted = channel.is_counted();
                     if matches!(channel.phase, Phase::Queued)
                         && !channel.needs_grant(self.options.channel_auth)
-                        && !(is_counted && ready.counted == 0)
                     {
-                        ready.counted -= u32::from(is_counted);
                         list.push(self.wanted(rest));
                         self.channels[rest].phase = Phase::Subscribing { id, until };
                     }
                     rest += 1;
                 }
-                ready.channels -= count;
+                ready -= count;
                 self.outputs.push(Output::Send {
                     id: Some(id),
                     command: Command::Subscribe(list),
@@ -193,14 +183,6 @@ impl<V: Values> Machine<V> {
             rewind: channel.options.rewind.filter(|_| is_fresh),
         }
     }
-}
-
-/// How many channels can be asked for.
-#[derive(Debug, Default)]
-struct Ready {
-    channels: u32,
-    /// Those among them that count against the server's limit. The first ones have the room, the others wait for some.
-    counted: u32,
 }
 
 /// 100: as many as one question to the auth endpoint can be about.
