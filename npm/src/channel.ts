@@ -7,6 +7,7 @@ import { Members } from './presence.js';
 import { CHANNEL, EVENT, KEY, named } from './names.js';
 import type { Reply } from './requests.js';
 import type { Position } from './seam.js';
+import { startTimer } from './timer.js';
 import { Tracker } from './tracker.js';
 import type {
   AbortOptions,
@@ -252,7 +253,7 @@ export class ChannelHandle {
       this.#users -= 1;
       if (this.#users === 0) {
         this.#held ??= [];
-        this.#linger = setTimeout(() => this.#leave(null), this.#connection.linger);
+        this.#linger = startTimer(() => this.#leave(null), this.#connection.linger);
       }
     };
   }
@@ -420,7 +421,7 @@ export class ChannelHandle {
       until(whenAborted(signal, () => fail(aborted(signal as AbortSignal))));
       if (timeout !== undefined) {
         const late = new RealtimeError('timeout', lateText, { channel: this.name, retryable: true });
-        const timer = setTimeout(() => fail(late), timeout);
+        const timer = startTimer(() => fail(late), timeout);
         until(() => clearTimeout(timer));
       }
       until(this.retain());

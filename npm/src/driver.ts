@@ -8,6 +8,7 @@ import { Questions } from './questions.js';
 import { read } from './reader.js';
 import type { Question } from './requests.js';
 import { Asked, Command, Input, type Machine, type MachineClass, type Message, Output, type Position, type Seam } from './seam.js';
+import { startTimer } from './timer.js';
 import { positionOf, type Values } from './values.js';
 import { byteLength, fields, frame } from './writer.js';
 
@@ -223,7 +224,7 @@ export class Driver {
 
   #send(text: string): void {
     if (this.#connection.options.debug) {
-      this.#connection.debug('frame-out', text.startsWith('{"type":"authenticate"') ? '{"type":"authenticate",...}' : text);
+      this.#connection.debug('frame-out', text.replace(TOKENS, '"$1":"..."'));
     }
     try {
       this.#socket?.send(text);
@@ -333,7 +334,7 @@ export class Driver {
     this.#due = Infinity;
     if (due >= 0) {
       this.#due = due;
-      this.#timer = setTimeout(() => this.#ring(), Math.min(Math.max(due - this.#time(), 0), WAIT_MAX));
+      this.#timer = startTimer(() => this.#ring(), Math.max(due - this.#time(), 0));
     }
   }
 
@@ -372,6 +373,9 @@ function subscriptions(items: number[], values: Values): string[] {
   return list;
 }
 
+/** The tokens of a frame: of the connection, and of channels. */
+const TOKENS = /"(token|auth)":"(\\.|[^"\\])*"/g;
+
 const TOKEN_REASONS = ['connect', 'expiring', 'rejected'] as const;
 const AUTH_REASONS = ['subscribe', 'resubscribe', 'expired'] as const;
 
@@ -386,5 +390,3 @@ const GOODBYES = [
 
 /** 16 KiB: what a server takes before it has seen credentials, which may be while they are on their way. */
 const LIST_BYTES_MAX = 16 << 10;
-/** Above 2^31 - 1 milliseconds `setTimeout` fires at once. */
-const WAIT_MAX = 2 ** 31 - 1;

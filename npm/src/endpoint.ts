@@ -58,8 +58,8 @@ export async function askEndpoint(
       return judge(one.code === undefined ? 200 : (one.code === 4315 ? 503 : one.code === 4301 ? 401 : 403), headersOf, one, name);
     });
   }
-  // Whatever is asked, a caller who is nobody and a server in trouble come to the same.
-  return isList && /^(2|4(?!01|08|25|29)|500)/.test(`${status}`) ? undefined : judge(status, headersOf, json, text);
+  // What concerns the caller or the moment says nothing about lists: not logged in, too early, too often, a server in trouble.
+  return isList && /^(2|4(?!01|08|25|29))/.test(`${status}`) ? undefined : judge(status, headersOf, json, text);
 }
 
 /** An answer, or what a list has for one channel. */

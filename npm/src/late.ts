@@ -1,6 +1,7 @@
 import type { RealtimeError } from './errors.js';
 import { report } from './listeners.js';
 import type { Position } from './seam.js';
+import { startTimer } from './timer.js';
 import type { Gap, History, HistoryOptions, Message, Meta } from './types.js';
 
 type Past = History<Record<string, never>>;
@@ -84,7 +85,7 @@ export class LateListener {
           break;
         }
         failure = undefined;
-        await new Promise((resolve) => setTimeout(resolve, retryAfter));
+        await new Promise<void>((resolve) => startTimer(resolve, retryAfter));
       }
     }
     this.#end(lost);
@@ -97,9 +98,12 @@ export class LateListener {
   #tell({ messages, position }: Past, since: Position | undefined): void {
     if (since !== undefined) {
       const first = messages[0]?.offset ?? (position?.offset ?? -1) + 1;
-      const isSame = position?.epoch === since.epoch && first > since.offset;
+      const isEpoch = position?.epoch === since.epoch;
+      // Another message in the same place: the history went on from an earlier one.
+      const isFork = isEpoch && position.offset === since.offset && position.tag !== since.tag;
+      const isSame = isEpoch && first > since.offset && !isFork;
       if (!isSame || first > since.offset + 1) {
-        this.#gap(isSame ? since.offset + 1 : null, isSame ? first - 1 : null, isSame ? 'expired' : 'epoch');
+        this.#gap(isSame ? since.offset + 1 : null, isSame ? first - 1 : null, isSame ? 'expired' : isFork ? 'diverged' : 'epoch');
       }
     }
     for (const { data, ...meta } of messages as readonly Message<never>[]) {

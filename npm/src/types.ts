@@ -112,7 +112,7 @@ export interface Gap {
   readonly reason: string;
 }
 
-/** Something to look at while developing. Tokens are left out. */
+/** Something to look at while developing. In `frame-out` every token is `...`. */
 export interface DebugEvent {
   /** As `Date.now()` counts. */
   readonly time: number;
@@ -305,7 +305,8 @@ export interface AuthEndpoint {
   endpoint?: string | Url | undefined;
   /**
    * Ask for up to 100 channels with one request, `{ socket_id, channels }`, as the server's own endpoint takes them: true, and false
-   * where `endpoint` is given. An endpoint that does not answer with `channels` is asked for one at a time from then on.
+   * where `endpoint` is given. An endpoint that answers a list without `channels`, or refuses it
+   * with a 4xx status, is asked for one at a time from then on.
    */
   batch?: boolean | undefined;
   headers?: HeaderValues | (() => HeaderValues | Promise<HeaderValues>) | undefined;
@@ -331,7 +332,10 @@ export interface ClientOptions {
   autoConnect?: boolean | undefined;
   /** Who this is; a function is asked for the first connection, before the token ends, and when it is refused. */
   token?: string | TokenProvider | undefined;
-  /** Where tokens for private and presence channels come from. Without it the server knows who may subscribe. */
+  /**
+   * Where tokens for private and presence channels come from. Without it the server knows who may subscribe. A function is called
+   * once per channel, for at most 100 channels at the same time.
+   */
   auth?: AuthEndpoint | ((request: AuthRequest) => AuthResult | Promise<AuthResult>) | undefined;
   /** Full jitter between 0 and `min · 2ⁿ`, at most `max`: 500, 20 000; healthy after `resetAfter`: 5 000. */
   backoff?: { min?: number; max?: number; resetAfter?: number } | undefined;

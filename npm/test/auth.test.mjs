@@ -111,9 +111,14 @@ test('an UnauthorizedError of the function is final, any other error is not', as
 });
 
 /** An endpoint that knows lists, or not, and counts how many requests are open at once. */
-async function counting(t, { knowsLists, status = 400, headers = {} }) {
-  const seen = { requests: [], open: 0, most: 0 };
+async function counting(t, { knowsLists, status = 400, headers = {}, trouble }) {
+  const seen = { requests: [], open: 0, most: 0, troubled: 0 };
   const http = createServer(async (request, response) => {
+    if (trouble !== undefined && seen.troubled === 0) {
+      seen.troubled += 1;
+      typeof trouble === 'number' ? response.writeHead(trouble).end() : request.socket.destroy();
+      return;
+    }
     seen.open += 1;
     seen.most = Math.max(seen.most, seen.open);
     let body = '';
@@ -181,7 +186,7 @@ test('an endpoint of the application is asked for one channel at a time, and for
   assert.ok(seen.most <= 10, `${seen.most} at once`);
 });
 
-for (const status of [200, 400, 422, 500]) {
+for (const status of [200, 400, 404, 405, 422]) {
   test(`an endpoint that answers a list with ${status} and no list is asked for one channel at a time from then on`, async (t) => {
     const { seen, port, url } = await counting(t, { knowsLists: false, status });
     const { server, channels } = await wanting(t, port, PRIVATE.slice(0, 150), { endpoint: url, batch: true });
@@ -193,6 +198,16 @@ for (const status of [200, 400, 422, 500]) {
     await server.until(() => server.sockets.length === 2 && channels.every(({ state }) => state === 'subscribed'));
     assert.equal(seen.requests.length, 300 + lists);
     assert.equal(seen.requests.filter(({ isList }) => isList).length, lists, 'that is remembered');
+  });
+}
+
+for (const trouble of [500, 502, 429, 'a lost connection']) {
+  test(`an endpoint that answers one list with ${trouble} is asked for lists again`, async (t) => {
+    const { seen, port } = await counting(t, { knowsLists: true, trouble });
+    const { channels } = await wanting(t, port, PRIVATE.slice(0, 150), {});
+    await Promise.all(channels.map((channel) => channel.ready()));
+    assert.equal(seen.troubled, 1);
+    assert.ok(seen.requests.length < 20, `${seen.requests.length} requests`);
   });
 }
 

@@ -3,6 +3,12 @@ import { test } from 'node:test';
 import { connected, pair, subscribed, turn } from './support/client.mjs';
 import { friendly, position } from './support/fake-server.mjs';
 
+/** A signal, and what fires it. */
+function aborting() {
+  const controller = new AbortController();
+  return { signal: controller.signal, abort: () => controller.abort() };
+}
+
 test('subscribes with the first listener and unsubscribes after the last', async (t) => {
   const { server, realtime } = await connected(t);
   const heard = [];
@@ -172,6 +178,12 @@ test('once() resolves with the message', async (t) => {
 test('once() ends in time, by its signal, and with the channel', async (t) => {
   const { server, realtime, channel } = await subscribed(t, 'c');
   await assert.rejects(channel.once('e', { timeout: 1 }), { code: 'timeout', channel: 'c' });
+  for (const timeout of [Infinity, 2 ** 31]) {
+    const { signal, abort } = aborting();
+    const waiting = channel.once('e', { timeout, signal });
+    setTimeout(abort, 20);
+    await assert.rejects(waiting, { code: 'aborted' }, `${timeout} ms are not over`);
+  }
   const abort = new AbortController();
   const waiting = channel.once('e', { signal: abort.signal });
   abort.abort('enough');

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 import { Realtime, RealtimeError, UnauthorizedError } from '@fanfare/client';
 import { connected, pair, turn } from './support/client.mjs';
-import { FakeServer } from './support/fake-server.mjs';
+import { FakeServer, limits } from './support/fake-server.mjs';
 
 test('connects by itself, or when it is told to', async (t) => {
   const { server, realtime } = pair(t);
@@ -269,4 +269,35 @@ test('debug sees frames both ways, but no tokens', async (t) => {
   const kinds = new Set(seen.map(({ kind }) => kind));
   assert.ok(['state', 'channel', 'frame-out'].every((kind) => kinds.has(kind)), [...kinds].join());
   assert.ok(!JSON.stringify(seen).includes('token-of'));
+});
+
+test('debug sees no token of a channel either, alone or in a list', async (t) => {
+  const seen = [];
+  const auth = ({ channel }) => ({ auth: `"\\secret-of-${channel}"`, channel_data: '{"user_id":"7"}' });
+  const server = new FakeServer();
+  server.greeting = { limits: limits() };
+  const { realtime } = await connected(t, { server, auth, debug: (event) => seen.push(event) });
+  await realtime.channel('private-a').ready();
+  realtime.disconnect();
+  ['private-b', 'private-c'].forEach((name) => realtime.subscribe(name, 'e', () => {}));
+  await realtime.connect();
+  await Promise.all(['private-b', 'private-c'].map((name) => realtime.channel(name).ready()));
+  assert.ok(server.commands.some(({ channels }) => channels?.some(({ auth }) => auth.includes('secret-of-private-b'))));
+  const frames = seen.filter(({ kind }) => kind === 'frame-out').map(({ detail }) => JSON.parse(detail));
+  assert.ok(frames.some(({ auth, channel }) => channel === 'private-a' && auth === '...'));
+  assert.ok(!JSON.stringify(seen).includes('secret-of'));
+});
+
+test('times without an end are times without an end', async (t) => {
+  const endless = { handshakeTimeout: Infinity, ackTimeout: 2 ** 40, pongTimeout: Infinity, probeTimeout: Infinity };
+  const { server, realtime } = await connected(t, { ...endless, queue: { ttl: Infinity }, auth: { timeout: Infinity } });
+  server.onCommand = () => {};
+  const errors = [];
+  realtime.on('error', (error) => errors.push(error));
+  realtime.reconnectNow();
+  realtime.channel('c').publish('e', 1).catch((error) => errors.push(error));
+  await server.command('publish');
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(realtime.state, 'connected');
+  assert.deepEqual(errors, []);
 });

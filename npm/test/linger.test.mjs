@@ -40,6 +40,17 @@ test('who comes back while the channel lingers hears what came meanwhile', async
   assert.deepEqual([first, second, third], [[1], [2, 3, 4], [2, 3, 4]]);
 });
 
+for (const linger of [Infinity, 2 ** 31, 2 ** 53]) {
+  test(`a channel that lingers for ${linger} ms stays`, async (t) => {
+    const { server, channel } = await subscribed(t, 'list', { position: position(0), linger });
+    channel.unsubscribe();
+    channel.on('n', () => {})();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(server.commands.filter(({ type }) => type === 'unsubscribe').length, 1, 'that of `unsubscribe()`');
+    assert.equal(channel.state, 'subscribed');
+  });
+}
+
 test('who leaves again before hearing it leaves it to the next', async (t) => {
   const { server, channel } = await subscribed(t, 'list', { position: position(0), linger: 60_000 });
   channel.unsubscribe();
@@ -127,6 +138,20 @@ test('a later listener is told what the history no longer has', async (t) => {
   channel.on('x', () => {}, { since: position(1, 'abcd') });
   await server.until(() => heard.length === 4);
   assert.deepEqual(heard.at(-1), [null, null, 'epoch']);
+});
+
+test('a later listener is told that the history has another message where it begins', async (t) => {
+  const { server, channel } = await subscribed(t, 'list', { position: position(5) });
+  keeps(server, 1, 5);
+  const heard = [];
+  channel.onGap(({ from, to, reason }) => heard.push([from, to, reason]));
+  channel.on('n', (data) => heard.push(data), { since: position(5) });
+  await server.command('history');
+  await turn();
+  assert.deepEqual(heard, [], 'the same message');
+  channel.on('n', (data) => heard.push(data), { since: { ...position(5), tag: 'f0' } });
+  await server.until(() => heard.length > 0);
+  assert.deepEqual(heard, [[null, null, 'diverged']]);
 });
 
 test('a later listener hears all of a past that has many pages, and nothing twice', async (t) => {
