@@ -348,7 +348,7 @@ impl World {
                 break;
             }
             if let Some(message) = self.server.outbox.pop_front() {
-                self.start = start_of(&message);
+                self.note(&message);
                 self.client.handle(Input::Message(message), self.now);
             }
         }
@@ -408,12 +408,7 @@ impl World {
 
     fn input(&mut self, input: Input<Data>) -> Checked {
         if let Input::Message(message) = &input {
-            self.start = start_of(message);
-            if let ServerMessage::Connected(hello) = message
-                && hello.user_id.is_none()
-            {
-                self.checker.shows_nothing();
-            }
+            self.note(message);
         }
         self.client.handle(input, self.now);
         while let Some(output) = self.client.poll_output() {
@@ -422,6 +417,16 @@ impl World {
         self.start = None;
         self.check_waiting()?;
         self.check_members()
+    }
+
+    /// What a message means for the checker, whichever way it reaches the machine.
+    fn note(&mut self, message: &Said) {
+        self.start = start_of(message);
+        if let ServerMessage::Connected(hello) = message
+            && hello.user_id.is_none()
+        {
+            self.checker.shows_nothing();
+        }
     }
 
     fn act(&mut self, output: Output<Data>) -> Checked {
