@@ -1,22 +1,19 @@
-//! Channel tokens: asked of the host, or fetched from an endpoint.
+//! Channel tokens: asked of the host, or of the endpoint in bounded numbers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use fanfare_client::{AuthReason, ChannelAuthReply, Input};
 use fanfare_protocol::{ChannelName, SocketId};
-use gloo_net::http::{Request, Response};
 use wasm_bindgen::JsValue;
-use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{
-    AbortController, AbortSignal, ReadableStreamDefaultReader, RequestCredentials, RequestRedirect,
-};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::AbortController;
 
-use crate::bridge::{Fields, date_now, parse_json};
+use crate::bridge::Fields;
 use crate::drain::Driver;
-use crate::text::socket_text;
+use crate::endpoint::{Answers, Asked};
 
 /// Something that JavaScript will have an answer to.
 pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -27,34 +24,33 @@ pub(crate) struct AuthRequest {
     pub(crate) channel: ChannelName,
     pub(crate) socket_id: SocketId,
     pub(crate) reason: AuthReason,
-    /// Fires when the answer is no longer wanted.
-    pub(crate) signal: AbortSignal,
-}
-
-/// Where channel tokens are fetched, and with which cookies.
-#[derive(Clone)]
-pub(crate) struct Endpoint {
-    pub(crate) url: String,
-    pub(crate) credentials: RequestCredentials,
-}
-
-impl Endpoint {
-    /// The address of an endpoint that nobody named: the socket's own, over HTTP, with `/auth` behind its path.
-    pub(crate) fn beside(url: &str) -> String {
-        let path = url.split(['?', '#']).next().unwrap_or(url);
-        let scheme = if path.starts_with("ws") { "http" } else { "" };
-        let rest = path.strip_prefix("ws").unwrap_or(path);
-        [scheme, rest.trim_end_matches('/'), "/auth"].concat()
-    }
 }
 
 /// The questions that are open, at most one per channel.
 #[derive(Default)]
-pub(crate) struct Questions(RefCell<Vec<Question>>);
+pub(crate) struct Questions {
+    open: RefCell<Vec<Question>>,
+    last: Cell<u64>,
+    /// What the endpoint will be asked for, in this order.
+    waiting: RefCell<Vec<(u64, AuthRequest)>>,
+    /// How many requests to the endpoint are under way.
+    requests: Cell<usize>,
+    /// The endpoint has shown that it does not know lists.
+    knows_no_lists: Cell<bool>,
+}
 
 struct Question {
+    number: u64,
     channel: ChannelName,
-    abort: AbortController,
+    /// The request that asks it, and perhaps others.
+    posted: Option<Rc<Posted>>,
+}
+
+/// A request to the endpoint that is under way.
+struct Posted {
+    abort: Option<AbortController>,
+    /// How many of its channels still want an answer.
+    wanted: Cell<usize>,
 }
 
 impl Questions {
@@ -65,64 +61,156 @@ impl Questions {
         socket_id: SocketId,
         reason: AuthReason,
     ) {
-        driver.questions.cancel(&channel);
-        let Ok(abort) = AbortController::new() else {
-            return;
-        };
-        let signal = abort.signal();
-        let request = AuthRequest {
+        let questions = &driver.questions;
+        questions.cancel(&channel);
+        let number = questions.last.get() + 1;
+        questions.last.set(number);
+        questions.open.borrow_mut().push(Question {
+            number,
             channel: channel.clone(),
+            posted: None,
+        });
+        let request = AuthRequest {
+            channel,
             socket_id,
             reason,
-            signal: signal.clone(),
         };
-        driver.questions.0.borrow_mut().push(Question {
-            channel: channel.clone(),
-            abort,
-        });
-        let answer = match driver.host.authorize(&request) {
-            Some(answer) => answer,
-            None => Box::pin(fetch(
-                driver.endpoint.clone(),
-                driver.host.headers(),
-                request,
-            )),
-        };
-        let driver = Rc::downgrade(driver);
+        let weak = Rc::downgrade(driver);
+        if let Some(answer) = driver.host.authorize(&request) {
+            spawn_local(async move {
+                let reply = answer.await;
+                if let Some(driver) = weak.upgrade() {
+                    Self::answer(&driver, number, request.socket_id, reply);
+                }
+            });
+            return;
+        }
+        questions.waiting.borrow_mut().push((number, request));
+        // Those of the same turn are asked for together.
         spawn_local(async move {
-            let reply = answer.await;
-            if let Some(driver) = driver.upgrade()
-                && !signal.aborted()
-            {
-                driver.questions.take(&channel);
-                driver.handle(Input::ChannelAuth {
-                    channel,
-                    socket_id,
-                    reply,
-                });
+            if let Some(driver) = weak.upgrade() {
+                Self::post(&driver);
             }
         });
     }
 
+    /// Asks the endpoint for what waits: for lists where it knows them, and never for all at once.
+    fn post(driver: &Rc<Driver>) {
+        let questions = &driver.questions;
+        while questions.requests.get() < REQUESTS_MAX {
+            let list = questions.take_list(driver.endpoint.knows_lists);
+            let Some((_, first)) = list.first() else {
+                return;
+            };
+            let socket_id = first.socket_id;
+            let posted = questions.posted(&list);
+            let asked = Asked {
+                channels: list.iter().map(|(_, one)| one.channel.clone()).collect(),
+                socket_id,
+                signal: posted.abort.as_ref().map(AbortController::signal),
+            };
+            questions.requests.set(questions.requests.get() + 1);
+            let answers = driver.endpoint.clone().ask(driver.host.headers(), asked);
+            let weak = Rc::downgrade(driver);
+            spawn_local(async move {
+                let answers = answers.await;
+                if let Some(driver) = weak.upgrade() {
+                    let questions = &driver.questions;
+                    questions.requests.set(questions.requests.get() - 1);
+                    Self::answer_all(&driver, list, answers);
+                    Self::post(&driver);
+                }
+            });
+        }
+    }
+
+    /// The next channels to ask for with one request. What is no longer wanted is left out.
+    fn take_list(&self, knows_lists: bool) -> Vec<(u64, AuthRequest)> {
+        let open = self.open.borrow();
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.retain(|(number, _)| open.iter().any(|question| question.number == *number));
+        let list_max = match knows_lists && !self.knows_no_lists.get() {
+            true => LIST_MAX,
+            false => 1,
+        };
+        let socket_id = waiting.first().map(|(_, first)| first.socket_id);
+        let of_socket = |(_, one): &&(u64, AuthRequest)| Some(one.socket_id) == socket_id;
+        let count = waiting.iter().take(list_max).take_while(of_socket).count();
+        waiting.drain(..count).collect()
+    }
+
+    /// Notes that these are asked for with one request.
+    fn posted(&self, list: &[(u64, AuthRequest)]) -> Rc<Posted> {
+        let posted = Rc::new(Posted {
+            abort: AbortController::new().ok(),
+            wanted: Cell::new(list.len()),
+        });
+        for question in &mut *self.open.borrow_mut() {
+            if list.iter().any(|(number, _)| *number == question.number) {
+                question.posted = Some(Rc::clone(&posted));
+            }
+        }
+        posted
+    }
+
+    fn answer_all(driver: &Rc<Driver>, list: Vec<(u64, AuthRequest)>, answers: Answers) {
+        let replies = match answers {
+            Answers::Each(replies) => replies,
+            Answers::All(reply) => vec![reply; list.len()],
+            Answers::NoLists => {
+                driver.questions.knows_no_lists.set(true);
+                driver.questions.waiting.borrow_mut().splice(..0, list);
+                return;
+            }
+        };
+        for ((number, request), reply) in list.into_iter().zip(replies) {
+            Self::answer(driver, number, request.socket_id, reply);
+        }
+    }
+
+    /// Hands an answer to the machine, unless it is no longer wanted.
+    fn answer(driver: &Rc<Driver>, number: u64, socket_id: SocketId, reply: ChannelAuthReply) {
+        let question = driver.questions.take(|question| question.number == number);
+        if let Some(Question { channel, .. }) = question {
+            driver.handle(Input::ChannelAuth {
+                channel,
+                socket_id,
+                reply,
+            });
+        }
+    }
+
     /// The answer for this channel is no longer wanted.
     pub(crate) fn cancel(&self, channel: &ChannelName) {
-        if let Some(question) = self.take(channel) {
-            question.abort.abort();
+        if let Some(question) = self.take(|question| question.channel == *channel) {
+            question.cancel();
         }
     }
 
     pub(crate) fn cancel_all(&self) {
-        for question in self.0.take() {
-            question.abort.abort();
+        for question in self.open.take() {
+            question.cancel();
         }
     }
 
-    fn take(&self, channel: &ChannelName) -> Option<Question> {
-        let mut questions = self.0.borrow_mut();
-        let at = questions
-            .iter()
-            .position(|question| question.channel == *channel)?;
-        Some(questions.swap_remove(at))
+    fn take(&self, is_it: impl Fn(&Question) -> bool) -> Option<Question> {
+        let mut open = self.open.borrow_mut();
+        let at = open.iter().position(is_it)?;
+        Some(open.swap_remove(at))
+    }
+}
+
+impl Question {
+    /// Ends the request of which no answer is wanted any more.
+    fn cancel(self) {
+        if let Some(posted) = self.posted {
+            posted.wanted.set(posted.wanted.get().saturating_sub(1));
+            if posted.wanted.get() == 0
+                && let Some(abort) = &posted.abort
+            {
+                abort.abort();
+            }
+        }
     }
 }
 
@@ -138,136 +226,8 @@ pub(crate) fn read_grant(result: JsValue) -> Option<ChannelAuthReply> {
     })
 }
 
-async fn fetch(
-    endpoint: Endpoint,
-    headers: Answer<Result<web_sys::Headers, JsValue>>,
-    request: AuthRequest,
-) -> ChannelAuthReply {
-    match post(endpoint, headers, request).await {
-        Ok((response, text)) => judge(&response, &text),
-        Err(reason) => ChannelAuthReply::failed(reason),
-    }
-}
+/// What the server's own endpoint takes at once.
+const LIST_MAX: usize = 100;
 
-/// The answer and its text, or a sentence that says why there is none.
-async fn post(
-    endpoint: Endpoint,
-    headers: Answer<Result<web_sys::Headers, JsValue>>,
-    request: AuthRequest,
-) -> Result<(Response, String), String> {
-    let headers = headers.await.map_err(because("the headers are none"))?;
-    // Neither a socket id nor a channel name holds a character that JSON escapes.
-    let body = [
-        "{\"socket_id\":\"",
-        &socket_text(request.socket_id),
-        "\",\"channel\":\"",
-        request.channel.as_str(),
-        "\"}",
-    ]
-    .concat();
-    let init = web_sys::RequestInit::new();
-    init.set_method("POST");
-    init.set_headers(&headers);
-    init.set_credentials(endpoint.credentials);
-    // Where a redirect leads, the application's headers do not belong.
-    init.set_redirect(RequestRedirect::Manual);
-    init.set_signal(Some(&request.signal));
-    init.set_body(&body.into());
-    let unreachable = because("the auth endpoint could not be reached or read");
-    // Not through its builder, which takes the address apart and puts it together again.
-    let request = headers
-        .set("content-type", "application/json")
-        .and_then(|()| web_sys::Request::new_with_str_and_init(&endpoint.url, &init))
-        .map_err(&unreachable)?;
-    let sent = Request::from(request).send().await;
-    let response =
-        sent.map_err(|error| unreachable(js_sys::Error::new(&error.to_string()).into()))?;
-    let text = read(&response).await.map_err(&unreachable)?;
-    Ok((response, text))
-}
-
-/// The text of an answer, as long as one may be.
-async fn read(response: &Response) -> Result<String, JsValue> {
-    let mut bytes = Vec::new();
-    let Some(body) = response.body() else {
-        return Ok(String::new());
-    };
-    let reader = ReadableStreamDefaultReader::new(&body)?;
-    loop {
-        let chunk = Fields::from(JsFuture::from(reader.read()).await?);
-        let Some(value) = chunk.get("value") else {
-            return Ok(String::from_utf8_lossy(&bytes).into_owned());
-        };
-        bytes.extend(js_sys::Uint8Array::new(&value).to_vec());
-        if bytes.len() > ANSWER_BYTES_MAX {
-            let _ = reader.cancel();
-            let text = format!("it has more than {ANSWER_BYTES_MAX} bytes");
-            return Err(js_sys::Error::new(&text).into());
-        }
-    }
-}
-
-fn judge(response: &Response, text: &str) -> ChannelAuthReply {
-    let status = response.status();
-    let result = parse_json(&text.into()).ok().filter(JsValue::is_object);
-    let failed = |reason: String, retry_after| ChannelAuthReply::Failed {
-        status: (status > 0).then_some(status),
-        reason: Some(reason),
-        retry_after,
-    };
-    match status {
-        200..=299 => {
-            let kind = match &result {
-                Some(_) => "other JSON".to_owned(),
-                None if text.is_empty() => "nothing".to_owned(),
-                None => {
-                    (response.headers().get("content-type")).unwrap_or_else(|| "no JSON".to_owned())
-                }
-            };
-            let reason = || {
-                format!("the auth endpoint answered {status} with {kind} in place of {{\"auth\"}}")
-            };
-            let granted = result.and_then(read_grant);
-            granted.unwrap_or_else(|| failed(reason(), None))
-        }
-        // Browsers do not tell the status of a redirect that is not followed.
-        0 | 300..=399 => {
-            let reason = "the auth endpoint redirects, which is not followed";
-            failed(reason.to_owned(), None)
-        }
-        _ => {
-            let error = result.and_then(|result| Fields::from(result).text("error"));
-            let error = error.map_or(String::new(), |error| format!(": {error}"));
-            let reason = format!("the auth endpoint answered {status}{error}");
-            match status {
-                // Requests that came too early, too often or too slowly, and a server in trouble.
-                408 | 425 | 429 | 500.. => failed(reason, retry_after(response)),
-                _ => ChannelAuthReply::Forbidden {
-                    status,
-                    reason: Some(reason),
-                },
-            }
-        }
-    }
-}
-
-/// Seconds or a date: RFC 9110, section 10.2.3.
-fn retry_after(response: &Response) -> Option<u64> {
-    let text = response.headers().get("retry-after")?;
-    if let Ok(seconds) = text.trim().parse::<u32>() {
-        return Some(u64::from(seconds) * 1000);
-    }
-    let wait = js_sys::Date::parse(&text) - date_now();
-    (wait >= 0.0).then_some(wait as u64)
-}
-
-/// Makes a sentence of what JavaScript has thrown.
-fn because(what: &str) -> impl Fn(JsValue) -> String {
-    move |thrown| {
-        let message = Fields::from(thrown).text("message").unwrap_or_default();
-        format!("{what}: {message}")
-    }
-}
-
-/// 1 MiB: the tokens of hundreds of channels.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// 10 at a time: a page with hundreds of channels that comes back is no attack on its backend.
+const REQUESTS_MAX: usize = 10;

@@ -6,12 +6,13 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use fanfare_client::{Client, Input, Options, Output, TokenReason, TokenReply};
+use fanfare_client::{Client, Event, Input, Options, Output, TokenReason, TokenReply};
 use wasm_bindgen_futures::spawn_local;
 
-use crate::auth::{Endpoint, Questions};
+use crate::auth::Questions;
 use crate::bridge::random_seed;
 use crate::clock::Clock;
+use crate::endpoint::Endpoint;
 use crate::host::Host;
 use crate::lifecycle::Page;
 use crate::read::Data;
@@ -83,9 +84,19 @@ impl Driver {
         self.arm();
     }
 
-    /// Closes the socket, clears the timer, forgets every question. The host hears nothing more.
+    /// Closes the socket, clears the timer, forgets every question. The host hears what becomes of its requests, and nothing more.
     pub(crate) fn close(&self) {
-        self.is_closed.set(true);
+        if self.is_closed.replace(true) {
+            return;
+        }
+        let now = self.clock.now();
+        self.client.borrow_mut().handle(Input::Disconnect, now);
+        let next = || self.client.borrow_mut().poll_output();
+        while let Some(output) = next() {
+            if let Output::Event(event @ Event::RequestDone { .. }) = output {
+                self.host.tell(self, event);
+            }
+        }
         self.timer.clear();
         self.page.take();
         self.questions.cancel_all();

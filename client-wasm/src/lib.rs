@@ -9,7 +9,7 @@
 //!   crate with `default-features = false, features = ["frontend"]`.
 //!
 //! Modules in reading order: `machine` for the one; for the other `drain` (the loop around the machine), `host` (who is told),
-//! `websocket`, `timer`, `lifecycle`, `auth` (what the machine asks for), `read` (what it is told), `frontend` (the API).
+//! `websocket`, `timer`, `lifecycle`, `auth` and `endpoint` (what the machine asks for), `read` (what it is told), `frontend` (the API).
 //!
 //! **No JavaScript runs while the machine is borrowed**: whatever a callback calls, it may call.
 
@@ -25,6 +25,8 @@ mod bridge;
 mod clock;
 #[cfg(feature = "frontend")]
 mod drain;
+#[cfg(feature = "frontend")]
+mod endpoint;
 #[cfg(feature = "frontend")]
 pub mod frontend;
 #[cfg(feature = "frontend")]

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use fanfare_client::{Backoff, Input, Options, QueueLimits, TokenReason};
 use web_sys::RequestCredentials;
 
-use crate::auth::Endpoint;
 use crate::drain::{Driver, Settings};
+use crate::endpoint::Endpoint;
 use crate::frontend::host::{AuthQuestion, ChannelAuth, Closures, Refused, boxed};
 use crate::frontend::{FanfareClient, Shared};
 
@@ -28,6 +28,7 @@ impl Builder {
                 endpoint: Endpoint {
                     url: Endpoint::beside(url),
                     credentials: RequestCredentials::Include,
+                    knows_lists: true,
                 },
                 with_page_events: true,
             },
@@ -53,18 +54,30 @@ impl Builder {
     }
 
     /// Private and presence channels need a token from the socket's own address with `/auth` behind it. Cookies go along.
+    ///
+    /// It is asked for up to 100 channels with one request, and with at most ten requests at once.
     pub fn auth_endpoint(mut self) -> Self {
         self.settings.options.channel_auth = true;
         self
     }
 
     /// Private and presence channels need a token from this address. Cookies go along as `credentials` says.
+    ///
+    /// It is asked for one channel with each request, and with at most ten requests at once; [`Builder::auth_lists`] says otherwise.
     pub fn auth_endpoint_at(mut self, url: &str, credentials: RequestCredentials) -> Self {
         self.settings.endpoint = Endpoint {
             url: url.to_owned(),
             credentials,
+            knows_lists: false,
         };
         self.auth_endpoint()
+    }
+
+    /// The endpoint is asked for up to 100 channels with one request, `{"socket_id", "channels"}`, as the server's own takes them. One
+    /// that answers a list without `channels`, or refuses it with a 4xx status, is asked for one channel at a time from then on.
+    pub fn auth_lists(mut self) -> Self {
+        self.settings.endpoint.knows_lists = true;
+        self
     }
 
     /// Headers for the auth endpoint, asked before each request.
@@ -76,7 +89,8 @@ impl Builder {
         self
     }
 
-    /// Private and presence channels need a token from this closure.
+    /// Private and presence channels need a token from this closure. It is called once per channel, and for at most 100 channels at
+    /// the same time.
     pub fn authorize<F>(mut self, authorize: impl Fn(AuthQuestion) -> F + 'static) -> Self
     where
         F: Future<Output = Result<ChannelAuth, Refused>> + 'static,

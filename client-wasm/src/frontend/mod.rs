@@ -101,9 +101,11 @@ impl FanfareClient {
         });
     }
 
-    /// Ends everything for good, whoever still holds a clone: nothing more is heard.
+    /// Ends everything for good, also for clones: nothing more is heard. Requests without an answer, and later ones, end with
+    /// [`ClientError::Closed`]; those that may have happened with [`ClientError::UnknownOutcome`].
     pub fn close(&self) {
         self.shared.driver.close();
+        self.shared.requests.close();
     }
 
     /// Logs in, or out.

@@ -71,6 +71,8 @@ impl PastEvent {
 #[derive(Default)]
 pub(crate) struct Requests {
     last: Cell<u64>,
+    /// Nothing will be answered any more.
+    is_closed: Cell<bool>,
     open: RefCell<Vec<(RequestId, Rc<RefCell<Slot>>)>>,
 }
 
@@ -86,9 +88,18 @@ impl Requests {
         let id = self.last.get() + 1;
         self.last.set(id);
         let slot: Rc<RefCell<Slot>> = Rc::default();
+        if self.is_closed.get() {
+            slot.borrow_mut().result = Some(Err(ClientError::Closed));
+            return (RequestId(id), Request { slot, read });
+        }
         let entry = (RequestId(id), Rc::clone(&slot));
         self.open.borrow_mut().push(entry);
         (RequestId(id), Request { slot, read })
+    }
+
+    /// Later requests end at once.
+    pub(crate) fn close(&self) {
+        self.is_closed.set(true);
     }
 
     pub(crate) fn done(&self, request: RequestId, result: Result<Reply<Data>, ClientError>) {

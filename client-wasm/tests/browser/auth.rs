@@ -184,3 +184,54 @@ async fn what_a_function_says_is_in_the_error() {
         "no channel token could be had: no network"
     );
 }
+
+/// Subscribes to 60 private channels by way of the server's endpoint, which is asked as `counts` counts.
+async fn sixty(counts: Endpoint, lists: bool) -> Endpoint {
+    let witness = Witness::new();
+    witness.answer("headers", move |_| {
+        js_sys::Promise::resolve(&to_js(&json!({ "authorization": "Bearer user:ann" }))).into()
+    });
+    let options = json!({
+        "token": "user:ann", "authEndpoint": "", "authCredentials": "omit", "authLists": lists, "backoffMin": 1, "backoffMax": 1,
+    });
+    let machine = witness.connect(options);
+    let channels: Vec<String> = (0..60)
+        .map(|at| fresh(&format!("private-ok.{at:02}.")))
+        .collect();
+    for channel in &channels {
+        machine.subscribe(channel, None).unwrap();
+    }
+    for _ in &channels {
+        let parts = ["[\"channel\",\"private-ok.", "\",\"subscribed\""];
+        witness.next(&parts).await;
+    }
+    counts.release();
+    counts
+}
+
+#[wasm_bindgen_test]
+async fn sixty_channels_are_one_request_where_lists_are_known() {
+    let counts = sixty(Endpoint::counts(400, 0), true).await;
+    assert_eq!((counts.requests(), counts.lists()), (1, 1));
+}
+
+#[wasm_bindgen_test]
+async fn an_endpoint_of_the_application_is_asked_for_one_channel_at_a_time() {
+    let counts = sixty(Endpoint::counts(400, 0), false).await;
+    assert_eq!((counts.requests(), counts.lists()), (60, 0));
+    assert!(counts.most() <= 10, "{} at once", counts.most());
+}
+
+#[wasm_bindgen_test]
+async fn an_endpoint_that_refuses_lists_is_asked_for_one_channel_at_a_time() {
+    let counts = sixty(Endpoint::counts(422, u32::MAX), true).await;
+    assert_eq!((counts.requests(), counts.lists()), (61, 1));
+    assert!(counts.most() <= 10, "{} at once", counts.most());
+}
+
+#[wasm_bindgen_test]
+async fn an_endpoint_in_trouble_is_asked_for_lists_again() {
+    let counts = sixty(Endpoint::counts(500, 1), true).await;
+    assert_eq!(counts.lists(), counts.requests());
+    assert!(counts.requests() < 60, "{} requests", counts.requests());
+}

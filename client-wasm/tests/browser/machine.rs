@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use fanfare_client_wasm::frontend::{
-    AuthQuestion, ChannelAuth, ClientError, ConnectionStatus, Error, FanfareClient, Gap, Listener,
-    Member, Position, Refused, Reset, SubscribeOptions, Subscription,
+    AuthQuestion, Builder, ChannelAuth, ClientError, ConnectionStatus, Error, FanfareClient, Gap,
+    Listener, Member, Position, Refused, Reset, SubscribeOptions, Subscription,
 };
 use js_sys::Array;
 use serde_json::{Value, json};
@@ -212,6 +212,27 @@ impl Machine {
     }
 }
 
+/// The auth endpoint, where the options name one; an empty name is the server's own.
+fn with_endpoint(builder: Builder, url: &str, options: &Value) -> Builder {
+    let Some(endpoint) = options["authEndpoint"].as_str() else {
+        return builder;
+    };
+    if endpoint.is_empty() && options["authCredentials"].is_null() {
+        return builder.auth_endpoint();
+    }
+    let beside = format!("{}/auth", url.replacen("ws", "http", 1));
+    let endpoint = if endpoint.is_empty() {
+        &beside
+    } else {
+        endpoint
+    };
+    let builder = builder.auth_endpoint_at(endpoint, RequestCredentials::Omit);
+    match options["authLists"] == true {
+        true => builder.auth_lists(),
+        false => builder,
+    }
+}
+
 fn build(url: &str, options: &Value, script: &Script) -> FanfareClient {
     let mut builder = FanfareClient::builder(url).options(|all| {
         let set = |option: &mut u64, name: &str| {
@@ -229,16 +250,7 @@ fn build(url: &str, options: &Value, script: &Script) -> FanfareClient {
     if options["pageEvents"] == false {
         builder = builder.ignore_page_events();
     }
-    let beside = format!("{}/auth", url.replacen("ws", "http", 1));
-    match (
-        options["authEndpoint"].as_str(),
-        &options["authCredentials"],
-    ) {
-        (Some(""), Value::Null) => builder = builder.auth_endpoint(),
-        (Some(""), _) => builder = builder.auth_endpoint_at(&beside, RequestCredentials::Omit),
-        (Some(at), _) => builder = builder.auth_endpoint_at(at, RequestCredentials::Omit),
-        (None, _) => {}
-    }
+    builder = with_endpoint(builder, url, options);
     if script.has("headers") {
         let script = script.clone();
         builder = builder.auth_headers(move || {

@@ -204,6 +204,27 @@ export class Endpoint {
     return endpoint;
   }
 
+  /**
+   * Hands each request on and counts it: all, those for lists, and how many are open at once. Lists get `status` in place of an answer:
+   * as many of them as `refusals`.
+   */
+  static counts(status, refusals) {
+    const endpoint = Object.assign(new Endpoint(), { requests: 0, lists: 0, most: 0 });
+    let open = 0;
+    globalThis.fetch = async (request) => {
+      const isList = 'channels' in (await request.clone().json());
+      endpoint.requests++;
+      endpoint.lists += +isList;
+      endpoint.most = Math.max(endpoint.most, ++open);
+      try {
+        return isList && refusals-- > 0 ? new Response('{}', { status }) : await endpoint.#real.call(globalThis, request);
+      } finally {
+        open--;
+      }
+    };
+    return endpoint;
+  }
+
   release() {
     globalThis.fetch = this.#real;
   }

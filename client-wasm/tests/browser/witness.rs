@@ -63,6 +63,14 @@ extern "C" {
     pub(crate) fn pretend(status: u16, retry_after: &str) -> Endpoint;
     #[wasm_bindgen(static_method_of = Endpoint)]
     pub(crate) fn answers(status: u16, content_type: &str, body: &str) -> Endpoint;
+    #[wasm_bindgen(static_method_of = Endpoint)]
+    pub(crate) fn counts(status: u16, refusals: u32) -> Endpoint;
+    #[wasm_bindgen(method, getter)]
+    pub(crate) fn requests(this: &Endpoint) -> u32;
+    #[wasm_bindgen(method, getter)]
+    pub(crate) fn lists(this: &Endpoint) -> u32;
+    #[wasm_bindgen(method, getter)]
+    pub(crate) fn most(this: &Endpoint) -> u32;
     #[wasm_bindgen(method, getter)]
     pub(crate) fn redirect(this: &Endpoint) -> String;
     #[wasm_bindgen(method)]

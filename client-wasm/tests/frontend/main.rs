@@ -411,3 +411,44 @@ async fn last_clone_closes_the_connection() {
     eventually(|| fence.state() == ChannelState::Subscribed).await;
     assert_eq!(connections().await, "{\"dropped\":0}");
 }
+
+#[wasm_bindgen_test]
+async fn closing_ends_what_waits_for_an_answer() {
+    let client = connected("ann").await;
+    let channel = client.subscribe(&fresh("h-")).unwrap();
+    eventually(|| channel.state() == ChannelState::Subscribed).await;
+    let sent = channel.publish("e", &1).unwrap();
+    let history = channel.history(None, None);
+    client.close();
+    assert_eq!(client.status().state, ConnectionState::Disconnected);
+    let later = channel.history(None, None);
+    let published_later = channel.publish("e", &1).unwrap();
+    let error = sent.await.unwrap_err();
+    assert_eq!(error, Error::Client(ClientError::UnknownOutcome));
+    for error in [
+        history.await.unwrap_err(),
+        later.await.unwrap_err(),
+        published_later.await.unwrap_err(),
+    ] {
+        assert_eq!(error, Error::Client(ClientError::Closed));
+    }
+}
+
+#[wasm_bindgen_test]
+async fn a_closure_may_close_the_client() {
+    let client = connected("ann").await;
+    let name = fresh("closing.");
+    let channel = client.subscribe(&name).unwrap();
+    eventually(|| channel.state() == ChannelState::Subscribed).await;
+    let requests = Rc::new(RefCell::new(None));
+    let (store, again) = (Rc::clone(&requests), client.clone());
+    let other = client.subscribe(&name).unwrap();
+    channel.on("n", move |_: u32, _| {
+        *store.borrow_mut() = Some(other.publish("e", &1).unwrap());
+        again.close();
+    });
+    publish(&name, "n", "1").await;
+    eventually(|| requests.borrow().is_some()).await;
+    let request = requests.borrow_mut().take().unwrap();
+    assert!(request.await.is_err());
+}
