@@ -44,9 +44,9 @@ pub struct Limits {
     pub peer_answer_bytes_per_second: u32,
     /// How many bytes they are answered at once: 64 MiB.
     pub peer_answer_bytes_burst: u32,
-    /// How many presence channels per second a user may join on average, over all connections: 100 on each server.
+    /// How many presence channels per second a user may join on average, over all connections: 20 on each server.
     pub user_joins_per_second: u32,
-    /// How many they may join at once: 5,000.
+    /// How many they may join at once: 1,000.
     pub user_joins_burst: u32,
     /// How many reads of histories and members may be under way for all connections of the server: 64. A connection has one.
     pub large_reads_max: usize,
@@ -108,8 +108,8 @@ impl Default for Limits {
             answer_bytes_per_command: 16 << 10,
             peer_answer_bytes_per_second: 4 << 20,
             peer_answer_bytes_burst: 64 << 20,
-            user_joins_per_second: 100,
-            user_joins_burst: 5_000,
+            user_joins_per_second: 20,
+            user_joins_burst: 1_000,
             large_reads_max: 64,
             outbox_bytes_max: 1 << 20,
             ping_interval: Duration::from_secs(30),

@@ -367,6 +367,36 @@ async fn a_channel_takes_so_much_info_of_all_its_members_and_keeps_no_joiner_out
         .subscribe_with(json!({ "channel": room, "info": info }))
         .await;
     assert_eq!(joined["presence"]["members"][2]["info"], info);
+    // It takes nothing that the others would miss, and who moves is no joiner.
+    let mut since = json!({ "type": "subscribe", "id": 3, "channel": room, "info": info });
+    since["since"] = joined["position"].clone();
+    cyd.send(since).await;
+    let refused = answer(&mut cyd, 3).await;
+    assert_eq!(refused["code"], 4323, "{refused}");
+    ben.send(update(4, room, &json!("a"))).await;
+    assert_eq!(answer(&mut ben, 4).await["type"], "ok");
+}
+
+/// Otherwise one user's infos would keep the channel in debt, and refuse everything that the others publish.
+#[tokio::test]
+async fn infos_that_come_with_subscriptions_leave_the_others_their_turn() {
+    let server = TestServer::start(builder()).await;
+    let room = "presence-own-narrow";
+    let mut ann = member(&server, "ann", room).await;
+    let mut ben = enter(&server, "ben").await;
+    let mut moving = json!({ "type": "subscribe", "channel": room, "info": info_of(1_000, 'a') });
+    moving["since"] = ben.subscribe(room).await["position"].clone();
+    let mut refused = 0;
+    for id in 0..50 {
+        moving["id"] = json!(id);
+        ben.send(moving.clone()).await;
+        let answer = answer(&mut ben, id).await;
+        refused += u32::from(answer["code"] == 4323);
+    }
+    assert!(refused > 5, "{refused}");
+    ann.send(json!({ "type": "publish", "id": 1, "channel": room, "event": "e", "data": 1 }))
+        .await;
+    assert_eq!(answer(&mut ann, 1).await["type"], "ok");
 }
 
 #[tokio::test]

@@ -67,6 +67,18 @@ impl Session {
         }
     }
 
+    /// Carries out what waited for the connection to be identified, in the order in which it came.
+    pub(super) fn after_login(&mut self, now: Moment) {
+        self.line_bytes = 0;
+        for queued in std::mem::take(&mut self.line) {
+            match queued {
+                _ if self.is_closing => {}
+                Queued::Command(request) => self.dispatch(request, now),
+                Queued::Control(control) => self.control(control),
+            }
+        }
+    }
+
     fn dispatch(&mut self, request: Request, now: Moment) {
         let id = request.id;
         match request.command {
@@ -78,6 +90,7 @@ impl Session {
             _ if self.is_waiting_for_credentials() => {
                 self.refuse_command(&request, Code::NOT_AUTHENTICATED);
             }
+            _ if self.is_logging_in() => self.queue(request),
             _ if channel_of(&request.command).is_some_and(|channel| self.is_busy(channel)) => {
                 self.queue(request);
             }
@@ -257,6 +270,7 @@ fn cost_bytes(request: &Request) -> usize {
         Command::Publish { data, .. } => data.len(),
         Command::PresenceUpdate { info, .. } => info.len(),
         Command::Subscribe(subscribe) => cost_of(subscribe),
+        Command::SubscribeAll(list) => list.iter().map(|subscribe| cost_of(subscribe) + 64).sum(),
         _ => 0,
     };
     payload + 64

@@ -462,19 +462,15 @@ impl Driver {
         if channels.is_empty() {
             return;
         }
-        let socket = self.outbox.socket();
-        let departure = self.session.departure();
+        let (socket, departure) = (self.outbox.socket(), self.session.departure());
         let services = Arc::clone(&self.services);
         self.services.connections.spawn(async move {
             for channel in channels {
                 let leave = services.engine.presence.leave(&channel, socket, departure);
                 let left = tokio::time::timeout(services.terms.limits.engine_deadline, leave).await;
-                if matches!(left, Ok(Ok(()))) {
-                    continue;
-                }
-                let text = "leaving a presence channel failed; its lease will end it";
-                if let Some(unsaid) = services.refusals.turn(text) {
-                    tracing::warn!(session = %socket, %channel, unsaid, "{text}");
+                let has_failed = !matches!(left, Ok(Ok(())));
+                if has_failed && services.refusals.turn("leaving").is_some() {
+                    tracing::warn!(session = %socket, %channel, "leaving a presence channel failed; its lease will end it");
                 }
             }
         });

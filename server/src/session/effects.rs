@@ -184,17 +184,6 @@ impl Setting {
             })
     }
 
-    /// The same for what comes with a subscription: whoever joins waits for no debt of others.
-    pub(super) fn charge_channel_bytes(&self, channel: &ChannelName, bytes: usize) {
-        let Terms { limits, rules, .. } = &*self.services.terms;
-        let rate = limits.channel_bytes_rate(rules.of(channel));
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let now = clock::moment().instant;
-        self.services
-            .channel_bytes
-            .charge(channel, bytes, rate, now);
-    }
-
     async fn read_presence(&self, request: u64, channel: &ChannelName) -> Result<Outcome, Refusal> {
         let _reading = self.begin_read().await?;
         let presence = &self.services.engine.presence;

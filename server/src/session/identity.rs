@@ -10,14 +10,21 @@ use crate::sessions::Control;
 
 impl Session {
     pub(super) fn authenticate(&mut self, request: Option<u64>, token: Token) {
-        if self
-            .tasks
-            .iter()
-            .any(|(_, task)| matches!(task, Task::Authenticate { .. }))
-        {
+        if self.is_authenticating() {
             return self.refuse(request, Code::BUSY, None);
         }
         self.start(Task::Authenticate { request }, Effect::Authenticate(token));
+    }
+
+    fn is_authenticating(&self) -> bool {
+        let mut tasks = self.tasks.iter();
+        tasks.any(|(_, task)| matches!(task, Task::Authenticate { .. }))
+    }
+
+    /// Whether an anonymous connection is about to have a user: what follows its credentials is that user's, and must not be
+    /// judged as nobody's.
+    pub(super) fn is_logging_in(&self) -> bool {
+        matches!(self.access, Access::Anonymous) && self.is_authenticating()
     }
 
     pub(super) fn authenticated(&mut self, request: Option<u64>, outcome: Outcome) {

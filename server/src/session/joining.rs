@@ -32,13 +32,14 @@ impl Setting {
         let known = member.as_ref().filter(|_| may_update);
         let joined_info = known.map(|member| member.info.clone());
         if let (Some(member), Some(info)) = (&mut member, &joining.info) {
-            self.charge_channel_bytes(&channel, info.len());
             member.info = info.clone();
         }
         if let Some(member) = &member {
             // Before the others see anything: what is refused for this must not show a member who comes and goes.
             self.check_peer()?;
             self.charge_join(&member.id)?;
+            // Joining waits for nothing that others publish; how often a user joins is bounded.
+            let _ = self.take_info_bytes(&channel, &joining);
         }
         let membership = self.join_hub(&channel).await?;
         let present = member.as_ref().map(|member| member.id.clone());
@@ -83,9 +84,9 @@ impl Setting {
         let channel = &joining.subscribe.channel;
         let is_present = self.services.terms.rules.has_presence(channel);
         let moved = async {
+            self.take_info_bytes(channel, joining)?;
             let membership = self.join_hub(channel).await?;
             if let Some(info) = &joining.info {
-                self.charge_channel_bytes(channel, info.len());
                 self.show(channel, info.clone()).await?;
             }
             self.go_live(&membership, joining, is_present, None).await?;
@@ -100,6 +101,15 @@ impl Setting {
             joined_info: None,
         };
         moved.map(|membership| (membership, outcome))
+    }
+
+    /// Takes the info that comes with a subscription from what its channel takes, as that of an update. It is never charged beyond
+    /// that: a channel in debt would refuse what all others publish.
+    fn take_info_bytes(&self, channel: &ChannelName, joining: &Joining) -> Result<(), Refusal> {
+        match &joining.info {
+            Some(info) => self.take_channel_bytes(channel, info.len()),
+            None => Ok(()),
+        }
     }
 
     /// From now on the channel's deliveries are held for this subscription.

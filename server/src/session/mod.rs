@@ -350,7 +350,10 @@ impl Session {
         };
         let (_, task) = self.tasks.swap_remove(at);
         match task {
-            Task::Authenticate { request } => self.authenticated(request, outcome),
+            Task::Authenticate { request } => {
+                self.authenticated(request, outcome);
+                self.after_login(now);
+            }
             Task::Subscribe { request, channel } => {
                 self.start_next();
                 self.subscribed(request, &channel, outcome);

@@ -414,6 +414,43 @@ async fn without_credentials_only_talk_about_credentials() {
     assert_eq!(personal.subscribe.channel.as_str(), "user:ann");
 }
 
+/// Judged while the credentials are looked at, they would be refused to nobody, for good.
+#[tokio::test(start_paused = true)]
+async fn commands_after_credentials_are_those_of_the_user() {
+    for is_let_in in [true, false] {
+        let mut bench = Bench::anonymous();
+        let token = "t".to_owned();
+        bench.command(1, Command::Authenticate { token });
+        let login = bench.effect();
+        bench.command(2, subscribe("a"));
+        let list = vec![Subscribe::new(channel("b")), Subscribe::new(channel("c"))];
+        bench.command(3, Command::SubscribeAll(list));
+        bench.command(4, Command::Ping);
+        let messages = bench.messages();
+        assert!(matches!(messages[..], [ServerMessage::Pong { .. }]));
+        let outcome = match is_let_in {
+            true => Outcome::Authenticated {
+                identity: identity("ann"),
+                ends_at: None,
+            },
+            false => Outcome::Refused(Refusal::unavailable()),
+        };
+        bench.done(login, outcome);
+        let joined = bench
+            .outputs()
+            .into_iter()
+            .filter_map(|output| match output {
+                Output::Do(_, Effect::Subscribe(joining)) => Some(joining.subscribe.channel),
+                _ => None,
+            });
+        let mut names: Vec<_> = joined.map(|channel| channel.to_string()).collect();
+        if is_let_in {
+            assert_eq!(names.remove(0), "user:ann");
+        }
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn refused_credentials_end_a_connection_that_has_none() {
     let mut bench = Bench::new(Access::Waiting { was_refused: false });
