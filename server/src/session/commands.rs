@@ -35,25 +35,32 @@ impl Session {
         }
     }
 
-    /// Lets an order wait for its turn on a channel; it replaces one that waits right before it, so that the line stays as short
-    /// as there are channels.
+    /// Lets an order wait for a channel's step to end; it replaces one that waits, so that there are no more of them than channels.
     fn queue_control(&mut self, channel: &ChannelName, control: Control) {
-        let mut waiting = self.line.iter_mut().rev();
-        let last = waiting.find(|queued| queued.channel() == Some(channel));
-        if let Some(Queued::Control(last)) = last {
-            *last = control;
-        } else {
-            self.line.push_back(Queued::Control(control));
+        for queued in &mut self.line {
+            match queued {
+                Queued::Control(Control::Subscribe(of) | Control::Unsubscribe(of))
+                    if of == channel =>
+                {
+                    *queued = Queued::Control(control);
+                    return;
+                }
+                _ => {}
+            }
         }
+        self.line.push_back(Queued::Control(control));
     }
 
-    /// Carries out what waited for a channel's step to end, until the next step is under way.
+    /// Carries out what waited for a channel's step to end, until the next step is under way: orders before commands, so that a
+    /// client which keeps its channel busy is removed all the same.
     pub(super) fn next_in_line(&mut self, channel: &ChannelName, now: Moment) {
+        self.end_if_expired(channel, now);
         while !self.is_busy(channel) && !self.is_closing {
-            let waiting = self
-                .line
-                .iter()
-                .position(|queued| queued.channel() == Some(channel));
+            let is_of_channel = |queued: &Queued| queued.channel() == Some(channel);
+            let is_order =
+                |queued: &Queued| matches!(queued, Queued::Control(_)) && is_of_channel(queued);
+            let order = self.line.iter().position(is_order);
+            let waiting = order.or_else(|| self.line.iter().position(is_of_channel));
             let Some(queued) = waiting.and_then(|at| self.line.remove(at)) else {
                 return;
             };

@@ -153,6 +153,14 @@ impl Session {
         }
     }
 
+    /// The same for one channel, before its next step: a client that keeps its channel busy must not outstay its permission.
+    pub(super) fn end_if_expired(&mut self, channel: &ChannelName, now: Moment) {
+        let expires_at = self.find(channel).and_then(|found| found.expires_at);
+        if !self.is_busy(channel) && expires_at.is_some_and(|at| at <= now.instant) {
+            self.remove(channel, Code::INVALID_AUTH);
+        }
+    }
+
     /// Starts a step on a channel that is live.
     pub(super) fn start_on(&mut self, channel: &ChannelName, task: Task, effect: Effect) {
         let op = self.start(task, effect);

@@ -746,6 +746,52 @@ async fn orders_for_a_busy_channel_do_not_pile_up() {
     );
 }
 
+/// Commands that wait must keep no subscription alive: neither beyond its permission, nor after the application ended it.
+#[tokio::test(start_paused = true)]
+async fn a_busy_channel_ends_before_its_next_command() {
+    for is_order in [false, true] {
+        let mut bench = Bench::anonymous();
+        bench.command(1, subscribe("open-x"));
+        let op = bench.effect();
+        let ends = bench.now.instant + Duration::from_secs(3);
+        let outcome = Outcome::Subscribed {
+            expires_at: Some(ends),
+            joined_info: None,
+        };
+        bench.done(op, outcome);
+        for id in 2..50 {
+            bench.command(id, publish("open-x"));
+        }
+        let first = bench.effect();
+        match is_order {
+            true => {
+                let order = Control::Unsubscribe(channel("open-x"));
+                bench.session.handle(Input::Control(order), bench.now);
+            }
+            false => bench.advance(Duration::from_secs(4)),
+        }
+        assert!(bench.outputs().is_empty(), "the step is not interrupted");
+        bench.done(first, Outcome::Accepted);
+        let outputs = bench.outputs();
+        let farewell = match &outputs[..] {
+            [Output::Leave { farewell, .. }, ..] => farewell,
+            other => panic!("{other:?}"),
+        };
+        let Some(ServerMessage::Unsubscribed(farewell)) = farewell else {
+            panic!("{farewell:?}")
+        };
+        let code = if is_order {
+            Code::REMOVED
+        } else {
+            Code::INVALID_AUTH
+        };
+        assert_eq!(farewell.code, code.number());
+        // What waited is refused, and starts nothing.
+        let starts = |output: &Output| matches!(output, Output::Do(_, Effect::Publish { .. }));
+        assert!(!outputs.iter().any(starts));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_personal_channel_belongs_to_its_user() {
     let mut bench = Bench::anonymous();
