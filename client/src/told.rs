@@ -52,7 +52,7 @@ impl<P: Payload> Client<P> {
                 recovered,
                 error,
             } => {
-                if state == ChannelState::Closed {
+                if matches!(state, ChannelState::Closed | ChannelState::Failed) {
                     self.members.retain(|(name, _)| *name != channel);
                 }
                 Event::Channel(ChannelStatus {

@@ -285,11 +285,14 @@ export class ChannelHandle {
     }
     this.#state = state;
     this.#error = error;
-    if (state !== 'subscribed') {
+    const isOver = state === 'failed' || state === 'closed';
+    if (isOver) {
+      this.presence.forget();
+    } else if (state !== 'subscribed') {
       this.presence.suspend();
     }
     this.#changes.emit('state', state, previous, error);
-    if (state === 'failed' || state === 'closed') {
+    if (isOver) {
       this.tracker.move(undefined);
       this.#changes.emit('end', error);
     }

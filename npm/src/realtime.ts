@@ -122,7 +122,7 @@ export class RealtimeClient<Channels = DefaultChannels> implements Disposable {
     this.#connection.reconnectNow();
   }
 
-  /** Logs in with a token, or out with `null`, without a new connection. */
+  /** Logs in with a token, or out with `null`. Another user than before, and none, get a new connection; a token function is asked then. */
   setToken(token: string | null): void {
     this.#connection.setToken(token);
   }

@@ -50,6 +50,9 @@ pub struct Limits {
     pub user_joins_burst: u32,
     /// How many reads of histories and members may be under way for all connections of the server: 64. A connection has one.
     pub large_reads_max: usize,
+    /// How many subscriptions of all connections may be on their way into the engine: 4,096. The others wait, for half of
+    /// `engine_deadline` at most. A connection has 16.
+    pub subscribing_max: usize,
     /// How many bytes may wait for a connection that does not read: 1 MiB.
     pub outbox_bytes_max: usize,
     /// After so long without a word from the client it gets a WebSocket ping: 30 s.
@@ -111,6 +114,7 @@ impl Default for Limits {
             user_joins_per_second: 20,
             user_joins_burst: 1_000,
             large_reads_max: 64,
+            subscribing_max: 4_096,
             outbox_bytes_max: 1 << 20,
             ping_interval: Duration::from_secs(30),
             stale_after: Duration::from_secs(60),

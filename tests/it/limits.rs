@@ -1,15 +1,17 @@
 //! What one connection may ask, and what it is told when that is enough.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_server::engine::Engine;
 use fanfare_server::engine::memory::{MemoryEngine, MemoryOptions};
+use fanfare_server::engine::redis::RedisOptions;
 use fanfare_server::{
     ChannelRule, ChannelRules, Limits, PublishError, Server, ServerBuilder, SlowReader,
 };
 use fanfare_tests::raw::{PING, PONG, RawSocket, TEXT};
+use fanfare_tests::redis::Redis;
 use fanfare_tests::server::TestServer;
-use fanfare_tests::socket::{Door, Socket};
+use fanfare_tests::socket::{Door, Socket, has};
 use fanfare_tests::{eventually, suite, within};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -570,4 +572,38 @@ async fn a_list_of_channels_is_one_command_with_a_reply_for_each() {
     socket.send(too_many).await;
     let refused = socket.receive().await;
     assert_eq!(refused["code"], 4300, "{refused}");
+}
+
+#[tokio::test]
+async fn subscriptions_wait_for_those_on_their_way_and_not_for_ever() {
+    let redis = Redis::start().await;
+    let options: RedisOptions = redis.url().parse().unwrap();
+    let mut limits = Limits::default();
+    (limits.subscribing_max, limits.engine_deadline) = (1, Duration::from_secs(4));
+    let builder = suite::builder().engine(Engine::redis(options));
+    let server = TestServer::start(builder.limits(limits)).await;
+    let mut first = Door::at(server.address).enter().await;
+    let mut second = Door::at(server.address).enter().await;
+    redis.pause();
+    first
+        .send(json!({ "type": "subscribe", "channel": "a" }))
+        .await;
+    // It is on its way by then.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let started = Instant::now();
+    second
+        .send(json!({ "type": "subscribe", "channel": "b" }))
+        .await;
+    let refused = second.receive().await;
+    redis.resume();
+    let text = "the server has too many subscriptions under way, try again later";
+    let expected = json!({
+        "type": "subscription_error", "channel": "b", "code": 4315, "retry": true, "retry_after": 1_000, "error": text,
+    });
+    assert!(has(&refused, &expected), "{refused}");
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    first
+        .expect(json!({ "type": "subscription_succeeded", "channel": "a" }))
+        .await;
+    second.subscribe("b").await;
 }

@@ -10,6 +10,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use super::member::INFO_BYTES_MAX;
 use super::signature::{self, Signature};
 use crate::clock::as_unix_ms;
 
@@ -154,6 +155,9 @@ pub enum TokenError {
     /// The member data that is signed with it names no user.
     #[error("channel_data is not an object with a valid user id")]
     BadMember,
+    /// The member data that is signed with it says more about the member than others are told.
+    #[error("the info in channel_data has more than {} bytes", INFO_BYTES_MAX)]
+    LongInfo,
     /// It comes from a node whose clock is ahead by more than is tolerated.
     #[error("the channel token is from the future, check the clocks of the nodes")]
     FromTheFuture,

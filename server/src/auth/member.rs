@@ -109,8 +109,9 @@ enum WireId {
     Number(i64),
 }
 
-/// 1 KiB: a name, an avatar's address and a role; a snapshot of 1,000 members stays at 1 MiB.
-const INFO_BYTES_MAX: usize = 1_024;
+/// The most bytes of a member's info: 1 KiB, enough for a name, an avatar's address and a role; a list of 1,000 members stays at
+/// 1 MiB.
+pub const INFO_BYTES_MAX: usize = 1_024;
 
 #[cfg(test)]
 mod tests {

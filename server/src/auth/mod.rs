@@ -20,6 +20,7 @@ pub use channel_token::{ChannelTokens, Lasts, TokenClaims, TokenError, Verified,
 pub use cookie::{CookieAuthorizer, RequestAuthorizer};
 pub use first_of::{FirstOf, first_of};
 pub use jwt::{JwtAuthorizer, JwtKey, JwtKeyError};
+pub use member::INFO_BYTES_MAX;
 pub use origin::{BadOrigin, OriginRefused, Origins};
 pub use policy::{Policy, PublicOnly};
 

@@ -7,7 +7,7 @@ use fanfare_protocol::UserId;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use super::member::parse_member;
+use super::member::{MemberError, parse_member};
 use super::{TokenClaims, TokenError};
 
 /// A token in this form.
@@ -53,7 +53,10 @@ pub(super) fn user_of(channel_data: &str) -> Result<UserId, TokenError> {
     if !channel_data.starts_with('{') {
         return Err(TokenError::BadMember);
     }
-    let member = parse_member(channel_data).map_err(|_| TokenError::BadMember)?;
+    let member = parse_member(channel_data).map_err(|error| match error {
+        MemberError::InfoTooLong { .. } => TokenError::LongInfo,
+        MemberError::Malformed => TokenError::BadMember,
+    })?;
     Ok(member.id)
 }
 
@@ -160,6 +163,11 @@ mod tests {
                 "{data}"
             );
         }
+        let info = "x".repeat(2_000);
+        let data = format!("{{\"user_id\":\"7\",\"user_info\":\"{info}\"}}");
+        let claims = claims.with_channel_data(Some(&data));
+        let token = signed(&claims);
+        assert_eq!(verify(&token, &claims), Err(TokenError::LongInfo));
     }
 
     /// Without the `{` a signature for one channel would be one for another channel with member data.

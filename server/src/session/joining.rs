@@ -114,6 +114,7 @@ impl Setting {
 
     /// From now on the channel's deliveries are held for this subscription.
     async fn join_hub(&self, channel: &ChannelName) -> Result<Membership, Refusal> {
+        let _slot = self.begin_subscribing().await?;
         let slow_reader = self.services.terms.rules.of(channel).slow_reader;
         let hub = &self.services.hub;
         let joined = hub.join(channel.clone(), Arc::clone(&self.outbox), slow_reader);

@@ -119,8 +119,8 @@ fn allowance(limits: &Limits) -> Rate {
     }
 }
 
-/// 64: enough to keep an engine on the network busy, few enough that one connection does not fill its queues.
-const SUBSCRIBING_MAX: usize = 64;
+/// 16: enough to keep an engine on the network busy, few enough that many connections do not fill its queues.
+const SUBSCRIBING_MAX: usize = 16;
 
 /// 256 bytes: a channel's name and the places of its position and task.
 const WAITING_BYTES: usize = 256;

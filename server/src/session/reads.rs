@@ -25,6 +25,7 @@ pub(crate) struct Reads {
     under_way: Semaphore,
     peers: Budgets<Peer>,
     joins: Budgets<UserId>,
+    subscribing: Semaphore,
 }
 
 /// A read that may be made: its connection has no other large answer under way, and the node has room.
@@ -36,9 +37,10 @@ pub(super) struct Reading<'a> {
 
 impl Reads {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let reads_max = limits.large_reads_max.clamp(1, Semaphore::MAX_PERMITS);
+        let semaphore = |most: usize| Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS));
         Self {
-            under_way: Semaphore::new(reads_max),
+            under_way: semaphore(limits.large_reads_max),
+            subscribing: semaphore(limits.subscribing_max),
             peers: Budgets::default(),
             joins: Budgets::default(),
         }
@@ -123,6 +125,24 @@ impl Setting {
             let refusal = Refusal::new(Code::RATE_LIMITED).with_text(text);
             refusal.with_retry_after(wait)
         })
+    }
+
+    /// Waits until a subscription may go into the engine. More than an engine confirms before their callers give up would be work
+    /// for nothing, and none at all would succeed.
+    ///
+    /// # Errors
+    /// When too many are on their way for too long.
+    pub(super) async fn begin_subscribing(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let patience = self.services.terms.limits.engine_deadline / 2;
+        let slot = self.services.reads.subscribing.acquire();
+        match tokio::time::timeout(patience, slot).await {
+            Ok(Ok(slot)) => Ok(slot),
+            _ => {
+                let text = "the server has too many subscriptions under way, try again later";
+                let refusal = Refusal::unavailable().with_text(text);
+                Err(refusal.with_retry_after(LATER))
+            }
+        }
     }
 
     async fn reading<'a>(

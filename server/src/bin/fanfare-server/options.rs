@@ -102,18 +102,13 @@ pub(crate) struct Options {
     pub(crate) origins: Option<Vec<String>>,
 
     /// What the channels of a prefix keep and allow, such as 'orders=history:100,ttl:5m,publish,rewind:50'. The first prefix
-    /// that fits counts. May be given several times; the environment variable separates rules by white space.
+    /// that fits counts. May be given several times; white space separates rules too, also a line break.
     ///
     /// Words: history:N and ttl:DURATION (5m), rewind:N, publish (subscribed clients may), publish-rate:SIZE (what all clients of
     /// one server may publish on a channel per second; 256KiB), presence, presence:off, presence-update (members may change
     /// the info that others see of them, also info that was signed), open (every user may subscribe, without a channel token),
     /// slow:drop (who reads too slowly loses messages and is told, in place of being closed).
-    #[arg(
-        long = "rule",
-        value_name = "RULE",
-        env = "FANFARE_RULE",
-        value_delimiter = ' '
-    )]
+    #[arg(long = "rule", value_name = "RULE", env = "FANFARE_RULE")]
     pub(crate) rules: Option<Vec<String>>,
 
     /// The largest payload that a client may publish, such as 4KiB; at most 1MiB [default: 32KiB].

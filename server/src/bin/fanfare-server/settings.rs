@@ -354,8 +354,7 @@ fn accept_limits(limits: &Limits, send_buffer: Option<u32>) -> AcceptLimits {
 fn rules(texts: &[String]) -> Result<Vec<Rule>, SettingsError> {
     let rules: Result<Vec<Rule>, String> = texts
         .iter()
-        .map(|text| text.trim())
-        .filter(|text| !text.is_empty())
+        .flat_map(|text| text.split_whitespace())
         .map(str::parse)
         .collect();
     let rules = rules.map_err(SettingsError::Rule)?;

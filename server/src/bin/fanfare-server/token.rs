@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use fanfare_server::auth::{ChannelTokens, JwtKey, JwtKeyError, Lasts, TokenClaims, WeakSecret};
+use fanfare_server::auth::{
+    ChannelTokens, INFO_BYTES_MAX, JwtKey, JwtKeyError, Lasts, TokenClaims, WeakSecret,
+};
 use fanfare_server::protocol::{ChannelName, RawJson, SocketId, UserId};
 use hmac::{Hmac, Mac as _};
 use serde::Serialize;
@@ -35,7 +37,7 @@ pub(crate) struct TokenOptions {
     user: Option<UserId>,
 
     /// What other members of a presence channel may know, as JSON.
-    #[arg(long, value_name = "JSON", requires = "user", value_parser = json_text)]
+    #[arg(long, value_name = "JSON", requires = "user", value_parser = info_text)]
     info: Option<RawJson>,
 
     /// How long it lasts [default: a channel token as long as the connection, the token of a connection 15m].
@@ -168,8 +170,14 @@ fn info(options: &TokenOptions) -> Value {
         .unwrap_or_else(|| json!({}))
 }
 
-fn json_text(text: &str) -> Result<RawJson, String> {
-    RawJson::parse(text).map_err(|error| error.to_string())
+/// What others may know of a member: a server refuses more.
+fn info_text(text: &str) -> Result<RawJson, String> {
+    match text.len() {
+        0..=INFO_BYTES_MAX => RawJson::parse(text).map_err(|error| error.to_string()),
+        bytes => Err(format!(
+            "a member's info has at most {INFO_BYTES_MAX} bytes, this one has {bytes}"
+        )),
+    }
 }
 
 fn json_of(value: &impl Serialize) -> String {

@@ -143,8 +143,8 @@ fn what_the_file_sets_to_nothing_is_an_error_that_names_it() {
 fn a_list_with_a_gap_is_not_shortened() {
     let gap = format!("{SECRET},");
     assert!(settings(&["--secret", &gap], "").is_err());
-    let rules = ["--rule", "a=publish  b=publish"];
-    assert_eq!(settings(&rules, "").unwrap().rules.len(), 2);
+    let rules = ["--rule", "\n  a=publish  b=publish\n\tc=publish\n"];
+    assert_eq!(settings(&rules, "").unwrap().rules.len(), 3);
 }
 
 #[test]
