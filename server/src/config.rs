@@ -14,7 +14,8 @@ pub struct Limits {
     /// The largest payload that a client publishes: 32 KiB, and never more than `payload_bytes_max`. A client's whole message may
     /// have 16 KiB more.
     pub client_payload_bytes_max: usize,
-    /// How many bytes of payload a connection may publish per second on average: 64 KiB. [`ChannelRule`](crate::ChannelRule) has
+    /// How many bytes of payload a connection may publish per second on average: 64 KiB. All connections of a user, or, without
+    /// one, of an address that [`AcceptLimits`](crate::AcceptLimits) counts, publish four times as much. [`ChannelRule`](crate::ChannelRule) has
     /// the limit of all clients on one channel.
     pub client_bytes_per_second: u32,
     /// How many bytes of payload a connection may publish at once: 256 KiB. Never less than one payload.
@@ -150,6 +151,15 @@ impl Limits {
     /// What a connection may publish, in bytes.
     pub(crate) fn client_bytes_rate(&self) -> Rate {
         self.fitting_a_payload(self.client_bytes_per_second, self.client_bytes_burst)
+    }
+
+    /// What all connections of a user, or of an address, may publish, in bytes: four times what one may.
+    pub(crate) fn peer_bytes_rate(&self) -> Rate {
+        let one = self.client_bytes_rate();
+        Rate {
+            per_second: one.per_second.saturating_mul(4),
+            burst: one.burst.saturating_mul(4),
+        }
     }
 
     /// What all clients together may publish on one channel, in bytes: at once as much as in a second.

@@ -158,6 +158,34 @@ async fn a_connection_publishes_so_many_bytes_and_its_neighbour_as_many() {
 }
 
 #[tokio::test]
+async fn a_user_publishes_so_many_bytes_over_all_connections() {
+    let server = TestServer::start(with(|limits| {
+        limits.client_payload_bytes_max = 3_000;
+        limits.client_bytes_per_second = 1;
+        limits.client_bytes_burst = 3_000;
+    }))
+    .await;
+    let publishes = async |user: &str| {
+        let token = format!("user:{user}");
+        let mut socket = Door::at(server.address).bearer(&token).enter().await;
+        socket.subscribe("open-a").await;
+        let text = "x".repeat(2_900 - 2);
+        socket.send(from_client("open-a", &text)).await;
+        answer(&mut socket).await
+    };
+    for _ in 0..4 {
+        assert_eq!(publishes("ann").await["type"], "ok");
+    }
+    let error = publishes("ann").await;
+    let expected = json!({
+        "type": "error", "code": 4322, "retry": true,
+        "error": "all connections of a user publish at most 4 bytes per second and 12000 at once, 2900 more are too many now",
+    });
+    assert!(has(&error, &expected), "{error}");
+    assert_eq!(publishes("ben").await["type"], "ok");
+}
+
+#[tokio::test]
 async fn a_channel_takes_so_many_bytes_of_all_its_clients_and_any_of_the_application() {
     let rule = ChannelRule::default()
         .with_client_publish()

@@ -162,7 +162,7 @@ impl Setting {
         }))
     }
 
-    /// Takes what a client publishes from what its channel takes per second.
+    /// Takes what a client publishes from what its user may publish, and from what its channel takes per second.
     pub(super) fn take_channel_bytes(
         &self,
         channel: &ChannelName,
@@ -171,6 +171,7 @@ impl Setting {
         let Terms { limits, rules, .. } = &*self.services.terms;
         let rate = limits.channel_bytes_rate(rules.of(channel));
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.take_peer_bytes(bytes)?;
         let budgets = &self.services.channel_bytes;
         budgets
             .take(channel, bytes, rate, clock::moment().instant)

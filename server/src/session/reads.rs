@@ -25,6 +25,7 @@ pub(crate) struct Reads {
     under_way: Semaphore,
     peers: Budgets<Peer>,
     joins: Budgets<UserId>,
+    published: Budgets<Peer>,
     subscribing: Semaphore,
 }
 
@@ -43,6 +44,7 @@ impl Reads {
             subscribing: semaphore(limits.subscribing_max),
             peers: Budgets::default(),
             joins: Budgets::default(),
+            published: Budgets::default(),
         }
     }
 }
@@ -123,6 +125,28 @@ impl Setting {
                 rate.per_second, rate.burst
             );
             let refusal = Refusal::new(Code::RATE_LIMITED).with_text(text);
+            refusal.with_retry_after(wait)
+        })
+    }
+
+    /// Takes what a client publishes from what all connections of its user may publish: a history keeps it for minutes, so that
+    /// one user with many connections would fill the store.
+    ///
+    /// # Errors
+    /// When its user, or its address, has published too much.
+    pub(super) fn take_peer_bytes(&self, bytes: u32) -> Result<(), Refusal> {
+        let Some(peer) = self.caller.peer() else {
+            return Ok(());
+        };
+        let rate = self.services.terms.limits.peer_bytes_rate();
+        let now = clock::moment().instant;
+        let taken = (self.services.reads.published).take(&peer, bytes, rate, now);
+        taken.map_err(|wait| {
+            let text = format!(
+                "all connections of a user publish at most {} bytes per second and {} at once, {bytes} more are too many now",
+                rate.per_second, rate.burst
+            );
+            let refusal = Refusal::new(Code::PUBLISH_RATE).with_text(text);
             refusal.with_retry_after(wait)
         })
     }
