@@ -94,7 +94,7 @@ async fn a_rule_lets_members_change_their_info_and_says_where_there_are_none() {
     assert!(line.contains("WARN") && line.contains("chat-"), "{line}");
 }
 
-/// Runs `fanfare-server token` and answers what it wrote: its status, the token, the complaint.
+/// Runs `fanfare token` and answers what it wrote: its status, the token, the complaint.
 async fn token(arguments: &[&str]) -> (bool, String, String) {
     let mut command = Command::new(program());
     command.arg("token").args(arguments).env_remove("REDIS_URL");

@@ -27,8 +27,8 @@ pub fn program() -> &'static Path {
         let target = own_target_folder();
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo
-            .args(["build", "--quiet", "-p", "fanfare-server"])
-            .args(["--bin", "fanfare-server"])
+            .args(["build", "--quiet", "-p", "fanfare"])
+            .args(["--bin", "fanfare"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .env("CARGO_TARGET_DIR", target.parent().unwrap());
         if target.ends_with("release") {
@@ -36,7 +36,7 @@ pub fn program() -> &'static Path {
         }
         let built = cargo.status().unwrap();
         assert!(built.success(), "the standalone server is not built");
-        target.join("fanfare-server")
+        target.join("fanfare")
     })
 }
 

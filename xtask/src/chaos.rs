@@ -71,7 +71,7 @@ fn prepare(workspace: &Workspace) -> Result<Command> {
             "build",
             "--quiet",
             "-p",
-            "fanfare-server",
+            "fanfare",
             "-p",
             "fanfare-tests",
             "--bins",
@@ -81,7 +81,7 @@ fn prepare(workspace: &Workspace) -> Result<Command> {
     let mut command = Command::new(workspace.target("debug/chaos"));
     command
         .arg("--server")
-        .arg(workspace.target("debug/fanfare-server"))
+        .arg(workspace.target("debug/fanfare"))
         .arg("--logs")
         .arg(workspace.target("chaos"));
     Ok(command)

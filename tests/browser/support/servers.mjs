@@ -90,7 +90,7 @@ export class ChatServer {
 
 /** The standalone server, and a page of another origin that has nothing but what a browser has. */
 export class StandaloneServer {
-  #program = new Program('fanfare-server');
+  #program = new Program('fanfare');
   #address = null;
   #site = null;
 

@@ -51,7 +51,7 @@ impl ChaosOptions {
     pub fn server(&self) -> PathBuf {
         let beside = || {
             let own = std::env::current_exe().unwrap_or_default();
-            own.with_file_name("fanfare-server")
+            own.with_file_name("fanfare")
         };
         self.server.clone().unwrap_or_else(beside)
     }

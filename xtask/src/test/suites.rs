@@ -222,7 +222,7 @@ fn browser(workspace: &Workspace) -> Result<Prepared> {
             "-p",
             "fanfare-tests",
             "-p",
-            "fanfare-server",
+            "fanfare",
             "--bins",
         ]))
     })?;

@@ -6,7 +6,7 @@ use super::{SourceFile, Violation};
 
 const PROTOCOL: &str = "docs/protocol.md";
 const MAP: &str = "ARCHITECTURE.md";
-const OPTIONS: &str = "server/src/bin/fanfare-server/options.rs";
+const OPTIONS: &str = "cli/src/options.rs";
 const OPERATIONS: &str = "docs/operations.md";
 const DEPLOYED: &str = "deploy/";
 

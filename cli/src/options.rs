@@ -14,7 +14,7 @@ use crate::{address, duration, size};
 /// Every option can also be an environment variable or an entry of the configuration file. The command line counts before the
 /// environment, the environment before the file, the file before the defaults.
 #[derive(Parser)]
-#[command(name = "fanfare-server", version)]
+#[command(name = "fanfare", version)]
 pub(crate) struct Options {
     /// What to do in place of serving.
     #[command(subcommand)]

@@ -8,7 +8,7 @@ use super::*;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn options(arguments: &[&str]) -> Options {
-    let program = ["fanfare-server"];
+    let program = ["fanfare"];
     Options::try_parse_from(program.iter().chain(arguments)).unwrap()
 }
 
@@ -95,7 +95,7 @@ fn what_is_set_to_nothing_is_an_error_that_names_it() {
         let variable = argument.get_env().unwrap().to_str().unwrap();
         for nothing in ["", "   "] {
             let said = format!("{option}={nothing}");
-            let program = ["fanfare-server", &said];
+            let program = ["fanfare", &said];
             let (sentence, is_ours) = match Options::try_parse_from(program) {
                 // What is no text is not taken by the command line itself.
                 Err(error) => (error.to_string(), false),
@@ -156,7 +156,7 @@ fn a_drain_has_a_rate_above_none() {
             .drain_per_second,
         9
     );
-    let program = ["fanfare-server", "--drain-per-second", "0"];
+    let program = ["fanfare", "--drain-per-second", "0"];
     assert!(Options::try_parse_from(program).is_err());
 }
 
@@ -220,7 +220,7 @@ fn every_mistake_has_one_sentence() {
 
 #[test]
 fn a_key_file_says_by_itself_what_it_is_for() {
-    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/src/auth/jwt/keys");
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/src/auth/jwt/keys");
     for name in ["rsa.pub.pem", "ec.pub.pem", "ed.pub.pem"] {
         let path = format!("{keys}/{name}");
         assert!(settings(&["--jwt-key", &path], "").is_ok(), "{name}");

@@ -1,4 +1,4 @@
-//! `fanfare-server token`: makes a channel token, or the token of a connection, for scripts and for trying things out.
+//! `fanfare token`: makes a channel token, or the token of a connection, for scripts and for trying things out.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
