@@ -1,8 +1,11 @@
-//! Addresses to listen on, as people write them.
+//! Addresses to listen on as text: `0.0.0.0:8000`, `localhost:8000`, `8000`.
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
-/// Reads `127.0.0.1:8000`, `[::1]:8000`, a port alone (on this machine only), or a name and a port.
+/// Parses `127.0.0.1:8000`, `[::1]:8000`, a port alone (on 127.0.0.1), or a name and a port.
+///
+/// # Errors
+/// A sentence with the expected form.
 pub(crate) fn parse(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -18,7 +21,7 @@ pub(crate) fn parse(text: &str) -> Result<SocketAddr, String> {
     let found: Vec<SocketAddr> = found
         .map_err(|error| format!("{expected}: {error}"))?
         .collect();
-    // What a name stands for in both families is reached by more clients in the older one.
+    // A name such as localhost may resolve to IPv6 and IPv4; more clients reach IPv4.
     let first = found.iter().find(|address| address.is_ipv4());
     first
         .or_else(|| found.first())
@@ -45,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_says_what_one_is() {
+    fn errors_name_the_form() {
         for text in ["", "localhost", "70000", "localhost:http!", "127.0.0.1"] {
             let error = parse(text).unwrap_err();
             assert!(error.contains("such as 0.0.0.0:8000"), "{text}: {error}");

@@ -1,4 +1,4 @@
-//! The configuration file: TOML with the names of the command line's options.
+//! The configuration file: TOML with the names of the options, `_` for `-`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::options::LogFormat;
 use crate::settings::SettingsError;
 use crate::{address, duration, size};
 
-/// What a configuration file says. A name it does not know is a mistake, never passed over.
+/// The entries of a configuration file; an unknown name is an error.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
@@ -27,7 +27,7 @@ pub(crate) struct File {
     pub(crate) jwt_audience: Option<Vec<String>>,
     pub(crate) allow_anonymous: Option<bool>,
     pub(crate) origins: Option<Vec<String>>,
-    /// The same texts as on the command line.
+    /// In the form of the command line.
     pub(crate) rules: Option<Vec<String>>,
     #[serde(default, deserialize_with = "size_text")]
     pub(crate) client_payload_max: Option<u32>,
@@ -56,7 +56,7 @@ impl File {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read, or says something that has no meaning.
+    /// When the file cannot be read, or an entry is not valid.
     pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
         let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
             path: path.to_owned(),
@@ -68,7 +68,7 @@ impl File {
         })
     }
 
-    /// The error says where and what, but shows no line of the file: one of them may be a secret.
+    /// The error names the line and the cause, and never repeats the line: it may hold a secret.
     fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| {
             let message = error.message().trim().replace('\n', " ");
@@ -83,7 +83,7 @@ impl File {
     }
 }
 
-/// The same texts as on the command line, and a port as the number that it is.
+/// Reads an address in the form of the command line, or a port as a number.
 fn listen_address<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SocketAddr>, D::Error> {
@@ -118,7 +118,7 @@ fn size_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, 
 
 #[cfg(test)]
 impl File {
-    /// What a text says.
+    /// Parses a text that is valid.
     pub(crate) fn of(text: &str) -> Self {
         Self::parse(text).unwrap()
     }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_says_what_the_command_line_says() {
+    fn entries_have_the_form_of_the_command_line() {
         let file = File::of(
             r#"
             listen = "0.0.0.0:8000"
@@ -158,11 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_named_with_its_line_and_without_the_secret_beside_it() {
+    fn an_error_names_its_line_and_repeats_no_secret() {
         #[track_caller]
         fn check(text: &str, begins: &str) {
             let Err(error) = File::parse(text) else {
-                panic!("{text:?} was taken")
+                panic!("{text:?} was accepted")
             };
             assert!(error.starts_with(begins), "{error}");
             assert!(!error.contains("hunter2"), "{error}");

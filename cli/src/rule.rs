@@ -8,18 +8,18 @@ use fanfare_server::{ChannelRule, SlowReader};
 
 use crate::{duration, size};
 
-/// What holds for the channels of one prefix.
+/// A rule for the channels of one prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rule {
     /// The prefix; an empty one matches every channel.
     pub(crate) prefix: String,
-    /// What the channels keep, and who may publish.
+    /// The history, and the rights of clients.
     pub(crate) rule: ChannelRule,
     /// Whether every user may subscribe, without a channel token.
     pub(crate) is_open: bool,
 }
 
-/// What the words of a rule say, before it is known whether they fit together.
+/// The words of a rule, not yet checked against each other.
 #[derive(Default)]
 struct Words {
     history: Option<u32>,
@@ -37,16 +37,16 @@ impl FromStr for Rule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |detail: &str| format!("the rule {text:?} {detail}");
-        // Prefixes may hold an equals sign, words do not.
+        let error = |detail: &str| format!("the rule {text:?} {detail}");
+        // A prefix may contain an equals sign, words cannot.
         let (prefix, words) = text
             .rsplit_once('=')
-            .ok_or_else(|| wrong("must look like PREFIX=history:100,ttl:5m,publish"))?;
+            .ok_or_else(|| error("must look like PREFIX=history:100,ttl:5m,publish"))?;
         if !prefix.is_empty() && ChannelName::new(&format!("{prefix}a")).is_err() {
-            return Err(wrong("has a prefix that no channel name can begin with"));
+            return Err(error("has a prefix that no channel name can begin with"));
         }
-        let words = Words::read(words).map_err(|detail| wrong(&detail))?;
-        let rule = words.rule().map_err(|detail| wrong(&detail))?;
+        let words = Words::parse(words).map_err(|detail| error(&detail))?;
+        let rule = words.rule().map_err(|detail| error(&detail))?;
         Ok(Self {
             prefix: prefix.to_owned(),
             rule,
@@ -56,7 +56,7 @@ impl FromStr for Rule {
 }
 
 impl Words {
-    fn read(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let mut words = Self::default();
         let mut seen = Vec::new();
         for word in text.split(',').map(str::trim) {
@@ -65,15 +65,15 @@ impl Words {
                 None => (word, None),
             };
             if seen.contains(&name) {
-                return Err(format!("says {name:?} twice"));
+                return Err(format!("has {name:?} twice"));
             }
             seen.push(name);
-            words.take(name, value)?;
+            words.set(name, value)?;
         }
         Ok(words)
     }
 
-    fn take(&mut self, name: &str, value: Option<&str>) -> Result<(), String> {
+    fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), String> {
         match (name, value) {
             ("history", Some(value)) => self.history = Some(count(name, value)?),
             ("rewind", Some(value)) => self.rewind = Some(count(name, value)?),
@@ -87,16 +87,18 @@ impl Words {
             ("slow", Some("drop")) => self.drop = true,
             ("slow", Some("close")) => self.drop = false,
             ("history" | "rewind" | "ttl" | "slow" | "publish-rate", None) => {
-                return Err(format!("has no value for {name:?}"));
+                return Err(format!("needs a value for {name:?}"));
             }
             ("presence" | "presence-update" | "publish" | "open" | "slow", Some(value)) => {
                 return Err(format!(
-                    "has a value for {name:?} that it does not take: {value:?}"
+                    "has a value for {name:?} that is not allowed: {value:?}"
                 ));
             }
             _ => {
                 let known = "history:N, ttl:DURATION, rewind:N, publish, publish-rate:SIZE, presence, presence:off, presence-update, open, slow:drop";
-                return Err(format!("has the unknown word {name:?}; there are {known}"));
+                return Err(format!(
+                    "has the unknown word {name:?}; known words are {known}"
+                ));
             }
         }
         Ok(())
@@ -108,7 +110,7 @@ impl Words {
             (Some(size), ttl) => {
                 let ttl = ttl.unwrap_or(rule.history_ttl);
                 if ttl.is_zero() {
-                    return Err("keeps its history for no time at all".to_owned());
+                    return Err("needs a ttl above 0s".to_owned());
                 }
                 rule = rule.with_history(size, ttl);
             }
@@ -117,7 +119,7 @@ impl Words {
         }
         if let Some(rewind) = self.rewind {
             if self.history.is_none_or(|size| rewind > size) {
-                return Err("lets clients rewind further than its history reaches".to_owned());
+                return Err("needs a rewind of at most its history".to_owned());
             }
             rule = rule.with_rewind(rewind);
         }
@@ -143,7 +145,7 @@ impl Words {
     }
 }
 
-/// The first rule that an earlier one hides, with that one.
+/// Returns the first rule that never applies, with the rule before it that matches all its channels.
 pub(crate) fn hidden(rules: &[Rule]) -> Option<(&Rule, &Rule)> {
     let mut pairs = rules.iter().enumerate().flat_map(|(at, later)| {
         let earlier = rules[..at].iter();
@@ -161,7 +163,7 @@ fn count(name: &str, value: &str) -> Result<u32, String> {
     }
 }
 
-/// 1,000: the most messages that a channel keeps.
+/// 1,000: the longest history of a channel.
 const HISTORY_SIZE_MAX: u32 = 1_000;
 
 #[cfg(test)]
@@ -212,15 +214,15 @@ mod tests {
             "a b=publish",
             "has a prefix that no channel name can begin with",
         );
-        check("a=history", r#"has no value for "history""#);
-        check("a=publish,publish", r#"says "publish" twice"#);
+        check("a=history", r#"needs a value for "history""#);
+        check("a=publish,publish", r#"has "publish" twice"#);
         check(
             "a=publish:yes",
-            r#"has a value for "publish" that it does not take: "yes""#,
+            r#"has a value for "publish" that is not allowed: "yes""#,
         );
         check(
             "presence-=presence-update:off",
-            r#"has a value for "presence-update" that it does not take: "off""#,
+            r#"has a value for "presence-update" that is not allowed: "off""#,
         );
         check(
             "a=history:1001",
@@ -239,14 +241,14 @@ mod tests {
             r#""1MB" is not a size such as 4096, 32KiB or 1MiB"#,
         );
         check("a=ttl:5m", "has a ttl but no history");
-        check("a=history:5,ttl:0s", "keeps its history for no time at all");
+        check("a=history:5,ttl:0s", "needs a ttl above 0s");
         check(
             "a=history:5,rewind:6",
-            "lets clients rewind further than its history reaches",
+            "needs a rewind of at most its history",
         );
         check(
             "a=slow:ly",
-            r#"has a value for "slow" that it does not take: "ly""#,
+            r#"has a value for "slow" that is not allowed: "ly""#,
         );
         let unknown = "a=histroy:5".parse::<Rule>().unwrap_err();
         assert!(
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_never_counts_is_found() {
+    fn a_rule_that_never_applies_is_found() {
         let rules = |texts: &[&str]| -> Vec<Rule> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };

@@ -1,4 +1,4 @@
-//! The settings a server runs with: checked, and complete.
+//! The settings of a server, merged from the command line, the environment and the file, and checked.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,86 +11,90 @@ use fanfare_server::protocol::{ChannelKind, ChannelName};
 use fanfare_server::{AcceptLimits, ChannelRules, Limits, Server, ServerBuilder};
 
 use crate::file::File;
-use crate::options::{LogFormat, Options};
+use crate::options::{KeyOptions, LogFormat, ServeOptions};
 use crate::rule::{self, Rule};
 
-/// Why a server cannot be started with what it was told.
+/// Why the settings are not valid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     /// A file cannot be read.
     #[error("the file {} cannot be read", path.display())]
     Read {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The configuration file says something that has no meaning.
+    /// The configuration file is not valid.
     #[error("the configuration file {} is not valid, {detail}", path.display())]
     File {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// Where and what.
+        /// The line and the cause.
         detail: String,
     },
-    /// A channel rule is not one.
+    /// A channel rule is not valid.
     #[error("{0}")]
     Rule(String),
-    /// A rule can never count.
+    /// A rule never applies.
     #[error(
-        "the rule for {later:?} never counts, because the one for {earlier:?} before it fits first: change their order"
+        "the rule for {later:?} never applies, because the rule for {earlier:?} before it matches first: change their order"
     )]
     HiddenRule {
-        /// The rule behind.
+        /// The prefix of the rule that never applies.
         later: String,
-        /// The rule in front of it.
+        /// The prefix of the rule before it.
         earlier: String,
     },
-    /// A shared secret for tokens is not one.
+    /// The shared secret of JSON Web Tokens is not valid.
     #[error("the JWT secret cannot be used")]
     JwtSecret(#[source] JwtKeyError),
-    /// A key file is not one.
+    /// The key file is not valid.
     #[error("the JWT key file {} cannot be used", path.display())]
     JwtKey {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         error: JwtKeyError,
     },
-    /// Something is said about tokens, and no key can verify any.
-    #[error("{what} is given, but neither a JWT secret nor a JWT key")]
+    /// A claim of JSON Web Tokens is required, and no key verifies tokens.
+    #[error("--{option} is given without a key for tokens: give --jwt-secret or --jwt-key as well")]
     NoJwtKey {
-        /// What is said.
-        what: &'static str,
+        /// The option that requires the claim.
+        option: &'static str,
     },
-    /// Something is set, and to nothing: who sets a secret wants it to count.
+    /// A setting is set and empty, as a variable is that was not filled in.
     #[error("{place} is set and empty: give it a value, or leave it out")]
     Empty {
-        /// Where that is said.
+        /// The option, variable or entry.
         place: String,
     },
-    /// Nobody could ever connect.
-    #[error("nobody could connect: give a JWT secret or key, or allow anonymous connections")]
-    Nobody,
-    /// A website is not one.
+    /// No client could connect.
+    #[error(
+        "no client could connect: give --jwt-secret or --jwt-key, or allow anonymous connections"
+    )]
+    NoAccess,
+    /// An origin is not valid.
     #[error("the list of origins is not valid")]
     Origin(#[source] BadOrigin),
-    /// Clients may publish more than the server takes from anybody.
-    #[error("a client's payload has at most {bytes_max} bytes, --client-payload-max says {bytes}")]
+    /// The payload of clients is larger than any payload may be.
+    #[error("--client-payload-max is {bytes} bytes, the limit is {bytes_max}: give a smaller one")]
     ClientPayload {
-        /// What is said.
+        /// The given value.
         bytes: u32,
         /// The limit.
         bytes_max: usize,
     },
-    /// A prefix for Redis without Redis.
-    #[error("a prefix for Redis is given, but no Redis URL")]
+    /// A prefix for Redis is given without a Redis.
+    #[error(
+        "--redis-prefix is given without a Redis: give --redis-url or REDIS_URL as well, or leave it out"
+    )]
     NoRedis,
 }
 
-/// What a server runs with.
+/// The settings of a server.
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) log_format: LogFormat,
@@ -108,16 +112,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Puts the command line, the environment and the file together and checks them.
+    /// Merges the options with the configuration file and checks the result.
     ///
     /// # Errors
-    /// One sentence about the first thing that is wrong.
-    pub(crate) fn of(options: Options) -> Result<Self, SettingsError> {
-        let file = file_of(&options)?;
+    /// The first setting that is not valid.
+    pub(crate) fn resolve(options: ServeOptions) -> Result<Self, SettingsError> {
+        let file = read_file(&options.keys)?;
         Self::merge(options, file)
     }
 
-    fn merge(options: Options, file: File) -> Result<Self, SettingsError> {
+    fn merge(options: ServeOptions, file: File) -> Result<Self, SettingsError> {
         let limits = limits(&options, &file)?;
         let send_buffer = options.send_buffer.or(file.send_buffer);
         let accept_limits = accept_limits(&limits, send_buffer);
@@ -127,31 +131,30 @@ impl Settings {
             return Err(SettingsError::NoRedis);
         }
         let tokens = Tokens {
-            secret: text("jwt-secret", options.jwt_secret, file.jwt_secret)?,
+            secret: text("jwt-secret", options.keys.jwt_secret, file.jwt_secret)?,
             key: filled("jwt-key", options.jwt_key, file.jwt_key, |path| {
-                is_no_path(path)
+                is_blank_path(path)
             })?,
-            issuer: text("jwt-issuer", options.jwt_issuer, file.jwt_issuer)?,
-            audiences: list("jwt-audience", options.jwt_audience, file.jwt_audience)?,
+            issuer: text("jwt-issuer", options.keys.jwt_issuer, file.jwt_issuer)?,
+            audiences: list("jwt-audience", options.keys.jwt_audience, file.jwt_audience)?,
         };
         let jwt = tokens.authorizer()?;
         let allows_anonymous = options.allow_anonymous.or(file.allow_anonymous);
         let allows_anonymous = allows_anonymous.unwrap_or_else(|| jwt.is_none());
         if jwt.is_none() && !allows_anonymous {
-            return Err(SettingsError::Nobody);
+            return Err(SettingsError::NoAccess);
         }
-        // Rules are separated by white space, of which there may be more than one.
-        let has_none = |rules: &Vec<String>| rules.iter().all(|rule| is_blank(rule));
+        let is_empty = |rules: &Vec<String>| rules.iter().all(|rule| is_blank(rule));
         let rules =
-            rules(&filled("rule", options.rules, file.rules, has_none)?.unwrap_or_default())?;
+            rules(&filled("rule", options.rules, file.rules, is_empty)?.unwrap_or_default())?;
         let origins = list("origin", options.origins, file.origins)?;
         let origins = match origins.is_empty() {
             true => None,
             false => Some(Origins::list(&origins).map_err(SettingsError::Origin)?),
         };
-        let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
         Ok(Self {
-            listen: options.listen.or(file.listen).unwrap_or(usual),
+            listen: options.listen.or(file.listen).unwrap_or(default),
             log_format: options
                 .log_format
                 .or(file.log_format)
@@ -160,7 +163,7 @@ impl Settings {
             redis_url,
             redis_prefix,
             path: text("path", options.path, file.path)?,
-            secrets: list("secret", options.secrets, file.secrets)?,
+            secrets: list("secret", options.keys.secrets, file.secrets)?,
             authorizer: with_open_channels(jwt, &rules),
             allows_anonymous,
             origins,
@@ -170,12 +173,12 @@ impl Settings {
         })
     }
 
-    /// Whether channel tokens are signed with a secret that other servers can share.
+    /// Whether a secret signs channel tokens that other servers can share.
     pub(crate) fn has_secret(&self) -> bool {
         !self.secrets.is_empty()
     }
 
-    /// A server with these settings, without its engine.
+    /// Returns a builder of a server with these settings, without its engine.
     pub(crate) fn builder(self) -> ServerBuilder {
         let rules = self.rules.into_iter();
         let rules = rules.fold(ChannelRules::new(), |rules, rule| {
@@ -201,7 +204,7 @@ impl Settings {
     }
 }
 
-/// What tokens are signed with.
+/// The keys that sign tokens.
 pub(crate) struct Secrets {
     /// The secrets of channel tokens; the first one signs.
     pub(crate) channels: Vec<String>,
@@ -211,12 +214,12 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Puts the command line, the environment and the file together.
+    /// Merges the options with the configuration file.
     ///
     /// # Errors
-    /// When the file is not one, or something is set to nothing.
-    pub(crate) fn of(options: Options) -> Result<Self, SettingsError> {
-        let file = file_of(&options)?;
+    /// When the file is not valid, or a setting is set and empty.
+    pub(crate) fn resolve(options: KeyOptions) -> Result<Self, SettingsError> {
+        let file = read_file(&options)?;
         Ok(Self {
             channels: list("secret", options.secrets, file.secrets)?,
             jwt: text("jwt-secret", options.jwt_secret, file.jwt_secret)?,
@@ -226,7 +229,7 @@ impl Secrets {
     }
 }
 
-/// What is said about JSON Web Tokens.
+/// How JSON Web Tokens are verified.
 struct Tokens {
     secret: Option<String>,
     key: Option<PathBuf>,
@@ -235,22 +238,23 @@ struct Tokens {
 }
 
 impl Tokens {
+    /// Returns the authorizer, or `None` if no setting concerns tokens.
     fn authorizer(self) -> Result<Option<JwtAuthorizer>, SettingsError> {
         let mut keys = Vec::new();
         if let Some(secret) = self.secret {
             keys.push(JwtKey::hs256(secret).map_err(SettingsError::JwtSecret)?);
         }
         if let Some(path) = self.key {
-            keys.push(key_of_file(path)?);
+            keys.push(read_key(path)?);
         }
         let mut keys = keys.into_iter();
         let Some(first) = keys.next() else {
-            let what = match (&self.issuer, self.audiences.is_empty()) {
+            let option = match (&self.issuer, self.audiences.is_empty()) {
                 (None, true) => return Ok(None),
-                (Some(_), _) => "an issuer of tokens",
-                (None, false) => "an audience of tokens",
+                (Some(_), _) => "jwt-issuer",
+                (None, false) => "jwt-audience",
             };
-            return Err(SettingsError::NoJwtKey { what });
+            return Err(SettingsError::NoJwtKey { option });
         };
         let mut authorizer = keys.fold(JwtAuthorizer::new(first), JwtAuthorizer::with_key);
         if let Some(issuer) = self.issuer {
@@ -263,8 +267,8 @@ impl Tokens {
     }
 }
 
-/// A public key; which algorithm it is for is written in the key itself.
-fn key_of_file(path: PathBuf) -> Result<JwtKey, SettingsError> {
+/// Reads a public key; the key itself names its algorithm.
+fn read_key(path: PathBuf) -> Result<JwtKey, SettingsError> {
     let pem = match std::fs::read(&path) {
         Ok(pem) => pem,
         Err(source) => return Err(SettingsError::Read { path, source }),
@@ -280,21 +284,21 @@ fn key_of_file(path: PathBuf) -> Result<JwtKey, SettingsError> {
     key.map_err(|error| SettingsError::JwtKey { path, error })
 }
 
-/// Public channels are open to everybody, `open` ones to every user, and for the others a channel token is needed.
+/// Builds the policy: public channels are open to every connection, `open` ones to every user, all others need a channel token.
 fn with_open_channels(jwt: Option<JwtAuthorizer>, rules: &[Rule]) -> Policy {
     let policy = match jwt {
         Some(jwt) => Policy::over(jwt),
         None => Policy::over(PublicOnly),
     };
-    let decided: Vec<(String, bool)> = rules
+    let rules: Vec<(String, bool)> = rules
         .iter()
         .map(|rule| (rule.prefix.clone(), rule.is_open))
         .collect();
     let is_open = move |channel: &ChannelName| {
-        let mut fitting = decided
+        let mut matching = rules
             .iter()
             .filter(|(prefix, _)| channel.as_str().starts_with(prefix));
-        fitting.next().is_some_and(|(_, is_open)| *is_open)
+        matching.next().is_some_and(|(_, is_open)| *is_open)
     };
     policy.with_subscribe(move |caller, channel| {
         let answer = match channel.kind() {
@@ -306,8 +310,8 @@ fn with_open_channels(jwt: Option<JwtAuthorizer>, rules: &[Rule]) -> Policy {
     })
 }
 
-/// What a peer may ask, and how the server stops.
-fn limits(options: &Options, file: &File) -> Result<Limits, SettingsError> {
+/// Returns the limits of a connection and of the shutdown.
+fn limits(options: &ServeOptions, file: &File) -> Result<Limits, SettingsError> {
     let mut limits = Limits::default();
     if let Some(bytes) = options.client_payload_max.or(file.client_payload_max) {
         let bytes_max = limits.payload_bytes_max;
@@ -341,7 +345,7 @@ fn limits(options: &Options, file: &File) -> Result<Limits, SettingsError> {
     Ok(limits)
 }
 
-/// What is taken from the network: an HTTP answer has to be read as soon as a WebSocket message.
+/// Returns the limits of the accept loop: an HTTP response has the write deadline of a WebSocket message.
 fn accept_limits(limits: &Limits, send_buffer: Option<u32>) -> AcceptLimits {
     let mut accept_limits = AcceptLimits::default();
     accept_limits.write_deadline = limits.write_deadline;
@@ -367,49 +371,49 @@ fn rules(texts: &[String]) -> Result<Vec<Rule>, SettingsError> {
     Ok(rules)
 }
 
-/// The configuration file, where one is named.
-fn file_of(options: &Options) -> Result<File, SettingsError> {
+/// Reads the configuration file, or returns an empty one if none is given.
+fn read_file(options: &KeyOptions) -> Result<File, SettingsError> {
     let config = filled("config", options.config.as_ref(), None, |path| {
-        is_no_path(path)
+        is_blank_path(path)
     })?;
     config.map_or_else(|| Ok(File::default()), |path| File::read(path))
 }
 
-/// What is said, or else what the file has.
+/// Returns the option, or else the entry of the file.
 fn text(
     option: &'static str,
-    said: Option<String>,
+    given: Option<String>,
     in_file: Option<String>,
 ) -> Result<Option<String>, SettingsError> {
-    filled(option, said, in_file, |text: &String| is_blank(text))
+    filled(option, given, in_file, |text: &String| is_blank(text))
 }
 
-/// A list on the command line or in the environment replaces the one of the file.
+/// Returns the list without duplicates; a list on the command line or in the environment replaces the one of the file.
 fn list(
     option: &'static str,
-    said: Option<Vec<String>>,
+    given: Option<Vec<String>>,
     in_file: Option<Vec<String>>,
 ) -> Result<Vec<String>, SettingsError> {
     let has_gap = |list: &Vec<String>| list.is_empty() || list.iter().any(|text| is_blank(text));
-    let list = filled(option, said, in_file, has_gap)?.unwrap_or_default();
+    let list = filled(option, given, in_file, has_gap)?.unwrap_or_default();
     let list = list.into_iter().map(|text| text.trim().to_owned());
     let mut seen = HashSet::new();
     Ok(list.filter(|text| seen.insert(text.clone())).collect())
 }
 
-/// What is said, or else what the file has. Either is an error where it is set to nothing.
+/// Returns the option, or else the entry of the file; each of them is an error if it is set and empty.
 fn filled<T>(
     option: &'static str,
-    said: Option<T>,
+    given: Option<T>,
     in_file: Option<T>,
     is_empty: fn(&T) -> bool,
 ) -> Result<Option<T>, SettingsError> {
-    let place = if said.as_ref().is_some_and(is_empty) {
+    let place = if given.as_ref().is_some_and(is_empty) {
         format!("the option --{option} (the variable {})", variable(option))
     } else if in_file.as_ref().is_some_and(is_empty) {
         format!("{:?} in the configuration file", file_name(option))
     } else {
-        return Ok(said.or(in_file));
+        return Ok(given.or(in_file));
     };
     Err(SettingsError::Empty { place })
 }
@@ -418,11 +422,11 @@ fn is_blank(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-fn is_no_path(path: &Path) -> bool {
+fn is_blank_path(path: &Path) -> bool {
     is_blank(&path.to_string_lossy())
 }
 
-/// The environment variable of an option.
+/// Returns the environment variable of an option.
 fn variable(option: &str) -> String {
     match option {
         "redis-url" => "REDIS_URL".to_owned(),
@@ -430,7 +434,7 @@ fn variable(option: &str) -> String {
     }
 }
 
-/// An option's name in the file; what may be given several times is a list there.
+/// Returns the entry of an option in the file, where an option that may be repeated is a list.
 fn file_name(option: &str) -> String {
     match option {
         "secret" | "origin" | "rule" => format!("{option}s"),

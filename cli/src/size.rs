@@ -1,19 +1,19 @@
-//! Sizes as people write them: `32KiB`, `1MiB`, `4096`.
+//! Sizes as text: `32KiB`, `1MiB`, `4096`.
 
-/// Reads a number of bytes, from 1 to 1 GiB.
+/// Parses a number of bytes, from 1 to 1 GiB.
 ///
 /// # Errors
-/// A sentence that says how one looks.
+/// A sentence with the expected form, or the limits.
 pub(crate) fn parse(text: &str) -> Result<u32, String> {
-    let not_one = || format!("{text:?} is not a size such as 4096, 32KiB or 1MiB");
+    let malformed = || format!("{text:?} is not a size such as 4096, 32KiB or 1MiB");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let number: u32 = number.parse().map_err(|_| not_one())?;
+    let number: u32 = number.parse().map_err(|_| malformed())?;
     let bytes = match unit {
         "" | "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
-        _ => return Err(not_one()),
+        _ => return Err(malformed()),
     };
     match number.checked_mul(bytes) {
         Some(bytes @ 1..=BYTES_MAX) => Ok(bytes),
@@ -21,7 +21,7 @@ pub(crate) fn parse(text: &str) -> Result<u32, String> {
     }
 }
 
-/// 1 GiB: more than one peer may ever send.
+/// 1 GiB: more than any limit of a peer needs.
 const BYTES_MAX: u32 = 1 << 30;
 
 #[cfg(test)]
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_and_its_unit() {
+    fn sizes_have_binary_units() {
         #[track_caller]
         fn check(text: &str, expect: Option<u32>) {
             assert_eq!(parse(text).ok(), expect, "{text}");

@@ -1,5 +1,7 @@
-//! `fanfare token`: makes a channel token, or the token of a connection, for scripts and for trying things out.
+//! `fanfare token`: makes channel tokens and connection tokens, for scripts and for trials.
 
+use std::error::Error;
+use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -15,71 +17,102 @@ use serde_json::{Map, Value, json};
 use sha2::Sha256;
 
 use crate::duration;
+use crate::options::KeyOptions;
 use crate::settings::Secrets;
 
 /// Makes a token and writes it to standard output.
 ///
-/// With --channel it is a channel token: the fields `auth` and `channel_data` of a `subscribe` as JSON, signed with the first
-/// --secret. It has to be shown within 60 s. Without --channel it is a JSON Web Token (HS256) with which a connection
-/// authenticates as --user, signed with --jwt-secret.
-#[derive(Debug, Args)]
+/// With --channel the token is a channel token: the fields `auth` and `channel_data` of a `subscribe` as JSON, signed with the
+/// first --secret. A client must use it within 60 s. Without --channel the token is a JSON Web Token (HS256) with which a
+/// connection authenticates as --user, signed with --jwt-secret.
+///
+/// Give the secrets that the servers have, by the same variables or configuration file.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct TokenOptions {
-    /// The channel that the token is for.
+    #[command(flatten)]
+    claims: ClaimOptions,
+    #[command(flatten)]
+    keys: KeyOptions,
+}
+
+/// The contents of a token.
+#[derive(Args)]
+struct ClaimOptions {
+    /// Channel of the token
     #[arg(long, value_name = "NAME", requires = "socket_id")]
     channel: Option<ChannelName>,
 
-    /// The connection that the token is for: the socket_id of its `connected` message.
+    /// Connection of the token: `socket_id` of its `connected` message
     #[arg(long, value_name = "ID", requires = "channel")]
     socket_id: Option<SocketId>,
 
-    /// The user that the token is for. Presence channels and connections need one.
+    /// User of the token; presence channels and connections need one
     #[arg(long, value_name = "ID")]
     user: Option<UserId>,
 
-    /// What other members of a presence channel may know, as JSON.
+    /// Info that other members of a presence channel see, as JSON
     #[arg(long, value_name = "JSON", requires = "user", value_parser = info_text)]
     info: Option<RawJson>,
 
-    /// How long it lasts [default: a channel token as long as the connection, the token of a connection 15m].
+    /// Lifetime of the token [default: that of its connection, 15m for a connection token]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     lasts: Option<Duration>,
 
-    /// Makes the channel token in the form of Pusher Channels: `fanfare:<HMAC-SHA256 of socket_id:channel[:channel_data]>`.
+    /// Makes the channel token in the form of Pusher Channels
+    ///
+    /// The form is fanfare:<HMAC-SHA256 of socket_id:channel[:channel_data]>.
     #[arg(long, requires = "channel", conflicts_with = "lasts")]
     signature: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  fanfare token --user 7 --lasts 1h
+      A connection token for user 7
+  fanfare token --channel private-orders --socket-id 0f1e2d3c4b5a69788796a5b4c3d2e1f0
+      A channel token for one connection
+  fanfare token --channel presence-room --socket-id 0f1e2d3c4b5a69788796a5b4c3d2e1f0 --user 7
+      A channel token for a member";
+
 /// Why no token was made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
-    /// There is nothing to sign a channel token with.
+    /// No secret signs channel tokens.
     #[error("a channel token needs the secret of the servers: give --secret or FANFARE_SECRET")]
     NoSecret,
-    /// There is nothing to sign a JSON Web Token with.
+    /// No shared secret signs JSON Web Tokens.
     #[error(
-        "the token of a connection needs the shared secret: give --jwt-secret or FANFARE_JWT_SECRET (with a public key, tokens \
-         are made where the private key is)"
+        "a connection token needs the shared secret: give --jwt-secret or FANFARE_JWT_SECRET (for a public key, sign tokens \
+         where the private key is)"
     )]
     NoJwtSecret,
-    /// Nobody is named.
+    /// No user is given.
     #[error("{what} needs a user: give --user")]
     NoUser {
-        /// What was to be made.
+        /// The token or channel that needs one.
         what: &'static str,
     },
-    /// The secret is none.
+    /// The secret is not valid.
     #[error("the secret cannot be used")]
     Secret(#[from] WeakSecret),
-    /// The shared secret is none.
+    /// The shared secret is not valid.
     #[error("the JWT secret cannot be used")]
     JwtSecret(#[from] JwtKeyError),
 }
 
-/// Makes the token that is asked for.
+/// Makes a token and writes it to standard output.
 ///
 /// # Errors
-/// One sentence about what is missing.
-pub(crate) fn make(options: &TokenOptions, secrets: &Secrets) -> Result<String, TokenError> {
+/// When a key or an option is missing or not valid.
+pub(crate) fn run(options: TokenOptions) -> Result<(), Box<dyn Error>> {
+    let secrets = Secrets::resolve(options.keys)?;
+    let token = make(&options.claims, &secrets)?;
+    writeln!(std::io::stdout(), "{token}")?;
+    Ok(())
+}
+
+fn make(options: &ClaimOptions, secrets: &Secrets) -> Result<String, TokenError> {
     let now = SystemTime::now();
     match (&options.channel, options.socket_id) {
         (Some(channel), Some(socket)) => channel_token(options, secrets, (socket, channel), now),
@@ -87,7 +120,7 @@ pub(crate) fn make(options: &TokenOptions, secrets: &Secrets) -> Result<String, 
     }
 }
 
-/// What `subscribe` shows, as the auth endpoint answers it.
+/// The fields of `subscribe` that authorize it, as the auth endpoint returns them.
 #[derive(Serialize)]
 struct Permission {
     auth: String,
@@ -96,7 +129,7 @@ struct Permission {
 }
 
 fn channel_token(
-    options: &TokenOptions,
+    options: &ClaimOptions,
     secrets: &Secrets,
     (socket, channel): (SocketId, &ChannelName),
     now: SystemTime,
@@ -108,7 +141,7 @@ fn channel_token(
         let what = "a presence channel";
         return Err(TokenError::NoUser { what });
     }
-    // A signature names its user in the member data alone.
+    // A signature names its user only in the member data.
     let names_member = is_presence || options.info.is_some() || options.signature;
     let user = options.user.as_ref();
     let channel_data = user
@@ -126,15 +159,15 @@ fn channel_token(
     Ok(json_of(&Permission { auth, channel_data }))
 }
 
-/// A JSON Web Token that a server with the same settings accepts.
+/// Makes a JSON Web Token that a server with the same settings accepts.
 fn connection_token(
-    options: &TokenOptions,
+    options: &ClaimOptions,
     secrets: &Secrets,
     now: SystemTime,
 ) -> Result<String, TokenError> {
     let secret = secrets.jwt.as_ref().ok_or(TokenError::NoJwtSecret)?;
     JwtKey::hs256(secret)?;
-    let what = "the token of a connection";
+    let what = "a connection token";
     let user = options.user.as_ref().ok_or(TokenError::NoUser { what })?;
     let lasts = options.lasts.unwrap_or(CONNECTION_LASTS);
     let expires = (now + lasts).duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -164,26 +197,26 @@ fn hmac(secret: &str, text: &str) -> impl AsRef<[u8]> + use<> {
     mac.chain_update(text).finalize().into_bytes()
 }
 
-fn info(options: &TokenOptions) -> Value {
+fn info(options: &ClaimOptions) -> Value {
     let info = options.info.as_ref();
     info.and_then(|info| info.decode().ok())
         .unwrap_or_else(|| json!({}))
 }
 
-/// What others may know of a member: a server refuses more.
+/// Parses the info of a member, of which a server refuses more than the limit.
 fn info_text(text: &str) -> Result<RawJson, String> {
     match text.len() {
         0..=INFO_BYTES_MAX => RawJson::parse(text).map_err(|error| error.to_string()),
         bytes => Err(format!(
-            "a member's info has at most {INFO_BYTES_MAX} bytes, this one has {bytes}"
+            "the info has {bytes} bytes, the limit is {INFO_BYTES_MAX}: give less"
         )),
     }
 }
 
 fn json_of(value: &impl Serialize) -> String {
-    // Texts and JSON values: there is nothing in it that could fail to be written.
+    // Strings and JSON values always serialize.
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// 15 minutes: long enough to try something out.
+/// 15 minutes: long enough for a trial.
 const CONNECTION_LASTS: Duration = Duration::from_secs(15 * 60);

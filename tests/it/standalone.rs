@@ -30,7 +30,7 @@ async fn a_second_signal_ends_it_at_once() {
     let mut socket = Socket::connect(node.address()).await;
     node.terminate();
     eventually("the first signal to be heard", async || {
-        node.log().contains("asked to stop")
+        node.log().contains("stopping: a signal")
     })
     .await;
     socket.is_quiet().await;
@@ -38,7 +38,7 @@ async fn a_second_signal_ends_it_at_once() {
     node.terminate();
     eventually("the end", async || node.outcome().is_some()).await;
     assert_eq!(node.outcome().unwrap().code(), Some(1));
-    assert!(node.log().contains("asked twice to stop"), "{}", node.log());
+    assert!(node.log().contains("a second signal"), "{}", node.log());
 }
 
 #[tokio::test]
@@ -159,10 +159,7 @@ async fn a_token_that_cannot_be_made_is_one_sentence() {
             &["--channel", "presence-a", "--socket-id", id],
             "error: a presence channel needs a user: give --user",
         ),
-        (
-            &[],
-            "error: the token of a connection needs a user: give --user",
-        ),
+        (&[], "error: a connection token needs a user: give --user"),
         (
             &["--channel", "a", "--socket-id", id, "--secret", "short"],
             "error: the secret cannot be used: a signing secret needs at least 32 bytes",
@@ -207,7 +204,9 @@ async fn its_log_says_why_a_page_was_refused() {
 async fn what_is_wrong_ends_the_start_with_one_sentence() {
     let start = async |arguments: &[&str]| {
         let mut command = Command::new(program());
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments);
         let ended = within("the end", command.env_remove("REDIS_URL").output()).await;
         let output = ended.unwrap();
         assert_eq!(output.status.code(), Some(1));

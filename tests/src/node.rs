@@ -55,7 +55,7 @@ fn own_target_folder() -> PathBuf {
 pub struct NodeConfig {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments, besides where it listens.
+    /// The arguments of `serve`, besides where it listens.
     pub arguments: Vec<String>,
     /// Environment variables.
     pub variables: Vec<(String, String)>,
@@ -202,7 +202,7 @@ impl Node {
             Some(_) => format!("0.0.0.0:{}", self.address.port()),
             None => self.address.to_string(),
         };
-        words.extend(["--listen".to_owned(), listen]);
+        words.extend(["serve".to_owned(), "--listen".to_owned(), listen]);
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(&self.config.arguments);
         command.env_remove("REDIS_URL");

@@ -4,36 +4,55 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::*;
+use crate::options::{Command, Options};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn options(arguments: &[&str]) -> Options {
-    let program = ["fanfare"];
-    Options::try_parse_from(program.iter().chain(arguments)).unwrap()
+fn parse(arguments: &[&str]) -> Result<ServeOptions, clap::Error> {
+    let program = ["fanfare", "serve"];
+    let options = Options::try_parse_from(program.iter().chain(arguments))?;
+    let Command::Serve(options) = options.command else {
+        panic!("{arguments:?} are not those of serve")
+    };
+    Ok(*options)
 }
 
 fn settings(arguments: &[&str], file: &str) -> Result<Settings, SettingsError> {
-    Settings::merge(options(arguments), File::of(file))
+    Settings::merge(
+        parse(arguments).unwrap_or_else(|error| panic!("{error}")),
+        File::of(file),
+    )
+}
+
+/// The arguments of `fanfare serve` besides those of every program.
+fn arguments() -> Vec<clap::Arg> {
+    let mut command = Options::command();
+    command.build();
+    let serve = command.find_subcommand("serve").unwrap();
+    let arguments = serve.get_arguments();
+    let arguments =
+        arguments.filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version"));
+    arguments.cloned().collect()
 }
 
 #[test]
-fn the_command_line_counts_before_the_file_and_the_file_before_the_defaults() {
+fn the_command_line_overrides_the_file_and_the_file_the_defaults() {
     let file = r#"
         listen = "0.0.0.0:1"
         path = "/file"
         rules = ["file=publish"]
         drain_delay = "1s"
     "#;
-    let said = [
+    let given = [
         "--path",
-        "/said",
+        "/given",
         "--rule",
         "a=publish",
         "--rule",
         "b=publish",
     ];
-    let settings = settings(&said, file).unwrap();
-    assert_eq!(settings.path.as_deref(), Some("/said"));
+    let settings = settings(&given, file).unwrap();
+    assert_eq!(settings.path.as_deref(), Some("/given"));
     assert_eq!(settings.listen.port(), 1);
     let prefixes: Vec<&str> = settings
         .rules
@@ -42,19 +61,18 @@ fn the_command_line_counts_before_the_file_and_the_file_before_the_defaults() {
         .collect();
     assert_eq!(prefixes, ["a", "b"], "a list replaces the file's");
     assert_eq!(settings.limits.drain_delay, Some(Duration::from_secs(1)));
-    let usual = Limits::default();
-    assert_eq!(settings.limits.drain_spread, usual.drain_spread);
+    assert_eq!(settings.limits.drain_spread, Limits::default().drain_spread);
 }
 
 #[test]
-fn what_is_not_read_has_one_deadline_and_a_buffer() {
-    let usual = settings(&[], "").unwrap();
+fn the_write_deadline_and_the_send_buffer_reach_both_limits() {
+    let default = settings(&[], "").unwrap();
     let half_a_minute = Duration::from_secs(30);
-    assert_eq!(usual.limits.write_deadline, half_a_minute);
-    assert_eq!(usual.accept_limits.write_deadline, half_a_minute);
-    assert_eq!(usual.accept_limits.send_buffer_bytes, Some(256 << 10));
-    let said = ["--send-buffer", "1MiB"];
-    let settings = settings(&said, r#"write_deadline = "5s""#).unwrap();
+    assert_eq!(default.limits.write_deadline, half_a_minute);
+    assert_eq!(default.accept_limits.write_deadline, half_a_minute);
+    assert_eq!(default.accept_limits.send_buffer_bytes, Some(256 << 10));
+    let given = ["--send-buffer", "1MiB"];
+    let settings = settings(&given, r#"write_deadline = "5s""#).unwrap();
     assert_eq!(settings.limits.write_deadline, Duration::from_secs(5));
     assert_eq!(
         settings.accept_limits.write_deadline,
@@ -64,8 +82,8 @@ fn what_is_not_read_has_one_deadline_and_a_buffer() {
 }
 
 #[test]
-fn what_clients_may_publish_and_read_is_said_in_sizes() {
-    let said = ["--client-payload-max", "4KiB"];
+fn limits_of_clients_are_sizes() {
+    let given = ["--client-payload-max", "4KiB"];
     let file = r#"
         client_payload_max = "8KiB"
         client_publish_rate = "16KiB"
@@ -73,7 +91,7 @@ fn what_clients_may_publish_and_read_is_said_in_sizes() {
         user_read_rate = "1MiB"
         user_read_burst = "2MiB"
     "#;
-    let limits = settings(&said, file).unwrap().limits;
+    let limits = settings(&given, file).unwrap().limits;
     assert_eq!(limits.client_payload_bytes_max, 4 << 10);
     assert_eq!(limits.client_bytes_per_second, 16 << 10);
     assert_eq!(limits.client_bytes_burst, 1 << 20);
@@ -84,36 +102,30 @@ fn what_clients_may_publish_and_read_is_said_in_sizes() {
 }
 
 #[test]
-fn what_is_set_to_nothing_is_an_error_that_names_it() {
-    let command = Options::command();
-    for argument in command.get_arguments() {
-        let name = argument.get_id().as_str();
-        if matches!(name, "help" | "version") {
-            continue;
-        }
+fn an_empty_setting_is_an_error_that_names_it() {
+    for argument in arguments() {
         let option = format!("--{}", argument.get_long().unwrap());
         let variable = argument.get_env().unwrap().to_str().unwrap();
-        for nothing in ["", "   "] {
-            let said = format!("{option}={nothing}");
-            let program = ["fanfare", &said];
-            let (sentence, is_ours) = match Options::try_parse_from(program) {
-                // What is no text is not taken by the command line itself.
+        for empty in ["", "   "] {
+            let given = format!("{option}={empty}");
+            let (sentence, is_ours) = match parse(&[&given]) {
+                // Values that are not text are refused by the command line itself.
                 Err(error) => (error.to_string(), false),
-                Ok(options) => match Settings::of(options) {
+                Ok(options) => match Settings::resolve(options) {
                     Err(error) => (error.to_string(), true),
-                    Ok(_) => panic!("{said:?} was taken"),
+                    Ok(_) => panic!("{given:?} was accepted"),
                 },
             };
-            assert!(sentence.contains(&option), "{said:?}: {sentence}");
+            assert!(sentence.contains(&option), "{given:?}: {sentence}");
             if is_ours {
-                assert!(sentence.contains(variable), "{said:?}: {sentence}");
+                assert!(sentence.contains(variable), "{given:?}: {sentence}");
             }
         }
     }
 }
 
 #[test]
-fn what_the_file_sets_to_nothing_is_an_error_that_names_it() {
+fn an_empty_entry_of_the_file_is_an_error_that_names_it() {
     let texts = [
         "path",
         "redis_url",
@@ -126,10 +138,10 @@ fn what_the_file_sets_to_nothing_is_an_error_that_names_it() {
     let lists = ["secrets", "jwt_audience", "origins", "rules"];
     let texts = texts.iter().map(|name| (*name, r#""""#, r#""  ""#));
     let lists = lists.iter().map(|name| (*name, "[]", r#"[" "]"#));
-    for (name, nothing, blank) in texts.chain(lists) {
-        for value in [nothing, blank] {
+    for (name, empty, blank) in texts.chain(lists) {
+        for value in [empty, blank] {
             let Err(error) = settings(&[], &format!("{name} = {value}")) else {
-                panic!("{name} = {value} was taken")
+                panic!("{name} = {value} was accepted")
             };
             let expected = format!(
                 "{name:?} in the configuration file is set and empty: give it a value, or leave it out"
@@ -148,7 +160,7 @@ fn a_list_with_a_gap_is_not_shortened() {
 }
 
 #[test]
-fn a_drain_has_a_rate_above_none() {
+fn the_rate_of_a_drain_is_above_zero() {
     assert_eq!(
         settings(&[], "drain_per_second = 9")
             .unwrap()
@@ -156,8 +168,7 @@ fn a_drain_has_a_rate_above_none() {
             .drain_per_second,
         9
     );
-    let program = ["fanfare", "--drain-per-second", "0"];
-    assert!(Options::try_parse_from(program).is_err());
+    assert!(parse(&["--drain-per-second", "0"]).is_err());
 }
 
 #[test]
@@ -170,11 +181,11 @@ fn anonymous_connections_are_the_default_only_without_keys() {
 }
 
 #[test]
-fn every_mistake_has_one_sentence() {
+fn every_error_is_one_sentence() {
     #[track_caller]
     fn check(arguments: &[&str], sentence: &str) {
         let Err(error) = settings(arguments, "") else {
-            panic!("{arguments:?} was taken")
+            panic!("{arguments:?} was accepted")
         };
         let mut text = error.to_string();
         let mut cause = error.source();
@@ -186,11 +197,11 @@ fn every_mistake_has_one_sentence() {
     }
     check(
         &["--client-payload-max", "2MiB"],
-        "a client's payload has at most 1048576 bytes, --client-payload-max says 2097152",
+        "--client-payload-max is 2097152 bytes, the limit is 1048576: give a smaller one",
     );
     check(
         &["--allow-anonymous=false"],
-        "nobody could connect: give a JWT secret or key, or allow anonymous connections",
+        "no client could connect: give --jwt-secret or --jwt-key, or allow anonymous connections",
     );
     check(
         &["--jwt-secret", "short"],
@@ -198,15 +209,15 @@ fn every_mistake_has_one_sentence() {
     );
     check(
         &["--jwt-issuer", "me"],
-        "an issuer of tokens is given, but neither a JWT secret nor a JWT key",
+        "--jwt-issuer is given without a key for tokens: give --jwt-secret or --jwt-key as well",
     );
     check(
         &["--redis-prefix", "a:"],
-        "a prefix for Redis is given, but no Redis URL",
+        "--redis-prefix is given without a Redis: give --redis-url or REDIS_URL as well, or leave it out",
     );
     check(
         &["--rule", "a=publish", "--rule", "ab=publish"],
-        "the rule for \"ab\" never counts, because the one for \"a\" before it fits first: change their order",
+        "the rule for \"ab\" never applies, because the rule for \"a\" before it matches first: change their order",
     );
     check(
         &["--rule", "a"],
@@ -219,7 +230,7 @@ fn every_mistake_has_one_sentence() {
 }
 
 #[test]
-fn a_key_file_says_by_itself_what_it_is_for() {
+fn a_key_file_names_its_algorithm() {
     let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/src/auth/jwt/keys");
     for name in ["rsa.pub.pem", "ec.pub.pem", "ed.pub.pem"] {
         let path = format!("{keys}/{name}");
@@ -236,7 +247,7 @@ fn a_key_file_says_by_itself_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn an_open_channel_takes_every_user_and_nobody_else() {
+async fn an_open_channel_accepts_every_user_and_only_users() {
     use fanfare_server::auth::{Authorizer as _, Caller, Identity};
     use fanfare_server::protocol::{SocketId, UserId};
 
@@ -261,19 +272,89 @@ async fn an_open_channel_takes_every_user_and_nobody_else() {
 }
 
 #[test]
-fn help_shows_no_secret_and_every_option_has_a_variable() {
-    let command = Options::command();
-    for argument in command.get_arguments() {
+fn help_shows_no_secret_and_every_option_has_a_variable_and_a_group() {
+    for argument in arguments() {
         let name = argument.get_id().as_str();
-        if matches!(name, "help" | "version") {
-            continue;
-        }
-        let variable = argument.get_env();
-        assert!(variable.is_some(), "{name} has no variable");
+        assert!(argument.get_env().is_some(), "{name} has no variable");
         if name.contains("secret") || name.contains("url") {
             assert!(argument.is_hide_env_values_set(), "{name}");
         }
         assert!(argument.get_default_values().is_empty(), "{name}");
+        let has_group = argument.get_help_heading().is_some();
+        assert_eq!(has_group, name != "config", "{name}");
     }
-    command.debug_assert();
+    Options::command().debug_assert();
+}
+
+#[test]
+fn the_defaults_in_the_help_are_those_of_the_server() {
+    let effective = |arguments: &[&str]| {
+        let settings = settings(arguments, "").unwrap();
+        let Settings {
+            listen,
+            log_format,
+            log,
+            limits,
+            accept_limits,
+            ..
+        } = settings;
+        format!("{listen} {log_format:?} {log} {limits:?} {accept_limits:?}")
+    };
+    let mut checked = 0;
+    for argument in arguments() {
+        let help = argument.get_help().unwrap().to_string();
+        let Some((_, default)) = help.split_once("[default: ") else {
+            continue;
+        };
+        let default = default.trim_end_matches(']');
+        // A default of several words depends on other settings.
+        if default.contains(' ') || matches!(default, "any" | "/ws" | "fanfare:") {
+            continue;
+        }
+        let option = format!("--{}", argument.get_long().unwrap());
+        assert_eq!(effective(&[&option, default]), effective(&[]), "{option}");
+        checked += 1;
+    }
+    assert_eq!(checked, 12, "options with a default that stands alone");
+}
+
+#[test]
+fn the_examples_of_the_help_are_valid() {
+    let mut command = Options::command();
+    let mut texts = vec![command.get_after_help().unwrap().to_string()];
+    let serve = command.find_subcommand_mut("serve").unwrap();
+    texts.push(serve.get_after_long_help().unwrap().to_string());
+    let token = command.find_subcommand("token").unwrap();
+    texts.push(token.get_after_help().unwrap().to_string());
+    let mut checked = 0;
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        let Some((variables, arguments)) = line.split_once("fanfare ") else {
+            continue;
+        };
+        if !line.starts_with("  ") || line.starts_with("   ") || variables.contains('"') {
+            continue;
+        }
+        let words = arguments.split(' ').map(|word| word.trim_matches('\''));
+        let parsed = Options::try_parse_from(std::iter::once("fanfare").chain(words));
+        assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+        checked += 1;
+    }
+    assert_eq!(checked, 10, "examples");
+    let long = texts[1].split_once("A configuration file:").unwrap().1;
+    let file: String = long
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let settings = Settings::merge(
+        parse(&[]).unwrap_or_else(|error| panic!("{error}")),
+        File::of(&file),
+    );
+    assert_eq!(
+        settings
+            .unwrap_or_else(|error| panic!("{error}"))
+            .rules
+            .len(),
+        2
+    );
 }

@@ -96,7 +96,7 @@ export class StandaloneServer {
 
   static async start(args = []) {
     const server = new StandaloneServer();
-    server.#address = await server.#program.start(['--listen', '127.0.0.1:0', ...args]);
+    server.#address = await server.#program.start(['serve', '--listen', '127.0.0.1:0', ...args]);
     server.#site = createServer((_, response) => {
       response.setHeader('content-type', 'text/html');
       response.end('<!doctype html><title>A page of another origin</title>');

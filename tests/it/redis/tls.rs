@@ -99,7 +99,7 @@ async fn an_authority_nobody_knows_ends_the_start_with_one_sentence() {
     let encrypted = Encrypted::start().await;
     let mut command = Command::new(program());
     command
-        .args(["--listen", "127.0.0.1:0", "--log", "error"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--log", "error"])
         .env("REDIS_URL", &encrypted.url)
         .env_remove("SSL_CERT_FILE");
     let ended = within("the end", command.output()).await.unwrap();

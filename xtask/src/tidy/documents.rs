@@ -11,7 +11,7 @@ const OPERATIONS: &str = "docs/operations.md";
 const DEPLOYED: &str = "deploy/";
 
 /// The crates whose modules the map names.
-const CRATES: [&str; 4] = ["protocol", "server", "client", "client-wasm"];
+const CRATES: [&str; 5] = ["protocol", "server", "cli", "client", "client-wasm"];
 
 /// Codes without a row in the protocol's document: their number and name on one line.
 pub(super) fn undocumented_codes(files: &[SourceFile]) -> Vec<Violation> {
