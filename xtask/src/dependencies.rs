@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use cargo_metadata::semver::{Version, VersionReq};
-use cargo_metadata::{Metadata, MetadataCommand, Package};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 use serde::Deserialize;
 
 use crate::error::{Result, TaskError};
@@ -133,8 +133,53 @@ fn violations(metadata: &Metadata, rules: &Rules) -> Vec<String> {
         }
     }
     found.extend(duplicates(&foreign, &rules.bans.skip));
+    found.extend(program_dependencies(metadata));
     found
 }
+
+/// Returns the crates for programs that the library depends on, directly or through others; tests may use them.
+fn program_dependencies(metadata: &Metadata) -> Vec<String> {
+    let mut edges: BTreeMap<&PackageId, Vec<&PackageId>> = BTreeMap::new();
+    for node in metadata.resolve.iter().flat_map(|graph| &graph.nodes) {
+        let is_linked = |kind: &cargo_metadata::DepKindInfo| kind.kind == DependencyKind::Normal;
+        let linked = node
+            .deps
+            .iter()
+            .filter(|dep| dep.dep_kinds.iter().any(is_linked));
+        edges.insert(&node.id, linked.map(|dep| &dep.pkg).collect());
+    }
+    let named = |name: &str| {
+        metadata
+            .packages
+            .iter()
+            .find(|package| *package.name == name)
+    };
+    let mut seen: BTreeSet<&PackageId> = named(LIBRARY)
+        .map(|package| &package.id)
+        .into_iter()
+        .collect();
+    let mut pending: Vec<&PackageId> = seen.iter().copied().collect();
+    while let Some(id) = pending.pop() {
+        let dependencies = edges.get(id).into_iter().flatten();
+        pending.extend(dependencies.filter(|id| seen.insert(id)));
+    }
+    let for_programs = FOR_PROGRAMS.into_iter().filter_map(named);
+    for_programs
+        .filter(|package| seen.contains(&package.id))
+        .map(|package| {
+            format!(
+                "{LIBRARY}: depends on {}, which belongs to programs",
+                package.name
+            )
+        })
+        .collect()
+}
+
+/// The library that applications embed.
+const LIBRARY: &str = "fanfare-server";
+
+/// Crates that read command lines and configuration files and write logs, which an application chooses for itself.
+const FOR_PROGRAMS: [&str; 3] = ["clap", "toml", "tracing-subscriber"];
 
 fn license_violation(package: &Package, allowed: &BTreeSet<String>) -> Option<String> {
     let (name, version) = (&package.name, &package.version);
@@ -210,6 +255,26 @@ mod tests {
     #[test]
     fn the_checkout_links_what_is_allowed() {
         assert_eq!(violations(&metadata(), &rules()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_library_that_depends_on_a_crate_for_programs_is_found() {
+        for name in FOR_PROGRAMS {
+            let mut metadata = metadata();
+            let crate_for_programs = package(&mut metadata, name).id.clone();
+            // `axum` stands for any crate between the two.
+            let between = package(&mut metadata, "axum").id.clone();
+            let nodes = &mut metadata.resolve.as_mut().unwrap().nodes;
+            let node = nodes.iter_mut().find(|node| node.id == between).unwrap();
+            let mut dependency = node.deps[0].clone();
+            dependency.pkg = crate_for_programs;
+            node.deps.push(dependency);
+            finds(
+                &metadata,
+                &rules(),
+                &format!("fanfare-server: depends on {name}"),
+            );
+        }
     }
 
     #[test]

@@ -138,10 +138,27 @@ const RULES: &[Rule] = &[
             "server/src/builder",
             "server/src/engine/",
             "server/src/lib.rs",
-            "server/src/main.rs",
         ],
         forbidden: &["crate::engine::memory", "crate::engine::redis"],
         why: "the builder alone names a concrete engine",
+    },
+    Rule {
+        place: &["server/src/"],
+        except: &[],
+        forbidden: &["clap", "fanfare", "toml", "tracing_subscriber"],
+        why: "the library leaves command lines, files and log output to programs such as `cli`",
+    },
+    Rule {
+        place: &["cli/src/"],
+        except: &[],
+        forbidden: &[
+            "axum",
+            "fanfare_client",
+            "fanfare_protocol",
+            "redis",
+            "tungstenite",
+        ],
+        why: "the program is an application of the server's public API, like any other",
     },
     Rule {
         place: &["server/src/"],
@@ -373,6 +390,21 @@ mod tests {
             "server/src/api/publish.rs",
             "use socketioxide::SocketIo;\n",
             &[1],
+        );
+    }
+
+    #[test]
+    fn the_library_and_the_program_are_apart() {
+        check("server/src/config.rs", "use clap::Parser;\n", &[1]);
+        check(
+            "server/src/server.rs",
+            "fn f() { toml::from_str(text); }\n",
+            &[1],
+        );
+        check(
+            "cli/src/serve.rs",
+            "use fanfare_server::Server;\nuse axum::Router;\n",
+            &[2],
         );
     }
 
