@@ -48,6 +48,8 @@ enum Task {
     Autobahn(AutobahnOptions),
     /// Check the rules of the house.
     Tidy,
+    /// Write the public items of every crate to docs/api, where reviewers see what changes.
+    Api,
     /// Check licences, sources and versions of what is linked in, with cargo-deny as well where it is installed.
     Dependencies,
     /// Check format, rules, lints and documentation, then run every test.
@@ -81,6 +83,7 @@ fn run(workspace: &Workspace, task: Task) -> Result<()> {
         Task::Chaos(options) => chaos::run(workspace, &options),
         Task::Autobahn(options) => autobahn::run(workspace, &options),
         Task::Tidy => tidy::run(workspace),
+        Task::Api => tidy::api::write(workspace),
         Task::Dependencies => dependencies::run(workspace),
         Task::Ci => ci::run(workspace),
         Task::Wasm => wasm::build(workspace),

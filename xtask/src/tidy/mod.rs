@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the rules of the house that no compiler knows.
 
+pub(crate) mod api;
 mod documents;
 mod imports;
 mod rust;
@@ -104,7 +105,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn violations(files: &[SourceFile]) -> Vec<Violation> {
-    let rules: [Rule; 14] = [
+    let rules: [Rule; 15] = [
+        api::differences,
         imports::forbidden,
         shape::too_long,
         shape::banned_module_names,

@@ -175,7 +175,8 @@ impl<'ast> Visit<'ast> for Rust {
     }
 }
 
-fn attributes(item: &Item) -> &[Attribute] {
+/// Returns the attributes of an item.
+pub(super) fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,
         Item::Enum(item) => &item.attrs,
@@ -197,7 +198,7 @@ fn attributes(item: &Item) -> &[Attribute] {
 }
 
 /// Whether the attribute is `#[cfg(test)]` or names `test` in another condition than `not(test)`.
-fn is_for_tests(attribute: &Attribute) -> bool {
+pub(super) fn is_for_tests(attribute: &Attribute) -> bool {
     match &attribute.meta {
         Meta::List(list) if list.path.is_ident("cfg") => names_test(list.tokens.clone()),
         _ => false,
