@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue};
+use url::Url;
 
 use super::Authorizer;
 use crate::refusal_log::{RefusalLog, Shown};
@@ -208,76 +209,38 @@ fn only_value<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a
     }
 }
 
-/// A lower-case origin in its parts.
-#[derive(Debug, PartialEq, Eq)]
-struct Origin<'a> {
-    scheme: &'a str,
-    host: &'a str,
-    port: Option<u16>,
-}
+/// An origin as browsers serialize it (RFC 6454, 6.2).
+struct Origin(Url);
 
-impl<'a> Origin<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
-        let (scheme, authority) = text.split_once("://")?;
-        let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
-            && scheme.bytes().all(is_scheme_byte);
-        let (host, port) = split_authority(authority)?;
-        (is_scheme && is_host(host)).then_some(Self { scheme, host, port })
+impl Origin {
+    /// Parses an origin in lower case, also with the default port of its scheme; `None` for every other URL.
+    fn parse(text: &str) -> Option<Self> {
+        let origin = Self(Url::parse(text).ok()?);
+        // The URL standard allows both, and no page has such an origin: a wildcard would match nothing.
+        if origin.0.host_str()?.contains('*') || origin.0.port() == Some(0) {
+            return None;
+        }
+        let serialized = origin.serialize();
+        let default = origin.0.port_or_known_default();
+        let is_origin = text == serialized
+            || default.is_some_and(|port| text == format!("{serialized}:{port}"));
+        is_origin.then_some(origin)
     }
 
     /// Whether a `Host` header in lower case names the same host and port.
     fn is_at(&self, host_header: &str) -> bool {
-        let Some((host, port)) = split_authority(host_header) else {
-            return false;
-        };
-        let default = default_port(self.scheme);
-        host == self.host && port.or(default) == self.port.or(default)
+        let requested = Self::parse(&format!("{}://{host_header}", self.0.scheme()));
+        requested.is_some_and(|requested| requested.serialize() == self.serialize())
     }
 
+    /// Returns the origin without a default port.
     fn serialize(&self) -> String {
-        let Self { scheme, host, port } = self;
-        match port.filter(|&port| Some(port) != default_port(scheme)) {
+        // `Url::origin` is opaque for the schemes of applications, such as `app://localhost`.
+        let (scheme, host) = (self.0.scheme(), self.0.host_str().unwrap_or_default());
+        match self.0.port() {
             Some(port) => format!("{scheme}://{host}:{port}"),
             None => format!("{scheme}://{host}"),
         }
-    }
-}
-
-fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
-    // The colons of an IPv6 address are inside its brackets.
-    let host_bytes = authority.rfind(']').map_or(0, |bracket| bracket + 1);
-    let Some(colon) = authority[host_bytes..].find(':') else {
-        return Some((authority, None));
-    };
-    let (host, port) = authority.split_at(host_bytes + colon);
-    let port = &port[1..];
-    let is_canonical = port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
-    let port = port.parse().ok()?;
-    is_canonical.then_some((host, Some(port)))
-}
-
-fn is_host(host: &str) -> bool {
-    if let Some(address) = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        return address.parse::<std::net::Ipv6Addr>().is_ok();
-    }
-    let is_host_byte = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_')
-    };
-    !host.is_empty() && host.bytes().all(is_host_byte)
-}
-
-fn is_scheme_byte(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.')
-}
-
-fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" | "ws" => Some(80),
-        "https" | "wss" => Some(443),
-        _ => None,
     }
 }
 
@@ -457,7 +420,14 @@ mod tests {
 
     #[test]
     fn a_list_is_put_into_the_form_that_browsers_send() {
-        let list = Origins::list(["HTTPS://App.Example.com:443", "http://a.b:8080"]).unwrap();
+        let list = [
+            "HTTPS://App.Example.com:443",
+            "http://a.b:8080",
+            "app://localhost",
+            "chrome-extension://mhjfbmdgcfjbbpaeojofohoefgiehjai",
+        ];
+        let list = Origins::list(list).unwrap();
+        check(&list, &[("origin", "app://localhost")], Ok(()));
         check(&list, &[("origin", "https://app.example.com")], Ok(()));
         check(&list, &[("origin", "http://a.b:8080")], Ok(()));
         for text in [
@@ -478,6 +448,13 @@ mod tests {
             "http://[::1",
             "http://[zz]",
             "1http://a.b",
+            "http://127.1",
+            "http://[0:0::1]",
+            "https://a.b:080",
+            "https://a.b\\c",
+            "app://*",
+            "file:///a",
+            "data:text/html,a",
         ] {
             let error = Origins::list([text]).unwrap_err();
             assert_eq!(error.text, text);

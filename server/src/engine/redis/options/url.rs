@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use redis::ConnectionAddr;
+use url::Url;
 
 use super::{Login, RedisOptions, Target, address, host_and_port};
 use crate::engine::redis::keys::{self, KeyPrefixError};
@@ -55,22 +56,17 @@ pub enum RedisUrlError {
 impl FromStr for RedisOptions {
     type Err = RedisUrlError;
 
-    fn from_str(url: &str) -> Result<Self, RedisUrlError> {
-        let (scheme, rest) = url.split_once("://").ok_or(RedisUrlError::Scheme)?;
-        let scheme = scheme.to_ascii_lowercase();
-        let (word, kind) = scheme.split_once(['+', '-']).unwrap_or((&scheme, ""));
+    fn from_str(text: &str) -> Result<Self, RedisUrlError> {
+        let (url, hosts) = parse(text)?;
+        let scheme = url.scheme();
+        let (word, kind) = scheme.split_once(['+', '-']).unwrap_or((scheme, ""));
         let has_tls = match word {
             "redis" | "valkey" => false,
             "rediss" | "valkeys" => true,
-            "unix" if kind.is_empty() => return unix(rest),
+            "unix" if kind.is_empty() => return unix(&url, hosts),
             _ => return Err(RedisUrlError::Scheme),
         };
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, hosts) = match authority.rsplit_once('@') {
-            Some((login, hosts)) => (self::login(login)?, hosts),
-            None => (Login::default(), authority),
-        };
+        let path = url.path().trim_start_matches('/');
         let addresses = |port| addresses(hosts, port, has_tls);
         let (target, database) = match kind {
             "" => {
@@ -91,23 +87,25 @@ impl FromStr for RedisOptions {
             }
             "cluster" if matches!(path, "" | "0") => (Target::Cluster(addresses(REDIS_PORT)?), ""),
             "cluster" => return Err(RedisUrlError::Database),
-            "unix" if !has_tls => return unix(rest_with(rest, query).as_str()),
+            "unix" if !has_tls => return unix(&url, hosts),
             _ => return Err(RedisUrlError::Scheme),
         };
         let mut options = Self::new(target);
-        options.login = login;
+        options.login = login(&url)?;
         options.has_tls = has_tls;
         options.database = self::database(database)?;
-        options.apply(query)?;
+        options.apply(&url)?;
         Ok(options)
     }
 }
 
 impl RedisOptions {
-    fn apply(&mut self, query: &str) -> Result<(), RedisUrlError> {
+    fn apply(&mut self, url: &Url) -> Result<(), RedisUrlError> {
         let is_sentinel = matches!(self.target, Target::Sentinel { .. });
         let is_unix = matches!(self.target, Target::Single(ConnectionAddr::Unix(_)));
-        for option in query.split('&').filter(|option| !option.is_empty()) {
+        // `Url::query_pairs` would read the `+` of a password as a space.
+        let options = url.query().unwrap_or_default().split('&');
+        for option in options.filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let value = decoded(value)?;
             match name {
@@ -129,30 +127,43 @@ impl RedisOptions {
     }
 }
 
-fn unix(rest: &str) -> Result<RedisOptions, RedisUrlError> {
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if !path.starts_with('/') {
+/// Parses a URL with any number of hosts, and returns the hosts apart from the rest.
+///
+/// The library knows URLs with one host, so it gets a placeholder in place of the list.
+fn parse(text: &str) -> Result<(Url, &str), RedisUrlError> {
+    let start = text.find("://").ok_or(RedisUrlError::Scheme)? + 3;
+    let length = text[start..].find(['/', '?']);
+    let end = length.map_or(text.len(), |length| start + length);
+    let authority = &text[start..end];
+    let hosts = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, hosts)| hosts);
+    let single = format!(
+        "{}{PLACEHOLDER}{}",
+        &text[..end - hosts.len()],
+        &text[end..]
+    );
+    // A Redis URL has no fragment: the character belongs to a password.
+    let url = Url::parse(&single.replace('#', "%23")).map_err(|_| RedisUrlError::Scheme)?;
+    Ok((url, hosts))
+}
+
+fn unix(url: &Url, hosts: &str) -> Result<RedisOptions, RedisUrlError> {
+    let has_authority = !hosts.is_empty() || url.authority() != PLACEHOLDER;
+    if has_authority || url.path().is_empty() {
         return Err(RedisUrlError::Host { number: 1 });
     }
-    let address = ConnectionAddr::Unix(PathBuf::from(decoded(path)?));
+    let address = ConnectionAddr::Unix(PathBuf::from(decoded(url.path())?));
     let mut options = RedisOptions::new(Target::Single(address));
-    options.apply(query)?;
+    options.apply(url)?;
     Ok(options)
 }
 
-fn rest_with(rest: &str, query: &str) -> String {
-    format!("{rest}?{query}")
-}
-
-fn login(text: &str) -> Result<Login, RedisUrlError> {
-    let (username, password) = match text.split_once(':') {
-        Some((username, password)) => (username, Some(decoded(password)?)),
-        None => (text, None),
-    };
-    let username = (!username.is_empty()).then(|| decoded(username));
+fn login(url: &Url) -> Result<Login, RedisUrlError> {
+    let username = Some(url.username()).filter(|username| !username.is_empty());
     Ok(Login {
-        username: username.transpose()?,
-        password,
+        username: username.map(decoded).transpose()?,
+        password: url.password().map(decoded).transpose()?,
     })
 }
 
@@ -175,6 +186,7 @@ fn database(text: &str) -> Result<i64, RedisUrlError> {
     Ok(i64::from(number))
 }
 
+/// Decodes a part of the URL. The library passes over a `%` that stands for no character; here it is a mistyped password.
 fn decoded(text: &str) -> Result<String, RedisUrlError> {
     let is_encoded = |(at, _): (usize, &str)| {
         let digits = text.as_bytes().get(at + 1..at + 3);
@@ -187,6 +199,7 @@ fn decoded(text: &str) -> Result<String, RedisUrlError> {
     text.map(Into::into).map_err(|_| RedisUrlError::Encoding)
 }
 
+const PLACEHOLDER: &str = "hosts";
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
@@ -224,6 +237,24 @@ mod tests {
         assert!(options.has_tls);
         assert_eq!(options.login.username.as_deref(), Some("ann"));
         assert_eq!(options.login.password.as_deref(), Some("a:b"));
+    }
+
+    #[test]
+    fn a_password_may_hold_what_a_url_does_not_reserve() {
+        #[track_caller]
+        fn check(written: &str, password: &str) {
+            let options = read(&format!("redis://app:{written}@localhost"));
+            assert_eq!(options.login.password.as_deref(), Some(password));
+        }
+        check("a+b", "a+b");
+        check("a#b", "a#b");
+        check("a@b", "a@b");
+        check("a%2Fb%3Fc%25", "a/b?c%");
+        check("a\"b|c^d", "a\"b|c^d");
+        check("p\u{e4}ss", "p\u{e4}ss");
+        let options = read("redis+sentinel://h/m?sentinel_password=a+b%26c#d");
+        let password = options.sentinel_login.password;
+        assert_eq!(password.as_deref(), Some("a+b&c#d"));
     }
 
     #[test]
@@ -269,6 +300,13 @@ mod tests {
         refused("localhost:6379", &RedisUrlError::Scheme);
         refused("http://x:secret@h", &RedisUrlError::Scheme);
         refused("rediss+unix://x:secret@h", &RedisUrlError::Scheme);
+        for url in [
+            "unix://h/run/redis.sock",
+            "unix://:secret@/run/redis.sock",
+            "unix://?db=1",
+        ] {
+            refused(url, &RedisUrlError::Host { number: 1 });
+        }
         refused(
             "redis://x:secret@h:port",
             &RedisUrlError::Host { number: 1 },
