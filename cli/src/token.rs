@@ -1,20 +1,23 @@
 //! `fanfare token`: makes channel tokens and connection tokens, for scripts and for trials.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "the comments are the help, which clap prints as it is"
+)]
+
 use std::error::Error;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use fanfare_server::auth::{
     ChannelTokens, INFO_BYTES_MAX, JwtKey, JwtKeyError, Lasts, TokenClaims, WeakSecret,
 };
 use fanfare_server::protocol::{ChannelName, RawJson, SocketId, UserId};
-use hmac::{Hmac, Mac as _};
+use jsonwebtoken::{EncodingKey, Header};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sha2::Sha256;
 
 use crate::duration;
 use crate::options::KeyOptions;
@@ -99,6 +102,9 @@ pub(crate) enum TokenError {
     /// The shared secret is not valid.
     #[error("the JWT secret cannot be used")]
     JwtSecret(#[from] JwtKeyError),
+    /// The token cannot be signed.
+    #[error("the connection token cannot be signed")]
+    Sign(#[from] jsonwebtoken::errors::Error),
 }
 
 /// Makes a token and writes it to standard output.
@@ -183,18 +189,8 @@ fn connection_token(
     if let Some(audience) = secrets.jwt_audiences.first() {
         claims.insert("aud".to_owned(), json!(audience));
     }
-    let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
-    let body = URL_SAFE_NO_PAD.encode(json_of(&claims));
-    let signed = format!("{head}.{body}");
-    let signature = URL_SAFE_NO_PAD.encode(hmac(secret, &signed));
-    Ok(format!("{signed}.{signature}"))
-}
-
-#[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
-fn hmac(secret: &str, text: &str) -> impl AsRef<[u8]> + use<> {
-    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes());
-    let mac = mac.expect("HMAC takes keys of any length");
-    mac.chain_update(text).finalize().into_bytes()
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    Ok(jsonwebtoken::encode(&Header::default(), &claims, &key)?)
 }
 
 fn info(options: &ClaimOptions) -> Value {
