@@ -3,52 +3,17 @@
 //! Every channel lives on one master, where scripts append and fan out in one step. What reaches a node is checked message by
 //! message, and what is missing is read from the history.
 
-mod backoff;
-mod catch_up;
-mod cluster;
-mod commands;
-mod connections;
-mod contact;
-mod envelope;
-mod error;
+mod channel;
+mod connection;
+mod feed;
 mod flow;
-mod flow_options;
-mod format;
-mod handoff;
-mod history;
-mod interest;
-mod keeper;
-mod keys;
-mod lanes;
-mod levels;
-mod moving;
-mod options;
+mod nodes;
 mod presence;
-mod probe;
-mod publish;
-mod questions;
-mod reader;
-mod reads;
-mod ready;
-mod recent;
-mod retry;
-mod rights;
 #[cfg(feature = "__contract")]
 #[doc(hidden)]
 pub mod scripted;
-mod scripts;
-mod sentinel;
-mod speaking;
-mod startup;
-mod sync;
-mod terms;
 #[cfg(test)]
 mod tests;
-mod topology;
-mod track;
-mod tracks;
-mod unheard;
-mod watch;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -58,16 +23,18 @@ use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId};
 use redis::Value;
 
-use self::commands::Commands;
+pub use self::channel::keys::KeyPrefixError;
+use self::channel::{history, publish};
+use self::connection::commands::Commands;
+pub use self::connection::flow_options::FlowOptions;
+pub use self::connection::options::{RedisOptions, RedisUrlError};
+use self::connection::scripts::Scripts;
+use self::connection::startup;
 use self::flow::Flow;
-pub use self::flow_options::FlowOptions;
-use self::keeper::Keeper;
-pub use self::keys::KeyPrefixError;
-pub use self::options::{RedisOptions, RedisUrlError};
-use self::presence::Presence;
-use self::questions::Role;
-use self::scripts::Scripts;
-use self::terms::Terms;
+use self::nodes::questions::Role;
+use self::presence::keeper::Keeper;
+use self::presence::scripts::Presence;
+use self::presence::terms::Terms;
 use super::{Broker, Deliver, Engine, EngineError, Health, PresenceStore};
 use crate::delivery::{
     Departure, History, HistoryRange, Members, Publication, Published, Retention,

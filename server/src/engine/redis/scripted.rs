@@ -5,12 +5,12 @@ use std::time::Duration;
 use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 use tokio::time::Instant;
 
-use super::commands::Commands;
-use super::history;
-use super::options::RedisOptions;
-use super::presence::{self, Presence};
-use super::scripts::Scripts;
-use super::terms::Terms;
+use super::channel::history;
+use super::connection::commands::Commands;
+use super::connection::options::RedisOptions;
+use super::connection::scripts::Scripts;
+use super::presence::scripts::{self, Presence};
+use super::presence::terms::Terms;
 use crate::delivery::{Departure, History, HistoryRange, Members, Retention};
 use crate::engine::EngineError;
 
@@ -31,12 +31,12 @@ pub enum Next {
     Spared,
 }
 
-impl From<presence::Next> for Next {
-    fn from(next: presence::Next) -> Self {
+impl From<scripts::Next> for Next {
+    fn from(next: scripts::Next) -> Self {
         match next {
-            presence::Next::Never => Self::Never,
-            presence::Next::In(wait) => Self::In(wait),
-            presence::Next::Spared => Self::Spared,
+            scripts::Next::Never => Self::Never,
+            scripts::Next::In(wait) => Self::In(wait),
+            scripts::Next::Spared => Self::Spared,
         }
     }
 }

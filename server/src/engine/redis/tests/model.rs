@@ -15,11 +15,12 @@ use super::process::RedisProcess;
 use super::publish::{channel, keyed, message};
 use crate::delivery::{HistoryRange, Publication, Published, Retention};
 use crate::engine::EngineError;
-use crate::engine::redis::commands::{Call, Commands};
-use crate::engine::redis::envelope::{self, Count, Message, Term};
-use crate::engine::redis::error::CommandError;
-use crate::engine::redis::scripts::Scripts;
-use crate::engine::redis::{history, position, publish};
+use crate::engine::redis::channel::envelope::{self, Count, Message, Term};
+use crate::engine::redis::channel::{history, publish};
+use crate::engine::redis::connection::commands::{Call, Commands};
+use crate::engine::redis::connection::error::CommandError;
+use crate::engine::redis::connection::scripts::Scripts;
+use crate::engine::redis::position;
 use crate::engine::tag::random_id;
 
 /// What went wrong, in a sentence.

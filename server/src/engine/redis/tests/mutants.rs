@@ -3,7 +3,7 @@
 use super::model;
 use super::process::RedisProcess;
 use super::scenarios;
-use crate::engine::redis::scripts::Scripts;
+use crate::engine::redis::connection::scripts::Scripts;
 
 /// What turns red.
 #[derive(Debug, Clone, Copy)]

@@ -12,9 +12,10 @@ use super::process::RedisProcess;
 use super::publish::{ALL, KEPT, channel, keyed, message};
 use crate::delivery::{PublishLevel, Retention};
 use crate::engine::redis::RedisEngine;
-use crate::engine::redis::commands::Commands;
-use crate::engine::redis::scripts::Scripts;
-use crate::engine::redis::{history, position, publish};
+use crate::engine::redis::channel::{history, publish};
+use crate::engine::redis::connection::commands::Commands;
+use crate::engine::redis::connection::scripts::Scripts;
+use crate::engine::redis::position;
 use crate::engine::tag::tag_after;
 use crate::engine::{Broker, EngineError};
 
@@ -158,7 +159,8 @@ async fn writes(redis: &RedisProcess) -> u64 {
     let mut info = redis::cmd("INFO");
     let info = info.arg("persistence");
     let info: String = info.query_async(&mut redis.connect().await).await.unwrap();
-    let count = crate::engine::redis::startup::field(&info, "rdb_changes_since_last_save");
+    let count =
+        crate::engine::redis::connection::startup::field(&info, "rdb_changes_since_last_save");
     count.and_then(|count| count.parse().ok()).unwrap()
 }
 

@@ -1,0 +1,143 @@
+//! What can become of one command, sorted by what it means for trying again.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use super::connections::Server;
+use crate::engine::EngineError;
+use crate::engine::redis::channel::rights::{self, IsInScript};
+
+/// Why a command has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// It certainly was not executed, and another attempt may succeed: no connection, no master, a slot on its way.
+    #[error("{0}")]
+    NotExecuted(String),
+    /// It may or may not have been executed.
+    #[error("{0}")]
+    Unknown(String),
+    /// Redis has no memory left; nothing was executed.
+    #[error("Redis has reached its maxmemory")]
+    Full,
+    /// Redis refused it and would again; nothing was executed.
+    #[error("{0}")]
+    Refused(String),
+    /// The login lacks a right.
+    #[error("this login lacks the right {right}: {detail}")]
+    Denied {
+        /// Which one, as `ACL SETUSER` takes it.
+        right: String,
+        /// What Redis said.
+        detail: String,
+        /// A script had begun: what it did before it was denied something stands.
+        may_have_run: bool,
+    },
+}
+
+impl CommandError {
+    /// Certainly not executed.
+    pub(crate) fn not_executed(detail: impl Into<String>) -> Self {
+        Self::NotExecuted(detail.into())
+    }
+
+    /// What it means that no connection could be opened.
+    pub(crate) fn while_opening(server: &Server, error: &RedisError) -> Self {
+        let detail = format!("{server}: {}", text(error));
+        let code = error.code().unwrap_or_default();
+        let is_refused = matches!(
+            error.kind(),
+            ErrorKind::AuthenticationFailed
+                | ErrorKind::InvalidClientConfig
+                | ErrorKind::RESP3NotSupported
+        ) || matches!(code, "WRONGPASS" | "NOAUTH" | "NOPERM");
+        if is_refused {
+            Self::Refused(detail)
+        } else {
+            Self::NotExecuted(detail)
+        }
+    }
+
+    /// What it means that a command was answered by this, or by nothing.
+    pub(crate) fn while_executing(error: &RedisError) -> Self {
+        let detail = text(error);
+        if let Some(IsInScript(may_have_run)) = rights::denial(&detail) {
+            return Self::Denied {
+                right: rights::right(&detail, None, rights::NO_PREFIX),
+                detail,
+                may_have_run,
+            };
+        }
+        match error.kind() {
+            ErrorKind::Server(
+                ServerErrorKind::ReadOnly
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::NoScript,
+            ) => Self::NotExecuted(detail),
+            ErrorKind::Io | ErrorKind::Parse => Self::Unknown(detail),
+            ErrorKind::Server(ServerErrorKind::ResponseError) => Self::before_7(detail),
+            _ => match error.code() {
+                Some("OOM") => Self::Full,
+                Some("BUSY") => Self::NotExecuted(detail),
+                _ => Self::Refused(detail),
+            },
+        }
+    }
+
+    /// Before version 7, Redis wraps what a script's command was answered into an error of the script.
+    fn before_7(detail: String) -> Self {
+        if detail.contains("-OOM ") {
+            Self::Full
+        } else if detail.contains("-READONLY ") {
+            Self::NotExecuted(detail)
+        } else {
+            Self::Refused(detail)
+        }
+    }
+
+    /// What the caller of the engine is told when there is no further attempt.
+    pub(crate) fn into_engine_error(
+        self,
+        attempted: &'static str,
+        memory_max: usize,
+    ) -> EngineError {
+        let engine = crate::engine::redis::NAME;
+        match self {
+            Self::Denied { .. } => EngineError::Refused {
+                engine,
+                attempted,
+                detail: self.to_string(),
+            },
+            Self::NotExecuted(detail) => EngineError::Unavailable {
+                engine,
+                attempted,
+                detail,
+            },
+            Self::Unknown(_) => EngineError::Unknown { engine, attempted },
+            Self::Full => EngineError::Full {
+                engine,
+                what: "bytes",
+                limit: memory_max,
+            },
+            Self::Refused(detail) => EngineError::Refused {
+                engine,
+                attempted,
+                detail,
+            },
+        }
+    }
+}
+
+/// An error's text: what Redis or the system said. It repeats no argument of a command.
+fn text(error: &RedisError) -> String {
+    let text = error.to_string();
+    // Redis repeats the beginning of a command that it does not know or permit, arguments included.
+    let end = text
+        .find(", with args beginning with")
+        .unwrap_or(text.len());
+    let end = text[..end].find(" script: ").unwrap_or(end);
+    text[..end].to_owned()
+}

@@ -1,0 +1,126 @@
+//! The scripts that run inside Redis, each with the digest that it is called by.
+
+use std::fmt;
+
+/// The scripts of an engine.
+///
+/// Not constants, because the tests of the scripts plant faults in them.
+#[derive(Debug, Clone)]
+pub(crate) struct Scripts {
+    /// Publishes on a channel with positions.
+    pub(crate) publish: ScriptText,
+    /// Publishes on a channel without positions.
+    pub(crate) publish_live: ScriptText,
+    /// Reads a history and where the channel stands.
+    pub(crate) read: ScriptText,
+    /// Drops a history.
+    pub(crate) forget: ScriptText,
+    /// Adds a connection to a presence channel.
+    pub(crate) presence_join: ScriptText,
+    /// Replaces the info of a connection in a presence channel.
+    pub(crate) presence_update: ScriptText,
+    /// Takes a connection out of a presence channel.
+    pub(crate) presence_leave: ScriptText,
+    /// Extends leases.
+    pub(crate) presence_refresh: ScriptText,
+    /// Takes out whose time is up.
+    pub(crate) presence_reap: ScriptText,
+    /// Reads who is present.
+    pub(crate) presence_members: ScriptText,
+    /// Says that a node is there, and hears that Redis is.
+    pub(crate) pulse: ScriptText,
+    /// Keeps the list of live nodes and speaks to them.
+    pub(crate) node: ScriptText,
+    /// Tries what the others do.
+    pub(crate) rights: ScriptText,
+}
+
+/// A script's text and the digest that Redis knows it by.
+#[derive(Clone)]
+pub(crate) struct ScriptText {
+    name: &'static str,
+    text: String,
+    digest: String,
+    is_judging: bool,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self::edited(|_, text| text)
+    }
+}
+
+impl Scripts {
+    /// The scripts, each text as `edit` returns it for its name.
+    pub(crate) fn edited(edit: impl Fn(&'static str, String) -> String) -> Self {
+        let script = |name, parts: &[&str]| ScriptText::new(name, edit(name, parts.concat()));
+        let presence = |name, text| ScriptText {
+            is_judging: true,
+            ..script(name, &[APPEND, PRESENCE, text])
+        };
+        Self {
+            publish: script("publish", &[APPEND, include_str!("../lua/publish.lua")]),
+            publish_live: script("publish_live", &[include_str!("../lua/publish_live.lua")]),
+            read: script("read", &[APPEND, include_str!("../lua/read.lua")]),
+            forget: script("forget", &[include_str!("../lua/forget.lua")]),
+            presence_join: presence("presence_join", include_str!("../lua/presence_join.lua")),
+            presence_update: presence(
+                "presence_update",
+                include_str!("../lua/presence_update.lua"),
+            ),
+            presence_leave: presence("presence_leave", include_str!("../lua/presence_leave.lua")),
+            presence_refresh: presence(
+                "presence_refresh",
+                include_str!("../lua/presence_refresh.lua"),
+            ),
+            presence_reap: presence("presence_reap", include_str!("../lua/presence_reap.lua")),
+            presence_members: presence(
+                "presence_members",
+                include_str!("../lua/presence_members.lua"),
+            ),
+            pulse: script("pulse", &[include_str!("../lua/pulse.lua")]),
+            node: script("node", &[include_str!("../lua/node.lua")]),
+            rights: script("rights", &[include_str!("../lua/rights.lua")]),
+        }
+    }
+}
+
+impl ScriptText {
+    fn new(name: &'static str, text: String) -> Self {
+        let digest = redis::Script::new(&text).get_hash().to_owned();
+        Self {
+            name,
+            text,
+            digest,
+            is_judging: false,
+        }
+    }
+
+    /// The text, for `EVAL`.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The digest, for `EVALSHA`.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Whether it takes out members whose time is up. Then the last of its `ARGV` say what may be judged over the connection that
+    /// it goes out on.
+    pub(crate) fn is_judging(&self) -> bool {
+        self.is_judging
+    }
+}
+
+impl fmt::Debug for ScriptText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// What the scripts that publish begin with.
+const APPEND: &str = include_str!("../lua/append.lua");
+
+/// What the presence scripts go on with.
+const PRESENCE: &str = include_str!("../lua/presence.lua");

@@ -1,0 +1,322 @@
+//! The connections that messages come in on: one to every master.
+//!
+//! A connection to a whole cluster would be less work, but the client library's hands messages over through an unbounded
+//! queue and subscribes anew by itself, where a hole stays unnoticed. Here nothing subscribes anew by itself: a lane that is
+//! lost takes its subscriptions along, and [`interest`](super::interest) compares what is wanted with what stands.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fanfare_protocol::ChannelName;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{PushInfo, Value};
+
+use super::handoff::{Handoff, Item};
+use crate::clock::Instant;
+use crate::engine::Health;
+use crate::engine::redis::connection::connections::{Connections, Server};
+use crate::engine::redis::connection::error::CommandError;
+
+/// One connection that messages come in on.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    /// The master.
+    pub(crate) server: Server,
+    /// Unique for the life of the engine.
+    pub(crate) number: u64,
+    /// The channel that shows whether messages flow.
+    probe: Mutex<Probe>,
+    is_sharded: bool,
+    connection: Mutex<Option<MultiplexedConnection>>,
+    is_lost: AtomicBool,
+    born: Instant,
+    /// Microseconds from `born` to the last message.
+    heard_after: AtomicU64,
+}
+
+/// A channel that only one lane listens to, on the lane's own master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// What stands between the braces of its name; it decides the slot.
+    pub(crate) tag: ChannelName,
+    /// Its name in Redis.
+    pub(crate) name: String,
+}
+
+impl Lane {
+    /// Opens a connection to a master. What comes in on it goes into the hand-off, its end included.
+    pub(crate) async fn open(
+        connections: Arc<Connections>,
+        handoff: Arc<Handoff>,
+        server: Server,
+        number: u64,
+        probe: Probe,
+        is_sharded: bool,
+    ) -> Result<Arc<Self>, CommandError> {
+        let lane = Arc::new(Self {
+            server: server.clone(),
+            number,
+            probe: Mutex::new(probe),
+            is_sharded,
+            connection: Mutex::new(None),
+            is_lost: AtomicBool::new(false),
+            born: Instant::now(),
+            heard_after: AtomicU64::new(0),
+        });
+        // The connection holds the closure and the lane holds the connection: only a weak one lets both go.
+        let weak = Arc::downgrade(&lane);
+        let pushes = move |push: PushInfo| {
+            if let Some(lane) = weak.upgrade() {
+                handoff.push(&lane, push);
+            }
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let connection = connections.open_with(&server, pushes, None).await?;
+        *lock(&lane.connection) = Some(connection);
+        Ok(lane)
+    }
+
+    /// Asks for subscriptions. They stand when their confirmations have come in.
+    ///
+    /// # Errors
+    /// When the connection failed, or Redis answered something else for at least one of them: the first such answer.
+    pub(crate) async fn subscribe(
+        &self,
+        names: &[String],
+        deadline: Duration,
+    ) -> Result<(), CommandError> {
+        let command = if self.is_sharded {
+            "SSUBSCRIBE"
+        } else {
+            "SUBSCRIBE"
+        };
+        self.send(command, names, deadline).await
+    }
+
+    /// Ends subscriptions, likewise.
+    pub(crate) async fn unsubscribe(
+        &self,
+        names: &[String],
+        deadline: Duration,
+    ) -> Result<(), CommandError> {
+        let command = if self.is_sharded {
+            "SUNSUBSCRIBE"
+        } else {
+            "UNSUBSCRIBE"
+        };
+        self.send(command, names, deadline).await
+    }
+
+    /// One command per name: in a cluster each has a slot of its own, and each is answered by itself.
+    async fn send(
+        &self,
+        command: &str,
+        names: &[String],
+        deadline: Duration,
+    ) -> Result<(), CommandError> {
+        let Some(mut connection) = lock(&self.connection).clone() else {
+            return Err(CommandError::not_executed("the connection is not open"));
+        };
+        let mut commands = redis::pipe();
+        for name in names {
+            commands.cmd(command).arg(name);
+        }
+        let sent = connection.req_packed_commands(&commands, 0, names.len());
+        let answers = match tokio::time::timeout(deadline, sent).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(error)) => return Err(CommandError::while_executing(&error)),
+            Err(_) => {
+                let detail = format!("{} did not answer within {deadline:?}", self.server);
+                return Err(CommandError::Unknown(detail));
+            }
+        };
+        for answer in answers {
+            if let Value::ServerError(error) = answer {
+                return Err(CommandError::while_executing(&error.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The channel that shows whether messages flow.
+    pub(crate) fn probe(&self) -> Probe {
+        lock(&self.probe).clone()
+    }
+
+    /// Takes another channel for that.
+    pub(crate) fn set_probe(&self, probe: Probe) {
+        *lock(&self.probe) = probe;
+    }
+
+    /// Notes that a message came in.
+    pub(crate) fn hear(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.born).as_micros();
+        let after = u64::try_from(after).unwrap_or(u64::MAX).max(1);
+        self.heard_after.fetch_max(after, Ordering::Relaxed);
+    }
+
+    /// When the last message came in, or else when the lane was opened.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.born + Duration::from_micros(self.heard_after.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is known to be gone.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+
+    /// Gives the lane up; what is subscribed on it is lost.
+    pub(crate) fn give_up(self: &Arc<Self>, handoff: &Handoff) {
+        if !self.is_lost.swap(true, Ordering::Relaxed) {
+            handoff.hand_over(self, Item::Lost);
+        }
+        self.note_lost();
+    }
+
+    /// Notes that it is gone, and closes what may be left of it.
+    pub(crate) fn note_lost(&self) {
+        self.is_lost.store(true, Ordering::Relaxed);
+        *lock(&self.connection) = None;
+    }
+}
+
+/// The lanes that there are and should be.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes(Mutex<BTreeMap<Server, Place>>);
+
+/// A master and the lane to it.
+#[derive(Debug)]
+struct Place {
+    lane: Option<Arc<Lane>>,
+    /// When the last message came from this master, as far as lanes before this one know.
+    heard_at: Instant,
+    /// What went wrong last.
+    trouble: Option<String>,
+}
+
+impl Lanes {
+    /// States the masters. Answers the lanes to servers that are none any more.
+    pub(crate) fn retain(&self, masters: &[Server], now: Instant) -> Vec<Arc<Lane>> {
+        let mut places = self.lock();
+        let gone: Vec<Server> = places
+            .keys()
+            .filter(|server| !masters.contains(server))
+            .cloned()
+            .collect();
+        let gone = gone.iter().filter_map(|server| places.remove(server));
+        let gone: Vec<Place> = gone.collect();
+        // Who takes over from a silent master is not heard yet either.
+        let heard_at = gone.iter().map(Place::heard_at).min().unwrap_or(now);
+        for master in masters {
+            places.entry(master.clone()).or_insert_with(|| Place {
+                lane: None,
+                heard_at,
+                trouble: None,
+            });
+        }
+        gone.into_iter().filter_map(|place| place.lane).collect()
+    }
+
+    /// The masters without a lane.
+    pub(crate) fn missing(&self) -> Vec<Server> {
+        let places = self.lock();
+        let missing = places.iter().filter(|(_, place)| place.is_missing());
+        missing.map(|(server, _)| server.clone()).collect()
+    }
+
+    /// Puts an open lane into its place, if it still has one.
+    pub(crate) fn put(&self, lane: &Arc<Lane>) -> bool {
+        let mut places = self.lock();
+        let Some(place) = places.get_mut(&lane.server) else {
+            return false;
+        };
+        place.heard_at = place.heard_at();
+        place.lane = Some(Arc::clone(lane));
+        true
+    }
+
+    /// Notes why a master has no lane.
+    pub(crate) fn note_trouble(&self, server: &Server, trouble: String) {
+        if let Some(place) = self.lock().get_mut(server) {
+            place.trouble = Some(trouble);
+        }
+    }
+
+    /// The open lane to a master.
+    pub(crate) fn to(&self, server: &Server) -> Option<Arc<Lane>> {
+        let places = self.lock();
+        let lane = places.get(server)?.lane.as_ref()?;
+        (!lane.is_lost()).then(|| Arc::clone(lane))
+    }
+
+    /// All open lanes.
+    pub(crate) fn open(&self) -> Vec<Arc<Lane>> {
+        let places = self.lock();
+        let lanes = places.values().filter_map(|place| place.lane.as_ref());
+        lanes.filter(|lane| !lane.is_lost()).cloned().collect()
+    }
+
+    /// Whether every master has been heard of lately, and there is one.
+    pub(crate) fn health(&self, now: Instant, stalled_after: Duration) -> Health {
+        let places = self.lock();
+        let silent = places.iter().min_by_key(|(_, place)| place.heard_at());
+        match silent {
+            Some((server, place))
+                if now.saturating_duration_since(place.heard_at()) > stalled_after =>
+            {
+                let since = place.heard_at();
+                let trouble = place.trouble.as_deref().filter(|_| place.is_missing());
+                let reason = trouble.map_or_else(
+                    || format!("no message comes from {server}"),
+                    |trouble| format!("no connection for messages: {trouble}"),
+                );
+                Health::Stalled { since, reason }
+            }
+            None => Health::Stalled {
+                since: now,
+                reason: "no Redis master is known".to_owned(),
+            },
+            _ => Health::Flowing,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Server, Place>> {
+        lock(&self.0)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Place {
+    fn is_missing(&self) -> bool {
+        self.lane.as_ref().is_none_or(|lane| lane.is_lost())
+    }
+
+    /// A lane counts from its first message: that it could be opened shows nothing.
+    fn heard_at(&self) -> Instant {
+        match &self.lane {
+            Some(lane) if lane.heard_after.load(Ordering::Relaxed) > 0 => lane.heard_at(),
+            _ => self.heard_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_any_master_nothing_flows() {
+        let (lanes, now) = (Lanes::default(), Instant::now());
+        let after = Duration::from_secs(1);
+        assert!(matches!(lanes.health(now, after), Health::Stalled { .. }));
+        lanes.retain(&[Server::at("a", 1)], now);
+        assert!(matches!(lanes.health(now, after), Health::Flowing));
+        lanes.retain(&[], now);
+        assert!(matches!(lanes.health(now, after), Health::Stalled { .. }));
+    }
+}

@@ -1,0 +1,91 @@
+//! Compares every channel's position with Redis now and then: what was lost without a trace shows here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::tracks::SyncDue;
+use crate::clock::Instant;
+use crate::engine::redis::channel::history;
+use crate::engine::redis::flow::Shared;
+
+/// Compares until it is told to stop.
+pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut turns = turns(&shared);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = turns.tick() => {}
+        }
+        let due = shared.tracks.next_syncs(Instant::now(), CHANNELS_PER_TURN);
+        if due.is_empty() {
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = compare(&shared, due) => {}
+        }
+    }
+}
+
+/// Tells losses that have waited long enough, until it is told to stop. Apart from the comparisons, which may take seconds when
+/// Redis is silent.
+pub(crate) async fn tell(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut turns = turns(&shared);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = turns.tick() => shared.tracks.tick(Instant::now()),
+        }
+    }
+}
+
+fn turns(shared: &Shared) -> tokio::time::Interval {
+    let turn = (shared.flow.sync_interval / TURNS).clamp(TURN_MIN, TURN_MAX);
+    tokio::time::interval(turn)
+}
+
+/// Compares some channels. What Redis has and this node has not is looked at once more, when everything under way has arrived.
+async fn compare(shared: &Shared, due: Vec<SyncDue>) {
+    let questions = due.into_iter().map(|due| async move {
+        let stands = Some(due.asked_at);
+        let found = history::position(&shared.commands, &due.channel, due.retention, stands);
+        match found.await {
+            Ok(found) => shared.tracks.compare(&due, found).then_some((due, found)),
+            Err(error) => {
+                debug!(channel = %due.channel, %error, "position not compared");
+                None
+            }
+        }
+    });
+    let answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
+    let ahead: Vec<_> = answers.filter_map(std::future::ready).collect().await;
+    if ahead.is_empty() {
+        return;
+    }
+    tokio::time::sleep(shared.flow.sync_grace).await;
+    for (due, found) in ahead {
+        shared.tracks.overdue(&due, found);
+    }
+}
+
+/// 100: how finely the channels are spread over an interval.
+const TURNS: u32 = 100;
+
+const TURN_MIN: Duration = Duration::from_millis(10);
+
+/// 500 ms: losses that wait to be told are told in these turns too.
+const TURN_MAX: Duration = Duration::from_millis(500);
+
+/// 2,000: more than a second's share of 100,000 channels.
+const CHANNELS_PER_TURN: usize = 2_000;
+
+/// 64: questions under way at a time; they share a connection, so that they are written together.
+const QUESTIONS_MAX: usize = 64;

@@ -1,0 +1,372 @@
+//! The tracks of all wanted channels, and the one lock around them.
+//!
+//! Everything that decides what passes happens under this lock: messages as they come in, reads as they come back, and answers
+//! from what is remembered. So an answer and the deliveries around it always fit together: what an answer does not hold is
+//! delivered after it.
+//!
+//! Lock order: the table, then the wishes; the table, then whatever [`Deliver`] takes. [`Tracks::wish`] takes the wishes only.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fanfare_protocol::{ChannelName, Epoch, Position};
+use tokio::sync::{Notify, oneshot};
+
+use super::recent::{Bounds, Recent};
+use super::track::{Output, Track};
+use crate::clock::Instant;
+use crate::delivery::{History, HistoryRange, Retention};
+use crate::engine::redis::channel::envelope::Message;
+use crate::engine::redis::channel::history::{Aged, Ages};
+use crate::engine::redis::connection::backoff::Backoff;
+use crate::engine::redis::nodes::unheard::Channels;
+use crate::engine::{Arrival, Deliver};
+
+mod links;
+mod turns;
+
+pub(crate) use self::links::LanePlan;
+use self::links::Link;
+pub(crate) use self::turns::{Due, SyncDue};
+
+/// The tracks of all wanted channels.
+pub(crate) struct Tracks {
+    table: Mutex<Table>,
+    wishes: Mutex<HashMap<ChannelName, (Retention, bool)>>,
+    deliver: Deliver,
+    options: Times,
+    /// Wanted and subscribed may differ.
+    pub(crate) unsettled: Notify,
+    /// Channels have to be read.
+    pub(crate) unread: Notify,
+}
+
+/// How long things take that concern tracks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// How long a channel that nobody wants stays subscribed.
+    pub(crate) unsubscribe_delay: Duration,
+    /// How often a channel is compared with the store, give or take a fifth.
+    pub(crate) sync_interval: Duration,
+    /// How long a subscription that failed waits at most before it is tried again.
+    pub(crate) retry_pause_max: Duration,
+}
+
+struct Table {
+    entries: HashMap<ChannelName, Entry>,
+    recent: Recent,
+    next_id: u64,
+    /// Channels whose subscription has to be looked at.
+    unsettled: HashSet<ChannelName>,
+    /// Subscriptions that were given up and came to stand all the same, by lane.
+    strays: HashSet<(u64, ChannelName)>,
+    /// Channels that have to be looked at later.
+    later: BinaryHeap<Reverse<(Instant, ChannelName)>>,
+    /// Channels that have something to tell sooner or later.
+    restless: HashSet<ChannelName>,
+    /// Channels without a position yet: somebody waits for them.
+    first_reads: VecDeque<(ChannelName, u64)>,
+    /// Channels that may have missed something, the longest waiting first.
+    catch_ups: VecDeque<(ChannelName, u64)>,
+    syncs: BinaryHeap<Reverse<(Instant, ChannelName, u64)>>,
+    is_closed: bool,
+}
+
+struct Entry {
+    /// Tells this entry from others of the same channel before and after it.
+    id: u64,
+    track: Track,
+    retention: Retention,
+    /// Since when nobody wants it.
+    unwanted_since: Option<Instant>,
+    link: Link,
+    /// Of the subscription.
+    backoff: Backoff,
+    /// A message that this node published; answers must not lack it.
+    floor: Option<Position>,
+    ready: Vec<oneshot::Sender<()>>,
+    reached: Vec<(Position, oneshot::Sender<()>)>,
+}
+
+impl Tracks {
+    /// No channel is wanted yet.
+    pub(crate) fn new(deliver: Deliver, options: Times, bounds: Bounds) -> Self {
+        Self {
+            table: Mutex::new(Table {
+                entries: HashMap::new(),
+                recent: Recent::new(bounds),
+                next_id: 1,
+                unsettled: HashSet::new(),
+                strays: HashSet::new(),
+                later: BinaryHeap::new(),
+                restless: HashSet::new(),
+                first_reads: VecDeque::new(),
+                catch_ups: VecDeque::new(),
+                syncs: BinaryHeap::new(),
+                is_closed: false,
+            }),
+            wishes: Mutex::default(),
+            deliver,
+            options,
+            unsettled: Notify::new(),
+            unread: Notify::new(),
+        }
+    }
+
+    /// States whether a channel is wanted. Only records it.
+    pub(crate) fn wish(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
+        let mut wishes = lock(&self.wishes);
+        wishes.insert(channel.clone(), (retention, wanted));
+        drop(wishes);
+        self.unsettled.notify_one();
+    }
+
+    /// Nothing is delivered any more; whoever waits is let go.
+    pub(crate) fn close(&self) {
+        let mut table = self.lock();
+        table.is_closed = true;
+        table.entries.clear();
+    }
+
+    /// Resolves when what is published on a wanted channel passes; none when it is not wanted here.
+    pub(crate) fn when_ready(&self, channel: &ChannelName) -> Option<oneshot::Receiver<()>> {
+        let mut table = self.lock();
+        let entry = table.entries.get_mut(channel)?;
+        if entry.unwanted_since.is_some() {
+            return None;
+        }
+        let (ready, waiting) = oneshot::channel();
+        if entry.track.is_ready() {
+            let _ = ready.send(());
+        } else {
+            entry.ready.retain(|ready| !ready.is_closed());
+            entry.ready.push(ready);
+        }
+        Some(waiting)
+    }
+
+    /// Resolves when everything up to a position has passed here; none when the channel is not followed here.
+    pub(crate) fn when_reached(
+        &self,
+        channel: &ChannelName,
+        position: Position,
+    ) -> Option<oneshot::Receiver<()>> {
+        let mut table = self.lock();
+        let entry = table.entries.get_mut(channel)?;
+        let (reached, waiting) = oneshot::channel();
+        entry.reached.push((position, reached));
+        entry.tell_waiters();
+        Some(waiting)
+    }
+
+    /// Takes note of what this node published itself.
+    pub(crate) fn note_published(
+        &self,
+        channel: &ChannelName,
+        position: Option<Position>,
+        retention: Retention,
+    ) {
+        let mut table = self.lock();
+        let Some(position) = position else {
+            return;
+        };
+        let table = &mut *table;
+        let Some(entry) = table.entries.get_mut(channel) else {
+            return;
+        };
+        table.recent.keep(channel, retention);
+        let is_newer = entry
+            .floor
+            .is_none_or(|floor| floor.epoch != position.epoch || floor.offset < position.offset);
+        if is_newer {
+            entry.floor = Some(position);
+        }
+    }
+
+    /// Takes note that the store's history of a channel was dropped: only the store knows what it holds, until the first message
+    /// of the new history. That one comes behind the last ones of the old, which may still be on their way.
+    pub(crate) fn note_forgotten(&self, channel: &ChannelName) {
+        let mut table = self.lock();
+        if let Some(entry) = table.entries.get_mut(channel)
+            && let Some(at) = entry.track.position()
+        {
+            entry.floor = Some(Position::start(Epoch(!at.epoch.0)));
+        }
+    }
+
+    /// Answers a read without the store, where that is certain to be what the store would say.
+    pub(crate) fn answer(&self, channel: &ChannelName, range: HistoryRange) -> Option<History> {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let entry = table.entries.get(channel)?;
+        let top = entry.track.live_position()?;
+        let lacks_own = entry
+            .floor
+            .is_some_and(|floor| floor.epoch != top.epoch || floor.offset > top.offset);
+        if lacks_own {
+            return None;
+        }
+        let entries = match range {
+            HistoryRange::Last { limit: 0 } => Vec::new(),
+            HistoryRange::Last { .. } => return None,
+            HistoryRange::After { offset, limit } => {
+                table
+                    .recent
+                    .after(channel, offset, limit, top.offset, Instant::now())?
+            }
+        };
+        Some(History { top, entries })
+    }
+
+    /// Where a channel that is followed here stands, whatever may be missing after it.
+    pub(crate) fn position(&self, channel: &ChannelName) -> Option<Position> {
+        self.lock().entries.get(channel)?.track.position()
+    }
+
+    /// Takes note of what a read of the store outside of the tracks has brought, so that the next one need not.
+    pub(crate) fn note_read(&self, channel: &ChannelName, after: u64, read: &Aged) {
+        let Aged { history, ages, .. } = read;
+        let mut table = self.lock();
+        let table = &mut *table;
+        let Some(entry) = table.entries.get(channel) else {
+            return;
+        };
+        if entry.track.live_position() == Some(history.top) {
+            let first = history.entries.first().and_then(|entry| entry.position);
+            let is_whole = after == 0 || first.is_some_and(|first| first.offset > after + 1);
+            let now = Instant::now();
+            table
+                .recent
+                .offer(channel, entry.retention, history, ages, is_whole, now);
+        }
+    }
+
+    /// A message came in on a connection.
+    pub(crate) fn arrived(&self, lane: u64, message: Message, now: Instant) {
+        let channel = message.delivery.channel.clone();
+        self.with(&channel, Some(lane), |entry, out| {
+            let Message { delivery, count } = message;
+            entry.track.arrived(delivery, count, now, out);
+        });
+    }
+
+    /// A message was dropped on its way here.
+    pub(crate) fn dropped(&self, channel: &ChannelName, now: Instant) {
+        self.with(channel, None, |entry, out| entry.track.dropped(now, out));
+    }
+
+    /// Another node has spoken to a master that was replaced: where nothing else would show it, messages may be lost.
+    pub(crate) fn doubted(&self, channels: &Channels, now: Instant) {
+        let every: Vec<ChannelName>;
+        let channels = match channels {
+            Channels::Some(channels) => channels,
+            Channels::All => {
+                every = self.lock().entries.keys().cloned().collect();
+                &every
+            }
+        };
+        for channel in channels {
+            self.with(channel, None, |entry, _| entry.track.doubted(now));
+        }
+    }
+
+    /// Tells losses that have waited long enough.
+    pub(crate) fn tick(&self, now: Instant) {
+        let restless: Vec<ChannelName> = self.lock().restless.iter().cloned().collect();
+        for channel in restless {
+            self.with(&channel, None, |entry, out| entry.track.tick(now, out));
+        }
+    }
+
+    /// Lets a track do something and carries out what follows. With `lane`, only if it is subscribed there.
+    fn with(
+        &self,
+        channel: &ChannelName,
+        lane: Option<u64>,
+        act: impl FnOnce(&mut Entry, &mut Vec<Output>),
+    ) {
+        self.with_ages(channel, lane, &Ages::default(), act);
+    }
+
+    /// The same, where messages may pass that are older than just now.
+    fn with_ages(
+        &self,
+        channel: &ChannelName,
+        lane: Option<u64>,
+        ages: &Ages,
+        act: impl FnOnce(&mut Entry, &mut Vec<Output>),
+    ) {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let Some(entry) = table.entries.get_mut(channel) else {
+            return;
+        };
+        if lane.is_some_and(|lane| !entry.link.stands_on(lane)) {
+            return;
+        }
+        let mut out = Vec::new();
+        act(entry, &mut out);
+        let is_waiting = entry.track.is_waiting_to_tell();
+        self.carry_out(table, channel, out, ages);
+        if is_waiting {
+            table.restless.insert(channel.clone());
+        } else if !table.restless.is_empty() {
+            table.restless.remove(channel);
+        }
+    }
+
+    fn carry_out(&self, table: &mut Table, channel: &ChannelName, out: Vec<Output>, ages: &Ages) {
+        let Some(entry) = table.entries.get_mut(channel) else {
+            return;
+        };
+        let now = Instant::now();
+        let mut is_read_due = false;
+        for output in out {
+            match output {
+                Output::Deliver(delivery) => {
+                    table.recent.push(&delivery, ages.of(&delivery), now);
+                    (self.deliver)(Arrival::Delivery(delivery));
+                }
+                Output::Read => is_read_due = true,
+                Output::Adopt { history, is_whole } => {
+                    entry.floor = None;
+                    let keeps = entry.retention;
+                    table
+                        .recent
+                        .adopt(channel, keeps, &history, ages, is_whole, now);
+                }
+                Output::Gap(reason) => (self.deliver)(Arrival::Gap {
+                    channel: channel.clone(),
+                    reason,
+                }),
+                Output::Reset(position, reason) => (self.deliver)(Arrival::Reset {
+                    channel: channel.clone(),
+                    position,
+                    reason,
+                }),
+            }
+        }
+        entry.tell_waiters();
+        if is_read_due {
+            let (id, is_first) = (entry.id, entry.track.position().is_none());
+            table.queue_read(channel.clone(), id, is_first);
+            self.unread.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        let mut table = lock(&self.table);
+        self.take_wishes(&mut table);
+        table
+    }
+}
+
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,336 @@
+//! Wanted against subscribed: what the tracks know of their subscriptions.
+//!
+//! Nothing here reacts to an edge. A channel that changed in any way is looked at once; what is wanted and what stands
+//! decide what to do. So the first subscriber, the last one, a lost connection and a slot that moved are one thing.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fanfare_protocol::{ChannelName, Position};
+
+use super::{Entry, Table, Track, Tracks, jittered, lock};
+use crate::clock::Instant;
+use crate::delivery::Retention;
+use crate::engine::redis::connection::backoff::Backoff;
+use crate::engine::redis::feed::lanes::Lane;
+use crate::tables::shrink_map;
+
+/// Whether a channel is subscribed, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// It is not.
+    Absent,
+    /// It was asked for.
+    Requested {
+        /// On which lane.
+        lane: u64,
+        /// Which request.
+        request: u64,
+    },
+    /// Redis has confirmed it.
+    Standing {
+        /// On which lane.
+        lane: u64,
+    },
+    /// Its end was asked for.
+    Leaving {
+        /// On which lane.
+        lane: u64,
+        /// Which request.
+        request: u64,
+    },
+}
+
+/// What to ask Redis for.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// By lane, the channels to subscribe and to leave.
+    pub(crate) lanes: BTreeMap<u64, LanePlan>,
+    /// When to look again, at the latest.
+    pub(crate) next: Option<Instant>,
+}
+
+/// What to ask one lane for.
+#[derive(Debug)]
+pub(crate) struct LanePlan {
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) subscribe: Vec<ChannelName>,
+    pub(crate) unsubscribe: Vec<ChannelName>,
+}
+
+impl Link {
+    fn lane(self) -> Option<u64> {
+        match self {
+            Self::Absent => None,
+            Self::Requested { lane, .. } | Self::Standing { lane } | Self::Leaving { lane, .. } => {
+                Some(lane)
+            }
+        }
+    }
+
+    /// Whether messages that come in on a lane count.
+    pub(super) fn stands_on(self, lane: u64) -> bool {
+        self == Self::Standing { lane }
+    }
+}
+
+impl Tracks {
+    /// Takes in what was wished since.
+    pub(super) fn take_wishes(&self, table: &mut Table) {
+        let mut wishes = lock(&self.wishes);
+        if wishes.is_empty() {
+            return;
+        }
+        let wishes = std::mem::take(&mut *wishes);
+        let now = Instant::now();
+        for (channel, (retention, wanted)) in wishes {
+            if table.is_closed {
+                return;
+            }
+            match (table.entries.get_mut(&channel), wanted) {
+                (None, false) => continue,
+                (None, true) => {
+                    let id = table.next_id;
+                    table.next_id += 1;
+                    let due = now + jittered(self.options.sync_interval);
+                    if retention.is_positioned {
+                        table.syncs.push(Reverse((due, channel.clone(), id)));
+                    }
+                    let entry = Entry::new(id, retention);
+                    table.entries.insert(channel.clone(), entry);
+                }
+                (Some(entry), true) => entry.unwanted_since = None,
+                (Some(entry), false) => {
+                    entry.unwanted_since.get_or_insert(now);
+                }
+            }
+            table.unsettled.insert(channel);
+        }
+    }
+
+    /// Compares what is wanted with what is subscribed, for all channels that changed, and notes what will be asked for.
+    ///
+    /// `lane_of` says where a channel lives; none while that is not known or not connected.
+    pub(crate) fn plan(
+        &self,
+        now: Instant,
+        request: u64,
+        lane_of: impl Fn(&ChannelName) -> Option<Arc<Lane>>,
+    ) -> Plan {
+        let mut guard = self.lock();
+        let table = &mut *guard;
+        while let Some(Reverse((at, _))) = table.later.peek()
+            && *at <= now
+            && let Some(Reverse((_, channel))) = table.later.pop()
+        {
+            table.unsettled.insert(channel);
+        }
+        let mut plan = Plan::default();
+        let mut homeless = Vec::new();
+        for channel in std::mem::take(&mut table.unsettled) {
+            let Some(entry) = table.entries.get_mut(&channel) else {
+                continue;
+            };
+            let on = lane_of(&channel);
+            // A slot that has moved without a word: what stands at its old owner is worth nothing.
+            if let (Link::Standing { lane }, Some(on)) = (entry.link, &on)
+                && on.number != lane
+            {
+                entry.link = Link::Absent;
+                entry.track.cut(now);
+            }
+            match (entry.unwanted_since, entry.link, on) {
+                (Some(since), Link::Standing { .. }, _)
+                    if since + self.options.unsubscribe_delay > now =>
+                {
+                    let due = since + self.options.unsubscribe_delay;
+                    table.later.push(Reverse((due, channel)));
+                }
+                (Some(_), Link::Standing { lane }, Some(on)) => {
+                    entry.link = Link::Leaving { lane, request };
+                    entry.track.cut(now);
+                    plan.of(on).unsubscribe.push(channel);
+                }
+                (Some(_), Link::Standing { .. } | Link::Absent, _) => table.remove(&channel),
+                (None, Link::Absent, on) => match (entry.backoff.pausing_until(now), on) {
+                    (Some(at), _) => table.later.push(Reverse((at, channel))),
+                    (_, None) => homeless.push(channel),
+                    (_, Some(on)) => {
+                        let lane = on.number;
+                        entry.link = Link::Requested { lane, request };
+                        plan.of(on).subscribe.push(channel);
+                    }
+                },
+                (None, Link::Standing { .. }, _)
+                | (_, Link::Requested { .. } | Link::Leaving { .. }, _) => {}
+            }
+        }
+        // Without a lane there is nothing to do until there is one; then everything is looked at again.
+        table.unsettled.extend(homeless);
+        for (lane, channel) in std::mem::take(&mut table.strays) {
+            if let Some(on) = lane_of(&channel).filter(|on| on.number == lane)
+                && !table.entries.contains_key(&channel)
+            {
+                plan.of(on).unsubscribe.push(channel);
+            }
+        }
+        plan.next = table.later.peek().map(|Reverse((at, _))| *at);
+        plan
+    }
+
+    /// Redis confirms a subscription.
+    pub(crate) fn subscribed(&self, lane: u64, channel: &ChannelName) {
+        if !self.lock().entries.contains_key(channel) {
+            // The answer to a request that was given up.
+            self.lock().strays.insert((lane, channel.clone()));
+            self.unsettled.notify_one();
+            return;
+        }
+        self.with(channel, None, |entry, out| match entry.link {
+            Link::Absent | Link::Requested { .. }
+                if entry.link.lane().is_none_or(|at| at == lane) =>
+            {
+                entry.link = Link::Standing { lane };
+                entry.backoff.succeed();
+                entry.track.subscribed(out);
+            }
+            _ => {}
+        });
+        self.look_at(channel);
+    }
+
+    /// Redis has ended a subscription; answers whether nobody here had asked for that.
+    pub(crate) fn unsubscribed(&self, lane: u64, channel: &ChannelName, now: Instant) -> bool {
+        let mut is_surprise = false;
+        self.with(channel, None, |entry, _| {
+            if entry.link.lane() == Some(lane) {
+                is_surprise = !matches!(entry.link, Link::Leaving { .. });
+                entry.link = Link::Absent;
+                entry.track.cut(now);
+            }
+        });
+        self.look_at(channel);
+        is_surprise
+    }
+
+    /// A lane is gone with all that was subscribed on it.
+    pub(crate) fn lost(&self, lane: u64, now: Instant) {
+        let mut guard = self.lock();
+        let table = &mut *guard;
+        for (channel, entry) in &mut table.entries {
+            if entry.link.lane() == Some(lane) {
+                entry.link = Link::Absent;
+                entry.track.cut(now);
+                table.unsettled.insert(channel.clone());
+                if entry.track.is_waiting_to_tell() {
+                    table.restless.insert(channel.clone());
+                }
+            }
+        }
+        drop(guard);
+        self.unsettled.notify_one();
+    }
+
+    /// A request is over: what it has not brought by now has failed.
+    pub(crate) fn settled(
+        &self,
+        lane: u64,
+        request: u64,
+        channels: Vec<ChannelName>,
+        now: Instant,
+    ) {
+        let mut guard = self.lock();
+        let table = &mut *guard;
+        for channel in channels {
+            let Some(entry) = table.entries.get_mut(&channel) else {
+                continue;
+            };
+            if entry.link == (Link::Requested { lane, request }) {
+                entry.backoff.fail(now, self.options.retry_pause_max);
+            } else if entry.link == (Link::Leaving { lane, request }) {
+                table.strays.insert((lane, channel.clone()));
+            } else {
+                continue;
+            }
+            entry.link = Link::Absent;
+            table.unsettled.insert(channel);
+        }
+        drop(guard);
+        self.unsettled.notify_one();
+    }
+
+    /// Everything is looked at again: where channels live may have changed.
+    pub(crate) fn look_at_all(&self) {
+        let mut guard = self.lock();
+        let table = &mut *guard;
+        table.unsettled.extend(table.entries.keys().cloned());
+        drop(guard);
+        self.unsettled.notify_one();
+    }
+
+    fn look_at(&self, channel: &ChannelName) {
+        self.lock().unsettled.insert(channel.clone());
+        self.unsettled.notify_one();
+    }
+}
+
+impl Table {
+    fn remove(&mut self, channel: &ChannelName) {
+        self.entries.remove(channel);
+        shrink_map(&mut self.entries);
+        self.recent.forget(channel);
+        self.restless.remove(channel);
+    }
+}
+
+impl Entry {
+    fn new(id: u64, retention: Retention) -> Self {
+        Self {
+            id,
+            track: Track::new(retention.is_positioned),
+            retention,
+            unwanted_since: None,
+            link: Link::Absent,
+            backoff: Backoff::default(),
+            floor: None,
+            ready: Vec::new(),
+            reached: Vec::new(),
+        }
+    }
+
+    /// Lets go who waited for what is there.
+    pub(super) fn tell_waiters(&mut self) {
+        if !self.ready.is_empty() && self.track.is_ready() {
+            for ready in self.ready.drain(..) {
+                let _ = ready.send(());
+            }
+        }
+        if self.reached.is_empty() {
+            return;
+        }
+        let at = self.track.position();
+        let is_there = |wanted: &Position| {
+            at.is_some_and(|at| at.epoch != wanted.epoch || at.offset >= wanted.offset)
+        };
+        let mut waiting = Vec::new();
+        for (wanted, reached) in self.reached.drain(..) {
+            if is_there(&wanted) {
+                let _ = reached.send(());
+            } else if !reached.is_closed() {
+                waiting.push((wanted, reached));
+            }
+        }
+        self.reached = waiting;
+    }
+}
+
+impl Plan {
+    fn of(&mut self, lane: Arc<Lane>) -> &mut LanePlan {
+        self.lanes.entry(lane.number).or_insert_with(|| LanePlan {
+            lane,
+            subscribe: Vec::new(),
+            unsubscribe: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,444 @@
+//! Questions to all nodes and their answers.
+//!
+//! Live nodes are those whose lease in Redis has not run out, by Redis's clock. A node takes its lease only once it listens, so
+//! whoever is on the list gets what is asked. List and channels share one slot.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_protocol::ChannelName;
+use redis::Value;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::format::{Listed, OtherFormats};
+use super::unheard::Channels;
+use crate::clock::Instant;
+use crate::engine::redis::channel::keys;
+use crate::engine::redis::connection::backoff::Backoff;
+use crate::engine::redis::connection::commands::{Call, Commands};
+use crate::engine::redis::connection::error::CommandError;
+use crate::engine::redis::feed::lanes::Lane;
+use crate::engine::redis::flow::Shared;
+use crate::engine::{Answer, Arrival, Deliver, EngineError};
+
+/// What this node has to do with questions.
+pub(crate) struct Questions {
+    commands: Commands,
+    incarnation: u64,
+    tasks: TaskTracker,
+    /// `nodes`: it decides the slot of the list and of the channels.
+    tag: ChannelName,
+    asked_name: String,
+    answers_name: String,
+    listening: Mutex<Listening>,
+    changed: Notify,
+    waiting: Mutex<HashMap<u64, mpsc::Sender<(u64, Bytes)>>>,
+    answering: Arc<Semaphore>,
+    look: Look,
+    deadline: Duration,
+    lease: Duration,
+}
+
+/// Has this node look whose time is up in a channel.
+pub(crate) type Look = Arc<dyn Fn(&ChannelName) + Send + Sync>;
+
+/// Whether others ask this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It has connections, and a place on the list of those that live.
+    Node,
+    /// It only publishes and asks: nobody waits for its answers, however it ends.
+    Publisher,
+}
+
+/// The subscriptions of both channels.
+#[derive(Debug, Default)]
+struct Listening {
+    lane: Option<u64>,
+    request: Option<u64>,
+    asked: bool,
+    answers: bool,
+    backoff: Backoff,
+}
+
+impl Questions {
+    /// Nobody listens yet.
+    pub(crate) fn new(
+        commands: Commands,
+        role: Role,
+        incarnation: u64,
+        tasks: TaskTracker,
+        tag: ChannelName,
+        look: Look,
+    ) -> Self {
+        let keys = commands.keys();
+        let flow = commands.options().flow;
+        Self {
+            asked_name: keys.questions(),
+            answers_name: keys.answers(incarnation),
+            incarnation,
+            tasks,
+            tag,
+            listening: Mutex::default(),
+            changed: Notify::new(),
+            waiting: Mutex::default(),
+            answering: Arc::new(Semaphore::new(ANSWERING_MAX)),
+            look,
+            deadline: flow.ask_deadline,
+            lease: match role {
+                Role::Node => flow.lease_interval * 3,
+                Role::Publisher => Duration::ZERO,
+            },
+            commands,
+        }
+    }
+
+    /// The slot of the list and of the channels.
+    pub(crate) fn slot(&self) -> u16 {
+        keys::slot(self.tag.as_str())
+    }
+
+    /// The channels that have to be subscribed on the lane that owns their slot, if they are not.
+    pub(crate) fn missing(&self, lane: &Lane, request: u64, now: Instant) -> Vec<String> {
+        let mut listening = lock(&self.listening);
+        let is_same = listening.lane == Some(lane.number);
+        if is_same && (listening.request.is_some() || listening.stands())
+            || listening.backoff.pausing_until(now).is_some()
+        {
+            return Vec::new();
+        }
+        *listening = Listening {
+            lane: Some(lane.number),
+            request: Some(request),
+            backoff: std::mem::take(&mut listening.backoff),
+            ..Listening::default()
+        };
+        vec![self.asked_name.clone(), self.answers_name.clone()]
+    }
+
+    /// When a subscription that failed may be asked for again.
+    pub(crate) fn pausing_until(&self, now: Instant) -> Option<Instant> {
+        lock(&self.listening).backoff.pausing_until(now)
+    }
+
+    /// Redis confirms a subscription that is not one of a channel.
+    pub(crate) fn subscribed(&self, lane: u64, name: &[u8]) {
+        self.change(lane, name, true);
+    }
+
+    /// Redis has ended one; answers whether it concerned this node's listening.
+    pub(crate) fn unsubscribed(&self, lane: u64, name: &[u8]) -> bool {
+        self.change(lane, name, false)
+    }
+
+    /// A request for subscriptions is over: what it has not brought by now has failed.
+    pub(crate) fn settled(&self, request: u64, now: Instant) {
+        let mut listening = lock(&self.listening);
+        if listening.request == Some(request) {
+            listening.request = None;
+            if listening.stands() {
+                listening.backoff.succeed();
+            } else {
+                let longest = self.commands.options().command_deadline;
+                listening.backoff.fail(now, longest);
+            }
+        }
+    }
+
+    /// A lane is gone.
+    pub(crate) fn lost(&self, lane: u64) {
+        let mut listening = lock(&self.listening);
+        if listening.lane == Some(lane) {
+            *listening = Listening::default();
+        }
+    }
+
+    /// Resolves when this node listens. Cancel safe.
+    pub(crate) async fn listening(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if lock(&self.listening).stands() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// A message came in that is not one of a channel. Answers where messages may be lost, if another node says that.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        deliver: &Deliver,
+        name: &[u8],
+        payload: &[u8],
+    ) -> Option<Channels> {
+        if name == self.asked_name.as_bytes() {
+            return self.take_question(deliver, payload);
+        }
+        if name == self.answers_name.as_bytes()
+            && let Some((id, rest)) = take_number(payload)
+            && let Some((from, body)) = take_number(rest)
+            && let Some(asker) = lock(&self.waiting).get(&id)
+        {
+            if body.len() > ANSWER_BYTES_MAX {
+                let what = "an answer of another node is too long and does not count";
+                self.commands.warn_unreadable(&self.tag, &what);
+                return None;
+            }
+            // A full queue means that nobody waits any more, or that somebody answers without end.
+            let _ = asker.try_send((from, Bytes::copy_from_slice(body)));
+        }
+        None
+    }
+
+    fn take_question(self: &Arc<Self>, deliver: &Deliver, payload: &[u8]) -> Option<Channels> {
+        let (id, rest) = take_number(payload)?;
+        let (from, body) = take_number(rest)?;
+        if from == self.incarnation {
+            return None;
+        }
+        if body.len() > QUESTION_BYTES_MAX {
+            let what = "a question of another node is too long and is not answered";
+            self.commands.warn_unreadable(&self.tag, &what);
+            return None;
+        }
+        match id {
+            LOOK => {
+                let channel = std::str::from_utf8(body).map(ChannelName::new);
+                if let Ok(Ok(channel)) = channel {
+                    (self.look)(&channel);
+                }
+                None
+            }
+            LOST => std::str::from_utf8(body).ok().map(Channels::read),
+            _ => {
+                self.answer(deliver, id, from, body);
+                None
+            }
+        }
+    }
+
+    fn answer(self: &Arc<Self>, deliver: &Deliver, id: u64, from: u64, body: &[u8]) {
+        let Ok(permit) = Arc::clone(&self.answering).try_acquire_owned() else {
+            warn!("too many questions of other nodes at a time, one is not answered");
+            return;
+        };
+        let (answer, answered) = Answer::channel();
+        deliver(Arrival::Question {
+            body: Bytes::copy_from_slice(body),
+            answer,
+        });
+        let questions = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            if let Ok(Ok(body)) = tokio::time::timeout(questions.deadline, answered).await {
+                let name = questions.commands.keys().answers(from);
+                let message = message(id, questions.incarnation, &body);
+                if let Err(error) = questions.say(&name, &message).await {
+                    debug!(%error, "a question of another node was not answered");
+                }
+            }
+        });
+    }
+
+    /// Asks every other live node.
+    pub(crate) async fn ask(&self, body: &[u8]) -> Result<Vec<Bytes>, EngineError> {
+        let id = fastrand::u64(LOST + 1..);
+        let (answer, mut answers) = mpsc::channel(ANSWERS_MAX);
+        lock(&self.waiting).insert(id, answer);
+        let _waiting = Waiting {
+            questions: self,
+            id,
+        };
+        let deadline = Instant::now() + self.deadline;
+        let message = message(id, self.incarnation, body);
+        let nodes = self.say(&self.asked_name, &message).await?;
+        let nodes = nodes.into_iter().map(|node| node.incarnation);
+        // Nodes of another format never answer.
+        let mut silent: HashSet<u64> = nodes.collect();
+        silent.remove(&self.incarnation);
+        let asked = silent.len();
+        let mut bodies = Vec::with_capacity(asked);
+        while !silent.is_empty()
+            && let Ok(Some((from, body))) = tokio::time::timeout_at(deadline, answers.recv()).await
+        {
+            if silent.remove(&from) {
+                bodies.push(body);
+            }
+        }
+        if silent.is_empty() {
+            return Ok(bodies);
+        }
+        Err(EngineError::Incomplete {
+            answered: bodies.len(),
+            asked,
+        })
+    }
+
+    /// Has every other live node look whose time is up in a channel. None of them answers.
+    pub(crate) fn have_looked(self: &Arc<Self>, channel: &ChannelName) {
+        let message = message(LOOK, self.incarnation, channel.as_str().as_bytes());
+        let questions = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Err(error) = questions.say(&questions.asked_name, &message).await {
+                debug!(%error, "no node was asked to look for members that are gone");
+            }
+        });
+    }
+
+    /// Tells every other live node where messages may be lost. None of them answers.
+    pub(crate) async fn tell_lost(&self, channels: &Channels) -> Result<(), EngineError> {
+        for word in channels.to_words() {
+            let message = message(LOST, self.incarnation, word.as_bytes());
+            self.say(&self.asked_name, &message).await?;
+        }
+        Ok(())
+    }
+
+    /// Says something to nodes; answers which nodes live.
+    async fn say(&self, name: &str, message: &[u8]) -> Result<Vec<Listed>, EngineError> {
+        self.run(self.lease, name, message)
+            .await
+            .map_err(|error| error.into_engine_error("asking other nodes", 0))
+    }
+
+    async fn run(
+        &self,
+        lease: Duration,
+        name: &str,
+        message: &[u8],
+    ) -> Result<Vec<Listed>, CommandError> {
+        let keys = [self.commands.keys().nodes()];
+        let format = self.commands.options().format.to_string();
+        let node = format!("{:x}", self.incarnation);
+        let lease = lease.as_millis().to_string();
+        let command = self.commands.publish_command().as_bytes();
+        let call = Call {
+            attempted: "asking other nodes",
+            script: &self.commands.scripts().node,
+            channel: &self.tag,
+            keys: &keys,
+            args: &[
+                format.as_bytes(),
+                node.as_bytes(),
+                lease.as_bytes(),
+                command,
+                name.as_bytes(),
+                message,
+            ],
+        };
+        let Value::Array(nodes) = self.commands.run(call).await? else {
+            return Ok(Vec::new());
+        };
+        let listed = |node: &Value| Listed::parse(crate::engine::redis::text(node)?);
+        Ok(nodes.iter().filter_map(listed).collect())
+    }
+
+    fn change(&self, lane: u64, name: &[u8], stands: bool) -> bool {
+        let mut listening = lock(&self.listening);
+        if listening.lane != Some(lane) {
+            return false;
+        }
+        let is_asked = name == self.asked_name.as_bytes();
+        let is_answers = name == self.answers_name.as_bytes();
+        if is_asked {
+            listening.asked = stands;
+        } else if is_answers {
+            listening.answers = stands;
+        }
+        drop(listening);
+        self.changed.notify_waiters();
+        is_asked || is_answers
+    }
+}
+
+impl Listening {
+    fn stands(&self) -> bool {
+        self.asked && self.answers
+    }
+}
+
+/// Somebody waits for answers.
+struct Waiting<'a> {
+    questions: &'a Questions,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(&self.questions.waiting).remove(&self.id);
+    }
+}
+
+/// Keeps this node on the list of those that live, until it is told to stop; then takes it off.
+pub(crate) async fn keep_lease(shared: Arc<Shared>, stop: CancellationToken) {
+    let questions = &shared.questions;
+    let mut turns = tokio::time::interval(shared.flow.lease_interval);
+    loop {
+        let turn = async {
+            turns.tick().await;
+            questions.listening().await;
+            match questions.run(questions.lease, "", b"").await {
+                Err(error) => debug!(%error, "the lease of this node was not renewed"),
+                Ok(listed) => {
+                    let others = OtherFormats::among(&listed, questions.commands.options().format);
+                    let is_alone = others.is_none();
+                    shared.formats.note(others, Instant::now());
+                    if is_alone {
+                        shared.leased.notify_one();
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = turn => {}
+        }
+    }
+    let leaving = questions.run(Duration::ZERO, "", b"");
+    let _ = tokio::time::timeout(LEAVING_DEADLINE, leaving).await;
+}
+
+/// `id`, who says it, and the body.
+fn message(id: u64, from: u64, body: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(16 + body.len());
+    message.extend_from_slice(&id.to_be_bytes());
+    message.extend_from_slice(&from.to_be_bytes());
+    message.extend_from_slice(body);
+    message
+}
+
+fn take_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*number), rest))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// 0: stands where a question has its number, and asks for no answer.
+const LOOK: u64 = 0;
+
+/// 1: likewise.
+const LOST: u64 = 1;
+
+/// 256: questions of other nodes that are being answered at a time.
+const ANSWERING_MAX: usize = 256;
+
+/// 64 KiB: a question has two names at most, and a word about losses some 32 KiB of them.
+const QUESTION_BYTES_MAX: usize = 64 << 10;
+
+/// 8 MiB: 20,000 names, each of them as long as it may be.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// 1,024: answers that wait; more nodes than one Redis carries.
+const ANSWERS_MAX: usize = 1_024;
+
+/// 1 s: a node that cannot say goodbye is missed when its lease runs out.
+const LEAVING_DEADLINE: Duration = Duration::from_secs(1);

@@ -1,0 +1,38 @@
+//! A message on a channel without positions that is on its way to its master.
+
+use std::sync::Arc;
+
+use fanfare_protocol::ChannelName;
+
+use crate::clock::Instant;
+use crate::engine::redis::flow::Shared;
+
+/// Notes what this node says: when it begins, because it may be heard at once, and however it ends, because it may have been heard
+/// just then.
+pub(crate) struct Speaking<'a> {
+    shared: &'a Arc<Shared>,
+    channel: &'a ChannelName,
+    /// How often masters had been replaced when it began.
+    replacements: u64,
+}
+
+impl<'a> Speaking<'a> {
+    /// It is about to be sent.
+    pub(crate) fn new(shared: &'a Arc<Shared>, channel: &'a ChannelName) -> Self {
+        shared.unheard.said(channel, Instant::now());
+        Self {
+            shared,
+            channel,
+            replacements: shared.commands.topology().replacements(),
+        }
+    }
+}
+
+impl Drop for Speaking<'_> {
+    fn drop(&mut self) {
+        self.shared.unheard.said(self.channel, Instant::now());
+        if self.shared.commands.topology().replacements() != self.replacements {
+            self.shared.note_late_word();
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The rounds in which a node says that its connections are still here, and clears up what it doubts.
+//!
+//! Each server has its own rounds. One that is slow, or not to be reached, holds up its own channels and no other's.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use fanfare_protocol::{ChannelName, SocketId};
+use futures_util::future::join_all;
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::Keeper;
+use super::held::{Batch, Doubt};
+use super::streams::Outcome;
+use crate::delivery::Departure;
+use crate::engine::redis::connection::connections::Server;
+use crate::engine::redis::connection::error::CommandError;
+use crate::engine::redis::presence::scripts::{BATCH_MAX, Next};
+use crate::engine::redis::presence::terms::Terms;
+
+/// When each server's next round is due. Pure: takes `now`.
+#[derive(Default)]
+struct Rounds {
+    due: HashMap<Option<Server>, Instant>,
+    under_way: HashSet<Option<Server>>,
+    failing: HashSet<Option<Server>>,
+    /// When channels last may have moved, and until when the next round must have begun.
+    hurried: Option<(Instant, Instant)>,
+}
+
+/// A round that is over.
+struct Ended {
+    server: Option<Server>,
+    began: Instant,
+    failure: Option<CommandError>,
+}
+
+impl Rounds {
+    /// The servers whose round begins now, out of those where something is held. One that is new begins at once.
+    fn begin(&mut self, servers: HashSet<Option<Server>>, now: Instant) -> Vec<Option<Server>> {
+        self.due.retain(|server, _| servers.contains(server));
+        self.failing.retain(|server| servers.contains(server));
+        let is_due = |server: &Option<Server>| self.due.get(server).is_none_or(|due| *due <= now);
+        let mut beginning: Vec<_> = servers.into_iter().filter(is_due).collect();
+        beginning.retain(|server| self.under_way.insert(server.clone()));
+        beginning
+    }
+
+    /// Notes how a round ended, and when the next one is due.
+    fn end(&mut self, ended: Ended, terms: &Terms) {
+        let Ended {
+            server,
+            began,
+            failure,
+        } = ended;
+        self.under_way.remove(&server);
+        let name = server.as_ref().map(tracing::field::display);
+        let interval = match failure {
+            Some(error) => {
+                if self.failing.insert(server.clone()) {
+                    warn!(server = name, %error, "presence cannot be refreshed; trying again");
+                }
+                terms.pulse_interval
+            }
+            None => {
+                if self.failing.remove(&server) {
+                    info!(server = name, "presence is refreshed again");
+                }
+                terms.refresh_interval
+            }
+        };
+        let mut due = began + interval;
+        // What has moved here since it began is not in it.
+        if let Some((_, until)) = self.hurried.filter(|(when, _)| *when >= began) {
+            due = due.min(until);
+        }
+        self.due.insert(server, due);
+    }
+
+    /// Channels may be at other servers now, where no round has seen them: the next ones begin by `until`.
+    fn hurry(&mut self, now: Instant, until: Instant) {
+        self.hurried = Some((now, until));
+        for due in self.due.values_mut() {
+            *due = until.min(*due);
+        }
+    }
+
+    /// When something may be due next, at the latest at `latest`.
+    fn next(&self, latest: Instant) -> Instant {
+        let waiting = self.due.iter();
+        let waiting = waiting.filter(|(server, _)| !self.under_way.contains(server));
+        let first = waiting.map(|(_, due)| *due).min();
+        first.map_or(latest, |first| first.min(latest))
+    }
+}
+
+impl Keeper {
+    /// Keeps what this node holds, until it is stopped.
+    pub(super) async fn keep(&self) {
+        let terms = *self.presence.terms();
+        // A server that something is held at since lately is found by then, and one that channels have moved to.
+        let look_interval = terms.refresh_interval / 2;
+        let mut layouts = self.presence.commands().topology().changes();
+        let mut rounds = Rounds::default();
+        let mut under_way = FuturesUnordered::new();
+        let mut looked = Instant::now();
+        loop {
+            let next = rounds.next(looked + look_interval);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                Some(ended) = under_way.next(), if !under_way.is_empty() => rounds.end(ended, &terms),
+                Ok(()) = layouts.changed() => {
+                    let now = Instant::now();
+                    rounds.hurry(now, now + look_interval);
+                }
+                () = tokio::time::sleep_until(next) => {
+                    looked = Instant::now();
+                    let owner = self.presence.owners();
+                    let held = self.held();
+                    let beginning = rounds.begin(held.servers(&owner), looked);
+                    let batches = held.batches(BATCH_MAX, beginning, &owner);
+                    drop(held);
+                    for (server, batches) in batches {
+                        under_way.push(self.timed_round(server, batches, looked));
+                    }
+                }
+            }
+        }
+    }
+
+    /// One round everywhere. Answers why some of it failed, if it did.
+    pub(super) async fn round(&self) -> Option<CommandError> {
+        let owner = self.presence.owners();
+        let batches = {
+            let held = self.held();
+            held.batches(BATCH_MAX, held.servers(&owner), &owner)
+        };
+        let rounds = batches.into_iter();
+        let rounds = rounds.map(|(server, batches)| self.round_at(server, batches));
+        join_all(rounds).await.into_iter().flatten().next()
+    }
+
+    async fn timed_round(
+        &self,
+        server: Option<Server>,
+        batches: Vec<Batch>,
+        began: Instant,
+    ) -> Ended {
+        let failure = self.round_at(server.clone(), batches).await;
+        Ended {
+            server,
+            began,
+            failure,
+        }
+    }
+
+    /// Refreshes everything at a server once, and then clears up the doubts. Answers why some of it failed, if it did.
+    async fn round_at(&self, server: Option<Server>, batches: Vec<Batch>) -> Option<CommandError> {
+        let lease = self.lease();
+        let refreshed = Outcome::of(batches, REFRESHES_MAX, async |channel, batch| {
+            self.refresh_batch(&channel, &batch, lease).await
+        })
+        .await;
+        // Whoever is here has said so before anything else is said, and nobody waits twice for a server that is away.
+        if refreshed.is_away {
+            return refreshed.failure;
+        }
+        let owner = self.presence.owners();
+        let is_there = |channel: &ChannelName| owner(channel) == server;
+        let doubts = self.held().open_doubts(Instant::now(), is_there);
+        let doubts = doubts
+            .into_iter()
+            .map(|((channel, connection), doubt)| (channel, (connection, doubt)))
+            .collect();
+        let cleared = Outcome::of(doubts, DOUBTS_MAX, async |channel, (connection, doubt)| {
+            self.clear_doubt(&channel, connection, doubt).await
+        })
+        .await;
+        refreshed.failure.or(cleared.failure)
+    }
+
+    async fn refresh_batch(
+        &self,
+        channel: &ChannelName,
+        batch: &[SocketId],
+        lease: Duration,
+    ) -> Result<(), CommandError> {
+        let refreshed = self.presence.refresh(channel, batch, lease).await?;
+        self.visit_before_next_round(channel, refreshed.next);
+        let mut joins = stream::iter(refreshed.unknown)
+            .map(|connection| self.join_again(channel, connection))
+            .buffer_unordered(JOINS_MAX);
+        while let Some(joined) = joins.next().await {
+            joined?;
+        }
+        Ok(())
+    }
+
+    /// Adds a connection that Redis has forgotten, if it is still here.
+    pub(super) async fn join_again(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+    ) -> Result<(), CommandError> {
+        let Some((mut member, mut retention)) = self.held().find(channel, connection) else {
+            return Ok(());
+        };
+        let mut unsettled = self.unsettled(channel, connection, Departure::Goodbye);
+        loop {
+            self.presence
+                .join_once(channel, connection, &member, retention)
+                .await?;
+            let found = self.held().find(channel, connection);
+            match found {
+                Some((present, _)) if present.info == member.info => break,
+                // It was updated meanwhile, and its update may have come first: then this join showed the info of before.
+                Some(present) => (member, retention) = present,
+                // It has left meanwhile, and its leave may have come first. Then this join is one too many.
+                None => {
+                    self.presence
+                        .leave_once(channel, connection, Departure::Goodbye, self.grace())
+                        .await?;
+                    break;
+                }
+            }
+        }
+        unsettled.place = None;
+        debug!(%channel, session = %connection, "joined again: Redis had forgotten it");
+        Ok(())
+    }
+
+    /// Takes out what Redis may still show although this node does not hold it.
+    async fn clear_doubt(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        doubt: Doubt,
+    ) -> Result<(), CommandError> {
+        let left = self
+            .presence
+            .leave_once(channel, connection, doubt.departure, self.grace())
+            .await;
+        // It may have joined anew meanwhile, before it was taken out.
+        self.join_again(channel, connection).await?;
+        let wait = left?;
+        self.held().settle(channel, connection);
+        if let Some(wait) = wait {
+            self.visits.add(channel, wait);
+        }
+        Ok(())
+    }
+
+    /// Has somebody come by when a member's time is up, unless the next round does.
+    pub(super) fn visit_before_next_round(&self, channel: &ChannelName, next: Next) {
+        match next {
+            Next::In(wait) if wait < self.presence.terms().refresh_interval => {
+                self.visits.add(channel, wait);
+            }
+            Next::Spared => self.visit_the_spared(channel),
+            Next::In(_) | Next::Never => {}
+        }
+    }
+
+    /// Has somebody come by soon where a member was spared, who may be gone for all that.
+    pub(super) fn visit_the_spared(&self, channel: &ChannelName) {
+        let pause = self.presence.terms().pulse_interval;
+        self.visits.add_within(channel, pause, pause);
+    }
+}
+
+/// 64: refreshes of one server under way at once; at most 1 MiB.
+const REFRESHES_MAX: usize = 64;
+
+/// 16: joins under way at once after one refresh; with all refreshes 1,024, about 2 MiB. 100,000 connections of one channel,
+/// which are one after the other, are joined again in 2 s where an answer takes 1 ms.
+const JOINS_MAX: usize = 16;
+
+/// 32: doubts of one server that are being cleared at once.
+const DOUBTS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use super::*;
+    use crate::engine::redis::RedisOptions;
+
+    /// Rounds every 5 s, looks every second.
+    fn terms() -> Terms {
+        let options: RedisOptions = "redis://localhost".parse().unwrap();
+        Terms::new(&options)
+    }
+
+    fn server(port: u16) -> Option<Server> {
+        Some(Server::at("redis", port))
+    }
+
+    fn ended(server: Option<Server>, began: Instant, is_failure: bool) -> Ended {
+        let failure = is_failure.then(|| CommandError::not_executed("it is away"));
+        Ended {
+            server,
+            began,
+            failure,
+        }
+    }
+
+    #[test]
+    fn every_server_has_its_own_rounds() {
+        let (a, b) = (server(1), server(2));
+        let both = || HashSet::from([a.clone(), b.clone()]);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut rounds = Rounds::default();
+        assert_eq!(rounds.begin(both(), at(0)).len(), 2, "new ones");
+        assert_eq!(rounds.begin(both(), at(9)), [], "under way");
+        rounds.end(ended(a.clone(), at(9), false), &terms());
+        assert_eq!(rounds.next(at(99)), at(14));
+        assert_eq!(rounds.begin(both(), at(13)), []);
+        let beginning = rounds.begin(both(), at(14));
+        assert_eq!(beginning, slice::from_ref(&a), "b is still under way");
+        rounds.end(ended(b.clone(), at(9), true), &terms());
+        assert_eq!(rounds.next(at(99)), at(10), "soon after a failure");
+        rounds.end(ended(a.clone(), at(14), false), &terms());
+        rounds.end(ended(b.clone(), at(14), false), &terms());
+        assert_eq!(rounds.next(at(99)), at(19));
+        rounds.hurry(at(14), at(15));
+        assert_eq!(rounds.next(at(99)), at(15), "channels may have moved");
+        assert_eq!(rounds.begin(HashSet::from([a]), at(15)).len(), 1);
+        assert_eq!(
+            rounds.begin(HashSet::from([b.clone()]), at(15)),
+            [b],
+            "new again"
+        );
+    }
+
+    #[test]
+    fn channels_that_move_during_a_round_wait_for_no_whole_interval() {
+        let a = server(1);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut rounds = Rounds::default();
+        rounds.begin(HashSet::from([a.clone()]), at(0));
+        rounds.hurry(at(1), at(3));
+        rounds.end(ended(a.clone(), at(0), false), &terms());
+        assert_eq!(rounds.next(at(99)), at(3));
+        rounds.begin(HashSet::from([a.clone()]), at(3));
+        rounds.end(ended(a, at(3), false), &terms());
+        assert_eq!(rounds.next(at(99)), at(8));
+    }
+}

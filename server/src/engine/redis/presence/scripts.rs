@@ -1,0 +1,418 @@
+//! Who is present, kept in Redis: what each presence script is called with, and what it answers.
+//!
+//! A membership is a lease: it ends when its node no longer refreshes it, whatever became of that node. [`super::keeper`] does
+//! the refreshing. Connections are told apart by their ids alone, 128 random bits that are never used again: a node that was
+//! restarted knows none of its predecessor's ids and so cannot refresh them. An incarnation beside them would say nothing more.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId, UserId};
+use redis::{FromRedisValue, Value};
+
+use super::terms::Terms;
+use crate::delivery::{Departure, Members, Publication, Retention};
+use crate::engine::EngineError;
+use crate::engine::redis::channel::envelope::{self, encode_body};
+use crate::engine::redis::channel::keys;
+use crate::engine::redis::channel::publish::random_epoch;
+use crate::engine::redis::connection::commands::{Call, Commands};
+use crate::engine::redis::connection::connections::Server;
+use crate::engine::redis::connection::error::CommandError;
+use crate::engine::redis::connection::scripts::ScriptText;
+use crate::engine::redis::connection::topology::Layout;
+use crate::engine::tag::random_id;
+
+/// The presence scripts, ready to be called.
+#[derive(Clone)]
+pub(crate) struct Presence {
+    commands: Commands,
+    terms: Terms,
+}
+
+/// What a refresh found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refreshed {
+    /// Connections that Redis does not know (any more).
+    pub(crate) unknown: Vec<SocketId>,
+    /// When somebody's time is up in this channel.
+    pub(crate) next: Next,
+}
+
+/// When somebody's time is up in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nobody is here.
+    Never,
+    /// From now.
+    In(Duration),
+    /// It is, and somebody was spared all the same: contact with Redis has not lasted for long enough.
+    Spared,
+}
+
+/// Who is here.
+pub(crate) struct Snapshot {
+    pub(crate) members: Members,
+    /// Somebody counts as here whose time is up.
+    pub(crate) is_sparing: bool,
+}
+
+impl Presence {
+    /// Calls through `commands`.
+    pub(crate) fn new(commands: Commands, terms: Terms) -> Self {
+        Self { commands, terms }
+    }
+
+    /// What the scripts go through.
+    pub(crate) fn commands(&self) -> &Commands {
+        &self.commands
+    }
+
+    /// How long memberships last.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Which server each channel is at, as far as that is known now.
+    pub(crate) fn owners(&self) -> impl Fn(&ChannelName) -> Option<Server> + use<> {
+        let layout = self.commands.topology().known_layout();
+        move |channel| match layout.as_ref()? {
+            Layout::Single(server) => Some(server.clone()),
+            cluster @ Layout::Cluster(_) => cluster.owner(keys::slot(channel.as_str())).cloned(),
+        }
+    }
+
+    /// The keys of a channel, as every presence script takes them.
+    pub(crate) fn keys(&self, channel: &ChannelName) -> Vec<String> {
+        let keys = self.commands.keys();
+        vec![
+            keys.position(channel),
+            keys.stream(channel),
+            keys.connections(channel),
+            keys.expiries(channel),
+            keys.users(channel),
+            keys.members(channel),
+        ]
+    }
+
+    /// Adds a connection, repeating what failed.
+    pub(crate) async fn join(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        member: &Member,
+        retention: Retention,
+    ) -> Result<(), EngineError> {
+        let call = self.join_call(channel, connection, member, retention);
+        self.repeat(call).await.map(|_: Value| ())
+    }
+
+    /// Adds a connection, in one attempt.
+    pub(crate) async fn join_once(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        member: &Member,
+        retention: Retention,
+    ) -> Result<(), CommandError> {
+        let call = self.join_call(channel, connection, member, retention);
+        self.once(call).await.map(|_: Value| ())
+    }
+
+    /// Replaces the info of a connection, repeating what failed. Answers whether it is here.
+    pub(crate) async fn update(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        info: &RawJson,
+        retention: Retention,
+    ) -> Result<bool, EngineError> {
+        let arguments = vec![
+            connection.to_string().into(),
+            Bytes::copy_from_slice(info.as_str().as_bytes()),
+            number(REAPED_BESIDE_MAX),
+            self.kept(retention),
+        ];
+        let script = &self.commands.scripts().presence_update;
+        let call = self.call("updating presence", script, channel, arguments);
+        self.repeat(call).await.map(|is_here: i64| is_here == 1)
+    }
+
+    /// Takes a connection out, repeating what failed. Answers when a lost one counts as gone, if it is still here.
+    pub(crate) async fn leave(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        departure: Departure,
+        grace: Duration,
+    ) -> Result<Option<Duration>, EngineError> {
+        let call = self.leave_call(channel, connection, departure, grace);
+        self.repeat(call).await.map(wait_of)
+    }
+
+    /// Takes a connection out, in one attempt.
+    pub(crate) async fn leave_once(
+        &self,
+        channel: &ChannelName,
+        connection: SocketId,
+        departure: Departure,
+        grace: Duration,
+    ) -> Result<Option<Duration>, CommandError> {
+        let call = self.leave_call(channel, connection, departure, grace);
+        self.once(call).await.map(wait_of)
+    }
+
+    /// Extends the leases of a channel's connections, at most [`BATCH_MAX`], in one attempt.
+    pub(crate) async fn refresh(
+        &self,
+        channel: &ChannelName,
+        connections: &[SocketId],
+        lease: Duration,
+    ) -> Result<Refreshed, CommandError> {
+        let mut arguments = vec![milliseconds(lease), number(REAPED_MAX)];
+        arguments.extend(connections.iter().map(SocketId::to_string).map(Bytes::from));
+        let script = &self.commands.scripts().presence_refresh;
+        let call = self.call("refreshing presence", script, channel, arguments);
+        let answer: Vec<i64> = self.once(call).await?;
+        let Some((wait, indices)) = answer.split_first() else {
+            return Err(unreadable());
+        };
+        let unknown = indices.iter().map(|index| {
+            let index = usize::try_from(*index).ok();
+            index.and_then(|index| connections.get(index)).copied()
+        });
+        let unknown: Option<Vec<SocketId>> = unknown.collect();
+        Ok(Refreshed {
+            unknown: unknown.ok_or_else(unreadable)?,
+            next: next_of(*wait),
+        })
+    }
+
+    /// Takes out whose time is up, some of them at a time, in one attempt. Answers when the next one's is.
+    pub(crate) async fn reap(&self, channel: &ChannelName) -> Result<Next, CommandError> {
+        let script = &self.commands.scripts().presence_reap;
+        let attempted = "expiring lost connections";
+        let call = self.call(attempted, script, channel, vec![number(REAPED_MAX)]);
+        self.once(call).await.map(next_of)
+    }
+
+    /// Who is here, and at which position that holds; a capped list also has the user of `caller`.
+    pub(crate) async fn members(
+        &self,
+        channel: &ChannelName,
+        caller: Option<SocketId>,
+    ) -> Result<Snapshot, EngineError> {
+        let caller = caller.map_or_else(String::new, |caller| caller.to_string());
+        let caller = Bytes::from(caller);
+        loop {
+            let arguments = vec![
+                number(REAPED_MAX),
+                number(self.terms.members_max),
+                self.commands.options().empty_position_ttl().into(),
+                caller.clone(),
+            ];
+            let script = &self.commands.scripts().presence_members;
+            let call = self.call("reading members", script, channel, arguments);
+            let answer: Vec<Value> = self.repeat(call).await?;
+            // So many were still to be taken out that it was left at that: no script runs for long.
+            if !answer.is_empty() {
+                let snapshot = self.snapshot_of(channel, answer);
+                return snapshot.ok_or_else(|| self.verdict("reading members", unreadable()));
+            }
+        }
+    }
+
+    fn join_call<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        connection: SocketId,
+        member: &Member,
+        retention: Retention,
+    ) -> Prepared<'a> {
+        let user = serde_json::Value::from(member.id.as_str()).to_string();
+        let added = Publication::member_added_head(channel.clone());
+        let arguments = vec![
+            connection.to_string().into(),
+            user.into(),
+            Bytes::copy_from_slice(member.info.as_str().as_bytes()),
+            milliseconds(self.terms.lease),
+            number(REAPED_BESIDE_MAX),
+            self.kept(retention),
+            encode_body(&added).into(),
+        ];
+        let script = &self.commands.scripts().presence_join;
+        self.call("joining", script, channel, arguments)
+    }
+
+    fn leave_call<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        connection: SocketId,
+        departure: Departure,
+        grace: Duration,
+    ) -> Prepared<'a> {
+        let arguments = vec![
+            connection.to_string().into(),
+            Bytes::from_static(departure.reason().as_bytes()),
+            milliseconds(grace),
+            number(REAPED_BESIDE_MAX),
+        ];
+        let script = &self.commands.scripts().presence_leave;
+        self.call("leaving", script, channel, arguments)
+    }
+
+    /// What a channel keeps, as the scripts note it.
+    fn kept(&self, retention: Retention) -> Bytes {
+        let life = self.commands.options().position_ttl(retention);
+        let ttl = crate::engine::redis::milliseconds(retention.ttl);
+        format!("{} {ttl} {life}", retention.size).into()
+    }
+
+    fn call<'a>(
+        &self,
+        attempted: &'static str,
+        script: &'a ScriptText,
+        channel: &'a ChannelName,
+        own: Vec<Bytes>,
+    ) -> Prepared<'a> {
+        let position_ttl = self.commands.options().position_ttl(Retention::NONE);
+        let mut arguments = vec![
+            Bytes::from_static(self.commands.publish_command().as_bytes()),
+            self.commands.keys().channel(channel).into(),
+            random_epoch().to_string().into(),
+            format!("{:x}", random_id()).into(),
+            position_ttl.into(),
+            encode_body(&Publication::member_removed_head(channel.clone())).into(),
+            encode_body(&Publication::member_updated_head(channel.clone())).into(),
+        ];
+        arguments.extend(own);
+        Prepared {
+            attempted,
+            script,
+            channel,
+            keys: self.keys(channel),
+            arguments,
+        }
+    }
+
+    async fn once<T: FromRedisValue>(&self, prepared: Prepared<'_>) -> Result<T, CommandError> {
+        let arguments = prepared.arguments();
+        let answer = self.commands.run(prepared.call(&arguments)).await?;
+        redis::from_redis_value(answer).map_err(|_| unreadable())
+    }
+
+    /// Every presence script may be executed twice: the second time it finds done what it was to do.
+    async fn repeat<T: FromRedisValue>(&self, prepared: Prepared<'_>) -> Result<T, EngineError> {
+        let arguments = prepared.arguments();
+        let call = prepared.call(&arguments);
+        let answer = self.commands.run_retrying(call, true).await?;
+        redis::from_redis_value(answer).map_err(|_| self.verdict(call.attempted, unreadable()))
+    }
+
+    /// What the caller of the engine is told about a call that is not repeated.
+    pub(crate) fn verdict(&self, attempted: &'static str, error: CommandError) -> EngineError {
+        self.commands.retry(attempted).verdict(error)
+    }
+
+    fn snapshot_of(&self, channel: &ChannelName, answer: Vec<Value>) -> Option<Snapshot> {
+        let mut fields = answer.into_iter();
+        let mut text = || -> Option<String> { redis::from_redis_value(fields.next()?).ok() };
+        let position = Position {
+            epoch: text()?.parse().ok()?,
+            offset: text()?.parse().ok()?,
+            tag: text()?.parse().ok()?,
+        };
+        let count = text()?.parse().ok()?;
+        let is_sparing = text()? == "1";
+        let mut members = Vec::new();
+        while let Some(user) = fields.next() {
+            // Who cannot be read is left out, and so is an info that is not one: neither ever reaches a frame.
+            match self.member_of(&user, &fields.next()?) {
+                Some(member) => members.push(member),
+                None => self
+                    .commands
+                    .warn_unreadable(channel, &"a member that Redis keeps cannot be read"),
+            }
+        }
+        Some(Snapshot {
+            members: Members {
+                count,
+                members,
+                position,
+            },
+            is_sparing,
+        })
+    }
+
+    fn member_of(&self, user: &Value, info: &Value) -> Option<Member> {
+        let Value::BulkString(info) = info else {
+            return None;
+        };
+        let user: String = serde_json::from_str(crate::engine::redis::text(user)?).ok()?;
+        Some(Member {
+            id: UserId::new(&user).ok()?,
+            info: envelope::payload(info, self.commands.payload_bytes_max())?,
+        })
+    }
+}
+
+/// A script and what it is called with.
+struct Prepared<'a> {
+    attempted: &'static str,
+    script: &'a ScriptText,
+    channel: &'a ChannelName,
+    keys: Vec<String>,
+    arguments: Vec<Bytes>,
+}
+
+impl Prepared<'_> {
+    fn arguments(&self) -> Vec<&[u8]> {
+        self.arguments.iter().map(Bytes::as_ref).collect()
+    }
+
+    fn call<'a>(&'a self, arguments: &'a [&'a [u8]]) -> Call<'a> {
+        Call {
+            attempted: self.attempted,
+            script: self.script,
+            channel: self.channel,
+            keys: &self.keys,
+            args: arguments,
+        }
+    }
+}
+
+fn unreadable() -> CommandError {
+    CommandError::Refused("a presence script answered something else than it should".to_owned())
+}
+
+fn wait_of(answer: i64) -> Option<Duration> {
+    u64::try_from(answer).ok().map(Duration::from_millis)
+}
+
+fn next_of(answer: i64) -> Next {
+    match wait_of(answer) {
+        Some(wait) => Next::In(wait),
+        None if answer == SPARED => Next::Spared,
+        None => Next::Never,
+    }
+}
+
+fn milliseconds(duration: Duration) -> Bytes {
+    crate::engine::redis::milliseconds(duration).into()
+}
+
+fn number(number: usize) -> Bytes {
+    number.to_string().into()
+}
+
+/// -2: what the scripts answer when they have spared somebody.
+const SPARED: i64 = -2;
+
+/// 500: connections of one channel in one call; about 17 KiB, and some 200 µs of Redis.
+pub(crate) const BATCH_MAX: usize = 500;
+
+/// 50: expired connections that a join or a leave takes out on its way.
+const REAPED_BESIDE_MAX: usize = 50;
+
+/// 200: expired connections that one call takes out at most; some 4 ms of Redis when all of them are announced.
+const REAPED_MAX: usize = 200;
