@@ -26,8 +26,8 @@ use super::connection::flow_options::FlowOptions;
 use super::feed::catch_up;
 use super::feed::handoff::Handoff;
 use super::feed::interest;
-use super::feed::lanes::Lanes;
 use super::feed::probe;
+use super::feed::pubsub::PubSubConnections;
 use super::feed::reader;
 use super::feed::reads::{self, Reads};
 use super::feed::recent::Bounds;
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) incarnation: u64,
     pub(super) deliver: Deliver,
     pub(super) tracks: Tracks,
-    pub(super) lanes: Lanes,
+    pub(super) pubsubs: PubSubConnections,
     pub(super) handoff: Arc<Handoff>,
     pub(super) questions: Arc<Questions>,
     pub(super) reads: Reads,
@@ -116,7 +116,7 @@ impl Flow {
         };
         let shared = Arc::new(Shared {
             tracks: Tracks::new(Arc::clone(&deliver), times, bounds),
-            lanes: Lanes::default(),
+            pubsubs: PubSubConnections::default(),
             handoff: Arc::new(Handoff::new(flow.waiting_bytes_max)),
             questions: Arc::new(questions),
             reads: Reads::default(),
@@ -248,7 +248,7 @@ impl Flow {
             return stalled;
         }
         let (now, stalled_after) = (Instant::now(), self.shared.flow.stalled_after);
-        match self.shared.lanes.health(now, stalled_after) {
+        match self.shared.pubsubs.health(now, stalled_after) {
             Health::Flowing => self.shared.publishing.health(now, stalled_after),
             stalled => stalled,
         }

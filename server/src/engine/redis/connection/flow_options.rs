@@ -12,7 +12,7 @@ pub struct FlowOptions {
     pub sync_interval: Duration,
     /// How long a message may be on its way after Redis said that it exists; 1 s.
     pub sync_grace: Duration,
-    /// How long a connection for messages may be silent before a probe is sent through it; 5 s. Two probes that do not come
+    /// How long a pub/sub connection may be silent before a probe is sent through it; 5 s. Two probes that do not come
     /// back within half of it each end the connection.
     pub probe_after: Duration,
     /// How long no message may come from a master before messages count as not flowing; 10 s.

@@ -10,7 +10,7 @@ use fanfare_protocol::ChannelName;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 
-use super::lanes::Lane;
+use super::pubsub::PubSubConnection;
 
 /// What a connection hands over.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct Handoff {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     /// In the order of arrival.
-    pub(crate) items: VecDeque<(Arc<Lane>, Item)>,
+    pub(crate) items: VecDeque<(Arc<PubSubConnection>, Item)>,
     /// The channels, by their names in Redis, that lost messages here.
     pub(crate) dropped: HashSet<Vec<u8>>,
     bytes: usize,
@@ -66,14 +66,14 @@ impl Handoff {
     }
 
     /// Takes what a connection was sent. Never blocks for longer than the queue is swapped.
-    pub(crate) fn push(&self, lane: &Arc<Lane>, push: PushInfo) {
+    pub(crate) fn push(&self, pubsub: &Arc<PubSubConnection>, push: PushInfo) {
         if let Some(item) = Item::of(push) {
-            self.hand_over(lane, item);
+            self.hand_over(pubsub, item);
         }
     }
 
     /// Puts something behind all that has arrived so far.
-    pub(crate) fn hand_over(&self, lane: &Arc<Lane>, item: Item) {
+    pub(crate) fn hand_over(&self, pubsub: &Arc<PubSubConnection>, item: Item) {
         let mut queue = self.lock();
         if let Item::Message { name, payload } = &item {
             let bytes = name.len() + payload.len() + ITEM_BYTES;
@@ -88,7 +88,7 @@ impl Handoff {
             queue.bytes += bytes;
         }
         let was_empty = queue.items.is_empty();
-        queue.items.push_back((Arc::clone(lane), item));
+        queue.items.push_back((Arc::clone(pubsub), item));
         drop(queue);
         if was_empty {
             self.wake.notify_one();

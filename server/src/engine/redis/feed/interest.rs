@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::handoff::Item;
-use super::lanes::Lane;
 use super::probe;
-use super::tracks::LanePlan;
+use super::pubsub::PubSubConnection;
+use super::tracks::ConnectionPlan;
 use crate::clock::Instant;
 use crate::engine::redis::channel::keys;
 use crate::engine::redis::connection::connections::Server;
@@ -35,7 +35,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         opening: HashSet::new(),
         failures: HashMap::new(),
         requests: 0,
-        lanes_opened: 0,
+        opened_count: 0,
     };
     loop {
         let next = interest.step();
@@ -54,8 +54,8 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
     interest.jobs.shutdown().await;
     let _ = tokio::time::timeout(OPEN_PAUSE_MAX, tell_owed(&shared)).await;
-    for lane in shared.lanes.open() {
-        lane.note_lost();
+    for pubsub in shared.pubsubs.open() {
+        pubsub.note_lost();
     }
 }
 
@@ -78,16 +78,16 @@ struct Interest {
     /// When the layout is looked at again.
     look_at: Instant,
     opening: HashSet<Server>,
-    /// How often a lane to a server could not be opened in a row, and when it may be tried again.
+    /// How often a pub/sub connection to a server could not be opened in a row, and when it may be tried again.
     failures: HashMap<Server, (u32, Instant)>,
     requests: u64,
-    lanes_opened: u64,
+    opened_count: u64,
 }
 
 /// What a job has done.
 enum Done {
     Looked(Result<Layout, CommandError>),
-    Opened(Server, Result<Arc<Lane>, CommandError>),
+    Opened(Server, Result<Arc<PubSubConnection>, CommandError>),
     Asked,
 }
 
@@ -112,7 +112,7 @@ impl Interest {
         // A master that was lost may come back as something else, empty even, while another has taken over: it is not gone back
         // to before somebody has said that it still is the master.
         let is_trusted = self.shared.commands.topology().is_trusted();
-        for server in self.shared.lanes.missing() {
+        for server in self.shared.pubsubs.missing() {
             if self.opening.contains(&server) {
                 continue;
             }
@@ -146,8 +146,8 @@ impl Interest {
                     return;
                 }
                 let masters = layout.masters();
-                for lane in shared.lanes.retain(&masters, Instant::now()) {
-                    lane.give_up(&shared.handoff);
+                for pubsub in shared.pubsubs.retain(&masters, Instant::now()) {
+                    pubsub.give_up(&shared.handoff);
                 }
                 self.failures.clear();
                 let before = self.layout.replace(layout);
@@ -161,19 +161,19 @@ impl Interest {
                 debug!(%error, "the Redis masters are not known");
                 shared.note_trouble(error.to_string());
             }
-            Done::Opened(server, Ok(lane)) => {
+            Done::Opened(server, Ok(pubsub)) => {
                 self.opening.remove(&server);
                 self.failures.remove(&server);
-                if shared.lanes.put(&lane) {
-                    info!(%server, "connection for messages opened");
+                if shared.pubsubs.put(&pubsub) {
+                    info!(%server, "pub/sub connection opened");
                     shared.tracks.unsettled.notify_one();
                 } else {
-                    lane.note_lost();
+                    pubsub.note_lost();
                 }
             }
             Done::Opened(server, Err(error)) => {
                 self.opening.remove(&server);
-                shared.lanes.note_trouble(&server, error.to_string());
+                shared.pubsubs.note_trouble(&server, error.to_string());
                 shared.note_trouble(error.to_string());
                 shared.commands.topology().distrust();
                 let now = Instant::now();
@@ -206,8 +206,8 @@ impl Interest {
         let Some(layout) = self.layout.clone() else {
             return;
         };
-        self.lanes_opened += 1;
-        let number = self.lanes_opened;
+        self.opened_count += 1;
+        let number = self.opened_count;
         let Some(probe) = probe::choose(&self.shared, &layout, &server, number) else {
             return;
         };
@@ -216,7 +216,7 @@ impl Interest {
         self.jobs.spawn(async move {
             let topology = shared.commands.topology();
             let names = [probe.name.clone()];
-            let opened = Lane::open(
+            let opened = PubSubConnection::open(
                 Arc::clone(topology.connections()),
                 Arc::clone(&shared.handoff),
                 server.clone(),
@@ -225,10 +225,10 @@ impl Interest {
                 topology.is_cluster(),
             );
             let opened = match opened.await {
-                Ok(lane) => {
+                Ok(pubsub) => {
                     let deadline = shared.commands.options().command_deadline;
-                    let listening = lane.subscribe(&names, deadline).await;
-                    listening.map(|()| lane)
+                    let listening = pubsub.subscribe(&names, deadline).await;
+                    listening.map(|()| pubsub)
                 }
                 Err(error) => Err(error),
             };
@@ -240,22 +240,22 @@ impl Interest {
     fn subscribe(&mut self, now: Instant) -> Option<Instant> {
         let layout = self.layout.clone()?;
         let shared = Arc::clone(&self.shared);
-        let lane_of_slot = |slot| shared.lanes.to(layout.owner(slot)?);
+        let pubsub_of_slot = |slot| shared.pubsubs.to(layout.owner(slot)?);
         self.requests += 1;
         let request = self.requests;
-        if let Some(lane) = lane_of_slot(shared.questions.slot()) {
-            let names = shared.questions.missing(&lane, request, now);
+        if let Some(pubsub) = pubsub_of_slot(shared.questions.slot()) {
+            let names = shared.questions.missing(&pubsub, request, now);
             if !names.is_empty() {
-                self.ask(lane, request, names, Vec::new(), Vec::new());
+                self.ask(pubsub, request, names, Vec::new(), Vec::new());
             }
         }
-        let lane_of = |channel: &ChannelName| lane_of_slot(keys::slot(channel.as_str()));
-        let plan = shared.tracks.plan(now, request, lane_of);
-        for LanePlan {
-            lane,
+        let pubsub_of = |channel: &ChannelName| pubsub_of_slot(keys::slot(channel.as_str()));
+        let plan = shared.tracks.plan(now, request, pubsub_of);
+        for ConnectionPlan {
+            pubsub,
             subscribe,
             unsubscribe,
-        } in plan.lanes.into_values()
+        } in plan.pubsubs.into_values()
         {
             let names = |channels: &[ChannelName]| {
                 let channels = channels.iter();
@@ -265,7 +265,7 @@ impl Interest {
             };
             let (arriving, leaving) = (names(&subscribe), names(&unsubscribe));
             let channels = [subscribe, unsubscribe].concat();
-            self.ask(lane, request, arriving, leaving, channels);
+            self.ask(pubsub, request, arriving, leaving, channels);
         }
         let asking = shared.questions.pausing_until(now);
         plan.next.into_iter().chain(asking).min()
@@ -273,7 +273,7 @@ impl Interest {
 
     fn ask(
         &mut self,
-        lane: Arc<Lane>,
+        pubsub: Arc<PubSubConnection>,
         request: u64,
         subscribe: Vec<String>,
         unsubscribe: Vec<String>,
@@ -284,21 +284,21 @@ impl Interest {
             let deadline = shared.commands.options().command_deadline;
             let mut failed = None;
             for names in unsubscribe.chunks(BATCH) {
-                failed = lane.unsubscribe(names, deadline).await.err().or(failed);
+                failed = pubsub.unsubscribe(names, deadline).await.err().or(failed);
             }
             for names in subscribe.chunks(BATCH) {
-                failed = lane.subscribe(names, deadline).await.err().or(failed);
+                failed = pubsub.subscribe(names, deadline).await.err().or(failed);
             }
             if let Some(error) = failed {
                 // Whatever has come to stand is known by its confirmation; the rest is asked for again, where it lives by then.
-                debug!(server = %lane.server, %error, "subscriptions failed");
+                debug!(server = %pubsub.server, %error, "subscriptions failed");
                 shared.distrust();
                 if matches!(error, CommandError::Unknown(_)) {
-                    lane.give_up(&shared.handoff);
+                    pubsub.give_up(&shared.handoff);
                 }
             }
             let settled = Item::Settled { request, channels };
-            shared.handoff.hand_over(&lane, settled);
+            shared.handoff.hand_over(&pubsub, settled);
             Done::Asked
         });
     }

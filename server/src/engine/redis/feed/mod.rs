@@ -3,8 +3,8 @@
 pub(crate) mod catch_up;
 pub(crate) mod handoff;
 pub(crate) mod interest;
-pub(crate) mod lanes;
 pub(crate) mod probe;
+pub(crate) mod pubsub;
 pub(crate) mod reader;
 pub(crate) mod reads;
 pub(crate) mod recent;

@@ -1,7 +1,7 @@
 //! Finds connections that are open and deaf, and moves away from masters that are none any more.
 //!
-//! A lane that was silent for a while is sent a message the way every message is published: through a script, at the server
-//! that owns the slot by what is known now. When that message does not come in, the lane hears nothing, whatever its socket
+//! A pub/sub connection that was silent for a while is sent a message the way every message is published: through a script, at the server
+//! that owns the slot by what is known now. When that message does not come in, the pub/sub connection hears nothing, whatever its socket
 //! says.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use fanfare_protocol::ChannelName;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::lanes::{Lane, Probe};
+use super::pubsub::{Probe, PubSubConnection};
 use crate::clock::Instant;
 use crate::engine::redis::channel::keys;
 use crate::engine::redis::connection::commands::Call;
@@ -29,26 +29,26 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = turns.tick() => {}
         }
-        let lanes = shared.lanes.open();
-        silent.retain(|number, _| lanes.iter().any(|lane| lane.number == *number));
-        for lane in lanes {
-            let silence = silent.entry(lane.number).or_default();
-            match silence.next(lane.heard_at(), Instant::now(), shared.flow.probe_after) {
+        let pubsubs = shared.pubsubs.open();
+        silent.retain(|number, _| pubsubs.iter().any(|pubsub| pubsub.number == *number));
+        for pubsub in pubsubs {
+            let silence = silent.entry(pubsub.number).or_default();
+            match silence.next(pubsub.heard_at(), Instant::now(), shared.flow.probe_after) {
                 Turn::Nothing => {}
                 Turn::Probe => {
-                    shared.tasks.spawn(send(Arc::clone(&shared), lane));
+                    shared.tasks.spawn(send(Arc::clone(&shared), pubsub));
                 }
                 Turn::GiveUp => {
-                    warn!(server = %lane.server, "a connection for messages is open but brings none, it is replaced");
+                    warn!(server = %pubsub.server, "a pub/sub connection is open but receives nothing; it is replaced");
                     shared.distrust();
-                    lane.give_up(&shared.handoff);
+                    pubsub.give_up(&shared.handoff);
                 }
             }
         }
     }
 }
 
-/// What was tried on a lane that is silent.
+/// What was tried on a pub/sub connection that is silent.
 #[derive(Debug, Default)]
 struct Silence {
     probed_at: Option<Instant>,
@@ -92,37 +92,37 @@ impl Silence {
     }
 }
 
-/// Publishes what the lane should hear.
-async fn send(shared: Arc<Shared>, lane: Arc<Lane>) {
+/// Publishes what the pub/sub connection should hear.
+async fn send(shared: Arc<Shared>, pubsub: Arc<PubSubConnection>) {
     let deadline = shared.flow.probe_after / 2;
-    if tokio::time::timeout(deadline, publish(&shared, &lane))
+    if tokio::time::timeout(deadline, publish(&shared, &pubsub))
         .await
         .is_err()
     {
-        debug!(server = %lane.server, "a probe was not published in time");
+        debug!(server = %pubsub.server, "a probe was not published in time");
     }
 }
 
-async fn publish(shared: &Shared, lane: &Lane) {
+async fn publish(shared: &Shared, pubsub: &PubSubConnection) {
     let topology = shared.commands.topology();
-    let mut probe = lane.probe();
+    let mut probe = pubsub.probe();
     if topology.is_cluster()
         && let Ok(layout) = topology.layout().await
-        && layout.owner(keys::slot(probe.tag.as_str())) != Some(&lane.server)
+        && layout.owner(keys::slot(probe.tag.as_str())) != Some(&pubsub.server)
     {
-        // Its slot has moved; the lane's own master gets another one.
-        let Some(other) = choose(shared, &layout, &lane.server, lane.number) else {
+        // Its slot has moved; the pub/sub connection's own master gets another one.
+        let Some(other) = choose(shared, &layout, &pubsub.server, pubsub.number) else {
             return;
         };
         let names = [other.name.clone()];
-        if lane
+        if pubsub
             .subscribe(&names, shared.flow.probe_after / 2)
             .await
             .is_err()
         {
             return;
         }
-        lane.set_probe(other.clone());
+        pubsub.set_probe(other.clone());
         probe = other;
     }
     let keys = [shared.commands.keys().probe_count(&probe.tag)];
@@ -137,7 +137,7 @@ async fn publish(shared: &Shared, lane: &Lane) {
         args: &[command, name, b"", ttl.as_bytes(), b"1", b"", b"0"],
     };
     if let Err(error) = shared.commands.run(call).await {
-        debug!(server = %lane.server, %error, "a probe was not published");
+        debug!(server = %pubsub.server, %error, "a probe was not published");
     }
 }
 
@@ -146,10 +146,10 @@ pub(crate) fn choose(
     shared: &Shared,
     layout: &Layout,
     server: &Server,
-    lane: u64,
+    pubsub: u64,
 ) -> Option<Probe> {
     let tags = (0..TAGS_TRIED).filter_map(|attempt| {
-        let tag = format!("probe:{:x}:{lane}:{attempt}", shared.incarnation);
+        let tag = format!("probe:{:x}:{pubsub}:{attempt}", shared.incarnation);
         ChannelName::new(&tag).ok()
     });
     let mut fitting = tags.filter(|tag| layout.owner(keys::slot(tag.as_str())) == Some(server));
@@ -158,7 +158,7 @@ pub(crate) fn choose(
     Some(Probe { tag, name })
 }
 
-/// 10: how closely a silent lane is watched.
+/// 10: how closely a silent pub/sub connection is watched.
 const TURNS: u32 = 10;
 
 /// 2: one may be lost to a command connection that has just died.
@@ -174,14 +174,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silent_lane_is_probed_twice_and_given_up() {
+    fn a_silent_connection_is_probed_twice_and_given_up() {
         let after = Duration::from_secs(5);
         let start = Instant::now();
         let mut silence = Silence::default();
         let mut at = |seconds: f64, heard: Instant| {
             silence.next(heard, start + Duration::from_secs_f64(seconds), after)
         };
-        // (seconds, when the lane was heard last, what to do)
+        // (seconds, when the pub/sub connection was heard last, what to do)
         let rows = [
             (4.0, start, Turn::Nothing),
             (5.0, start, Turn::Probe),

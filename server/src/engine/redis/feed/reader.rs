@@ -1,4 +1,4 @@
-//! Makes sense of what comes in on the lanes, in the order of arrival.
+//! Makes sense of what comes in on the pub/sub connections, in the order of arrival.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::handoff::Item;
-use super::lanes::Lane;
+use super::pubsub::PubSubConnection;
 use crate::clock::{Instant, Throttle};
 use crate::engine::redis::channel::envelope;
 use crate::engine::redis::flow::Shared;
@@ -27,9 +27,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             queue = reader.shared.handoff.take() => queue,
         };
-        for (lane, item) in queue.items {
+        for (pubsub, item) in queue.items {
             share.spend(1 + units_of(item.payload_bytes()));
-            reader.take(&lane, item);
+            reader.take(&pubsub, item);
             share.yield_if_spent().await;
             if stop.is_cancelled() {
                 return;
@@ -48,38 +48,38 @@ struct Reader {
 }
 
 impl Reader {
-    fn take(&self, lane: &Arc<Lane>, item: Item) {
+    fn take(&self, pubsub: &Arc<PubSubConnection>, item: Item) {
         let now = Instant::now();
         let shared = &self.shared;
         match item {
             Item::Lost => {
-                info!(server = %lane.server, "connection for messages lost");
-                lane.note_lost();
-                shared.tracks.lost(lane.number, now);
-                shared.questions.lost(lane.number);
+                info!(server = %pubsub.server, "pub/sub connection lost");
+                pubsub.note_lost();
+                shared.tracks.lost(pubsub.number, now);
+                shared.questions.lost(pubsub.number);
                 shared.distrust();
             }
             Item::Settled { request, channels } => {
                 let tracks = &shared.tracks;
-                tracks.settled(lane.number, request, channels, now);
+                tracks.settled(pubsub.number, request, channels, now);
                 shared.questions.settled(request, now);
             }
-            _ if lane.is_lost() => {}
+            _ if pubsub.is_lost() => {}
             Item::Message { name, payload } => {
-                lane.hear(now);
-                self.take_message(lane, &name, &payload, now);
+                pubsub.hear(now);
+                self.take_message(pubsub, &name, &payload, now);
             }
             Item::Subscribed(name) => {
-                lane.hear(now);
+                pubsub.hear(now);
                 match shared.commands.keys().parse_channel(&name) {
-                    Some(channel) => shared.tracks.subscribed(lane.number, &channel),
-                    None => shared.questions.subscribed(lane.number, &name),
+                    Some(channel) => shared.tracks.subscribed(pubsub.number, &channel),
+                    None => shared.questions.subscribed(pubsub.number, &name),
                 }
             }
             Item::Unsubscribed(name) => {
                 let is_surprise = match shared.commands.keys().parse_channel(&name) {
-                    Some(channel) => shared.tracks.unsubscribed(lane.number, &channel, now),
-                    None => shared.questions.unsubscribed(lane.number, &name),
+                    Some(channel) => shared.tracks.unsubscribed(pubsub.number, &channel, now),
+                    None => shared.questions.unsubscribed(pubsub.number, &name),
                 };
                 if is_surprise {
                     // The slot has a new owner.
@@ -89,7 +89,7 @@ impl Reader {
         }
     }
 
-    fn take_message(&self, lane: &Lane, name: &[u8], payload: &[u8], now: Instant) {
+    fn take_message(&self, pubsub: &PubSubConnection, name: &[u8], payload: &[u8], now: Instant) {
         let shared = &self.shared;
         let Some(channel) = shared.commands.keys().parse_channel(name) else {
             let lost = shared.questions.take(&shared.deliver, name, payload);
@@ -100,7 +100,7 @@ impl Reader {
         };
         let commands = &shared.commands;
         match envelope::decode_message(&channel, payload, commands.payload_bytes_max()) {
-            Ok(message) => shared.tracks.arrived(lane.number, message, now),
+            Ok(message) => shared.tracks.arrived(pubsub.number, message, now),
             Err(error) => {
                 commands.warn_unreadable(&channel, &error);
                 // It may have stood for a message of the channel, so that it counts as one that was lost.

@@ -27,7 +27,7 @@ use crate::engine::{Arrival, Deliver};
 mod links;
 mod turns;
 
-pub(crate) use self::links::LanePlan;
+pub(crate) use self::links::ConnectionPlan;
 use self::links::Link;
 pub(crate) use self::turns::{Due, SyncDue};
 
@@ -60,7 +60,7 @@ struct Table {
     next_id: u64,
     /// Channels whose subscription has to be looked at.
     unsettled: HashSet<ChannelName>,
-    /// Subscriptions that were given up and came to stand all the same, by lane.
+    /// Subscriptions that were given up and came to stand all the same, by pub/sub connection.
     strays: HashSet<(u64, ChannelName)>,
     /// Channels that have to be looked at later.
     later: BinaryHeap<Reverse<(Instant, ChannelName)>>,
@@ -244,9 +244,9 @@ impl Tracks {
     }
 
     /// A message came in on a connection.
-    pub(crate) fn arrived(&self, lane: u64, message: Message, now: Instant) {
+    pub(crate) fn arrived(&self, pubsub: u64, message: Message, now: Instant) {
         let channel = message.delivery.channel.clone();
-        self.with(&channel, Some(lane), |entry, out| {
+        self.with(&channel, Some(pubsub), |entry, out| {
             let Message { delivery, count } = message;
             entry.track.arrived(delivery, count, now, out);
         });
@@ -280,21 +280,21 @@ impl Tracks {
         }
     }
 
-    /// Lets a track do something and carries out what follows. With `lane`, only if it is subscribed there.
+    /// Lets a track do something and carries out what follows. With `pubsub`, only if it is subscribed there.
     fn with(
         &self,
         channel: &ChannelName,
-        lane: Option<u64>,
+        pubsub: Option<u64>,
         act: impl FnOnce(&mut Entry, &mut Vec<Output>),
     ) {
-        self.with_ages(channel, lane, &Ages::default(), act);
+        self.with_ages(channel, pubsub, &Ages::default(), act);
     }
 
     /// The same, where messages may pass that are older than just now.
     fn with_ages(
         &self,
         channel: &ChannelName,
-        lane: Option<u64>,
+        pubsub: Option<u64>,
         ages: &Ages,
         act: impl FnOnce(&mut Entry, &mut Vec<Output>),
     ) {
@@ -303,7 +303,7 @@ impl Tracks {
         let Some(entry) = table.entries.get_mut(channel) else {
             return;
         };
-        if lane.is_some_and(|lane| !entry.link.stands_on(lane)) {
+        if pubsub.is_some_and(|pubsub| !entry.link.stands_on(pubsub)) {
             return;
         }
         let mut out = Vec::new();

@@ -22,7 +22,7 @@ use crate::engine::redis::channel::keys;
 use crate::engine::redis::connection::backoff::Backoff;
 use crate::engine::redis::connection::commands::{Call, Commands};
 use crate::engine::redis::connection::error::CommandError;
-use crate::engine::redis::feed::lanes::Lane;
+use crate::engine::redis::feed::pubsub::PubSubConnection;
 use crate::engine::redis::flow::Shared;
 use crate::engine::{Answer, Arrival, Deliver, EngineError};
 
@@ -59,7 +59,7 @@ pub(crate) enum Role {
 /// The subscriptions of both channels.
 #[derive(Debug, Default)]
 struct Listening {
-    lane: Option<u64>,
+    pubsub: Option<u64>,
     request: Option<u64>,
     asked: bool,
     answers: bool,
@@ -103,17 +103,22 @@ impl Questions {
         keys::slot(self.tag.as_str())
     }
 
-    /// The channels that have to be subscribed on the lane that owns their slot, if they are not.
-    pub(crate) fn missing(&self, lane: &Lane, request: u64, now: Instant) -> Vec<String> {
+    /// The channels that have to be subscribed on the pub/sub connection that owns their slot, if they are not.
+    pub(crate) fn missing(
+        &self,
+        pubsub: &PubSubConnection,
+        request: u64,
+        now: Instant,
+    ) -> Vec<String> {
         let mut listening = lock(&self.listening);
-        let is_same = listening.lane == Some(lane.number);
+        let is_same = listening.pubsub == Some(pubsub.number);
         if is_same && (listening.request.is_some() || listening.stands())
             || listening.backoff.pausing_until(now).is_some()
         {
             return Vec::new();
         }
         *listening = Listening {
-            lane: Some(lane.number),
+            pubsub: Some(pubsub.number),
             request: Some(request),
             backoff: std::mem::take(&mut listening.backoff),
             ..Listening::default()
@@ -127,13 +132,13 @@ impl Questions {
     }
 
     /// Redis confirms a subscription that is not one of a channel.
-    pub(crate) fn subscribed(&self, lane: u64, name: &[u8]) {
-        self.change(lane, name, true);
+    pub(crate) fn subscribed(&self, pubsub: u64, name: &[u8]) {
+        self.change(pubsub, name, true);
     }
 
     /// Redis has ended one; answers whether it concerned this node's listening.
-    pub(crate) fn unsubscribed(&self, lane: u64, name: &[u8]) -> bool {
-        self.change(lane, name, false)
+    pub(crate) fn unsubscribed(&self, pubsub: u64, name: &[u8]) -> bool {
+        self.change(pubsub, name, false)
     }
 
     /// A request for subscriptions is over: what it has not brought by now has failed.
@@ -150,10 +155,10 @@ impl Questions {
         }
     }
 
-    /// A lane is gone.
-    pub(crate) fn lost(&self, lane: u64) {
+    /// A pub/sub connection is gone.
+    pub(crate) fn lost(&self, pubsub: u64) {
         let mut listening = lock(&self.listening);
-        if listening.lane == Some(lane) {
+        if listening.pubsub == Some(pubsub) {
             *listening = Listening::default();
         }
     }
@@ -338,9 +343,9 @@ impl Questions {
         Ok(nodes.iter().filter_map(listed).collect())
     }
 
-    fn change(&self, lane: u64, name: &[u8], stands: bool) -> bool {
+    fn change(&self, pubsub: u64, name: &[u8], stands: bool) -> bool {
         let mut listening = lock(&self.listening);
-        if listening.lane != Some(lane) {
+        if listening.pubsub != Some(pubsub) {
             return false;
         }
         let is_asked = name == self.asked_name.as_bytes();

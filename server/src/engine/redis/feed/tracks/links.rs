@@ -13,7 +13,7 @@ use super::{Entry, Table, Track, Tracks, jittered, lock};
 use crate::clock::Instant;
 use crate::delivery::Retention;
 use crate::engine::redis::connection::backoff::Backoff;
-use crate::engine::redis::feed::lanes::Lane;
+use crate::engine::redis::feed::pubsub::PubSubConnection;
 use crate::tables::shrink_map;
 
 /// Whether a channel is subscribed, as far as is known.
@@ -23,20 +23,20 @@ pub(crate) enum Link {
     Absent,
     /// It was asked for.
     Requested {
-        /// On which lane.
-        lane: u64,
+        /// On which pub/sub connection.
+        pubsub: u64,
         /// Which request.
         request: u64,
     },
     /// Redis has confirmed it.
     Standing {
-        /// On which lane.
-        lane: u64,
+        /// On which pub/sub connection.
+        pubsub: u64,
     },
     /// Its end was asked for.
     Leaving {
-        /// On which lane.
-        lane: u64,
+        /// On which pub/sub connection.
+        pubsub: u64,
         /// Which request.
         request: u64,
     },
@@ -45,33 +45,33 @@ pub(crate) enum Link {
 /// What to ask Redis for.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// By lane, the channels to subscribe and to leave.
-    pub(crate) lanes: BTreeMap<u64, LanePlan>,
+    /// By pub/sub connection, the channels to subscribe and to leave.
+    pub(crate) pubsubs: BTreeMap<u64, ConnectionPlan>,
     /// When to look again, at the latest.
     pub(crate) next: Option<Instant>,
 }
 
-/// What to ask one lane for.
+/// What to ask one pub/sub connection for.
 #[derive(Debug)]
-pub(crate) struct LanePlan {
-    pub(crate) lane: Arc<Lane>,
+pub(crate) struct ConnectionPlan {
+    pub(crate) pubsub: Arc<PubSubConnection>,
     pub(crate) subscribe: Vec<ChannelName>,
     pub(crate) unsubscribe: Vec<ChannelName>,
 }
 
 impl Link {
-    fn lane(self) -> Option<u64> {
+    fn pubsub(self) -> Option<u64> {
         match self {
             Self::Absent => None,
-            Self::Requested { lane, .. } | Self::Standing { lane } | Self::Leaving { lane, .. } => {
-                Some(lane)
-            }
+            Self::Requested { pubsub, .. }
+            | Self::Standing { pubsub }
+            | Self::Leaving { pubsub, .. } => Some(pubsub),
         }
     }
 
-    /// Whether messages that come in on a lane count.
-    pub(super) fn stands_on(self, lane: u64) -> bool {
-        self == Self::Standing { lane }
+    /// Whether messages that come in on a pub/sub connection count.
+    pub(super) fn stands_on(self, pubsub: u64) -> bool {
+        self == Self::Standing { pubsub }
     }
 }
 
@@ -111,12 +111,12 @@ impl Tracks {
 
     /// Compares what is wanted with what is subscribed, for all channels that changed, and notes what will be asked for.
     ///
-    /// `lane_of` says where a channel lives; none while that is not known or not connected.
+    /// `pubsub_of` says where a channel lives; none while that is not known or not connected.
     pub(crate) fn plan(
         &self,
         now: Instant,
         request: u64,
-        lane_of: impl Fn(&ChannelName) -> Option<Arc<Lane>>,
+        pubsub_of: impl Fn(&ChannelName) -> Option<Arc<PubSubConnection>>,
     ) -> Plan {
         let mut guard = self.lock();
         let table = &mut *guard;
@@ -132,10 +132,10 @@ impl Tracks {
             let Some(entry) = table.entries.get_mut(&channel) else {
                 continue;
             };
-            let on = lane_of(&channel);
+            let on = pubsub_of(&channel);
             // A slot that has moved without a word: what stands at its old owner is worth nothing.
-            if let (Link::Standing { lane }, Some(on)) = (entry.link, &on)
-                && on.number != lane
+            if let (Link::Standing { pubsub }, Some(on)) = (entry.link, &on)
+                && on.number != pubsub
             {
                 entry.link = Link::Absent;
                 entry.track.cut(now);
@@ -147,8 +147,8 @@ impl Tracks {
                     let due = since + self.options.unsubscribe_delay;
                     table.later.push(Reverse((due, channel)));
                 }
-                (Some(_), Link::Standing { lane }, Some(on)) => {
-                    entry.link = Link::Leaving { lane, request };
+                (Some(_), Link::Standing { pubsub }, Some(on)) => {
+                    entry.link = Link::Leaving { pubsub, request };
                     entry.track.cut(now);
                     plan.of(on).unsubscribe.push(channel);
                 }
@@ -157,8 +157,8 @@ impl Tracks {
                     (Some(at), _) => table.later.push(Reverse((at, channel))),
                     (_, None) => homeless.push(channel),
                     (_, Some(on)) => {
-                        let lane = on.number;
-                        entry.link = Link::Requested { lane, request };
+                        let pubsub = on.number;
+                        entry.link = Link::Requested { pubsub, request };
                         plan.of(on).subscribe.push(channel);
                     }
                 },
@@ -166,10 +166,10 @@ impl Tracks {
                 | (_, Link::Requested { .. } | Link::Leaving { .. }, _) => {}
             }
         }
-        // Without a lane there is nothing to do until there is one; then everything is looked at again.
+        // Without a pub/sub connection there is nothing to do until there is one; then everything is looked at again.
         table.unsettled.extend(homeless);
-        for (lane, channel) in std::mem::take(&mut table.strays) {
-            if let Some(on) = lane_of(&channel).filter(|on| on.number == lane)
+        for (pubsub, channel) in std::mem::take(&mut table.strays) {
+            if let Some(on) = pubsub_of(&channel).filter(|on| on.number == pubsub)
                 && !table.entries.contains_key(&channel)
             {
                 plan.of(on).unsubscribe.push(channel);
@@ -180,18 +180,18 @@ impl Tracks {
     }
 
     /// Redis confirms a subscription.
-    pub(crate) fn subscribed(&self, lane: u64, channel: &ChannelName) {
+    pub(crate) fn subscribed(&self, pubsub: u64, channel: &ChannelName) {
         if !self.lock().entries.contains_key(channel) {
             // The answer to a request that was given up.
-            self.lock().strays.insert((lane, channel.clone()));
+            self.lock().strays.insert((pubsub, channel.clone()));
             self.unsettled.notify_one();
             return;
         }
         self.with(channel, None, |entry, out| match entry.link {
             Link::Absent | Link::Requested { .. }
-                if entry.link.lane().is_none_or(|at| at == lane) =>
+                if entry.link.pubsub().is_none_or(|at| at == pubsub) =>
             {
-                entry.link = Link::Standing { lane };
+                entry.link = Link::Standing { pubsub };
                 entry.backoff.succeed();
                 entry.track.subscribed(out);
             }
@@ -201,10 +201,10 @@ impl Tracks {
     }
 
     /// Redis has ended a subscription; answers whether nobody here had asked for that.
-    pub(crate) fn unsubscribed(&self, lane: u64, channel: &ChannelName, now: Instant) -> bool {
+    pub(crate) fn unsubscribed(&self, pubsub: u64, channel: &ChannelName, now: Instant) -> bool {
         let mut is_surprise = false;
         self.with(channel, None, |entry, _| {
-            if entry.link.lane() == Some(lane) {
+            if entry.link.pubsub() == Some(pubsub) {
                 is_surprise = !matches!(entry.link, Link::Leaving { .. });
                 entry.link = Link::Absent;
                 entry.track.cut(now);
@@ -214,12 +214,12 @@ impl Tracks {
         is_surprise
     }
 
-    /// A lane is gone with all that was subscribed on it.
-    pub(crate) fn lost(&self, lane: u64, now: Instant) {
+    /// A pub/sub connection is gone with all that was subscribed on it.
+    pub(crate) fn lost(&self, pubsub: u64, now: Instant) {
         let mut guard = self.lock();
         let table = &mut *guard;
         for (channel, entry) in &mut table.entries {
-            if entry.link.lane() == Some(lane) {
+            if entry.link.pubsub() == Some(pubsub) {
                 entry.link = Link::Absent;
                 entry.track.cut(now);
                 table.unsettled.insert(channel.clone());
@@ -235,7 +235,7 @@ impl Tracks {
     /// A request is over: what it has not brought by now has failed.
     pub(crate) fn settled(
         &self,
-        lane: u64,
+        pubsub: u64,
         request: u64,
         channels: Vec<ChannelName>,
         now: Instant,
@@ -246,10 +246,10 @@ impl Tracks {
             let Some(entry) = table.entries.get_mut(&channel) else {
                 continue;
             };
-            if entry.link == (Link::Requested { lane, request }) {
+            if entry.link == (Link::Requested { pubsub, request }) {
                 entry.backoff.fail(now, self.options.retry_pause_max);
-            } else if entry.link == (Link::Leaving { lane, request }) {
-                table.strays.insert((lane, channel.clone()));
+            } else if entry.link == (Link::Leaving { pubsub, request }) {
+                table.strays.insert((pubsub, channel.clone()));
             } else {
                 continue;
             }
@@ -326,11 +326,13 @@ impl Entry {
 }
 
 impl Plan {
-    fn of(&mut self, lane: Arc<Lane>) -> &mut LanePlan {
-        self.lanes.entry(lane.number).or_insert_with(|| LanePlan {
-            lane,
-            subscribe: Vec::new(),
-            unsubscribe: Vec::new(),
-        })
+    fn of(&mut self, pubsub: Arc<PubSubConnection>) -> &mut ConnectionPlan {
+        self.pubsubs
+            .entry(pubsub.number)
+            .or_insert_with(|| ConnectionPlan {
+                pubsub,
+                subscribe: Vec::new(),
+                unsubscribe: Vec::new(),
+            })
     }
 }

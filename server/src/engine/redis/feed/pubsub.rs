@@ -1,7 +1,7 @@
 //! The connections that messages come in on: one to every master.
 //!
 //! A connection to a whole cluster would be less work, but the client library's hands messages over through an unbounded
-//! queue and subscribes anew by itself, where a hole stays unnoticed. Here nothing subscribes anew by itself: a lane that is
+//! queue and subscribes anew by itself, where a hole stays unnoticed. Here nothing subscribes anew by itself: a pub/sub connection that is
 //! lost takes its subscriptions along, and [`interest`](super::interest) compares what is wanted with what stands.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use crate::engine::redis::connection::error::CommandError;
 
 /// One connection that messages come in on.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct PubSubConnection {
     /// The master.
     pub(crate) server: Server,
     /// Unique for the life of the engine.
@@ -36,7 +36,7 @@ pub(crate) struct Lane {
     heard_after: AtomicU64,
 }
 
-/// A channel that only one lane listens to, on the lane's own master.
+/// A channel that only one pub/sub connection listens to, on the pub/sub connection's own master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Probe {
     /// What stands between the braces of its name; it decides the slot.
@@ -45,7 +45,7 @@ pub(crate) struct Probe {
     pub(crate) name: String,
 }
 
-impl Lane {
+impl PubSubConnection {
     /// Opens a connection to a master. What comes in on it goes into the hand-off, its end included.
     pub(crate) async fn open(
         connections: Arc<Connections>,
@@ -55,7 +55,7 @@ impl Lane {
         probe: Probe,
         is_sharded: bool,
     ) -> Result<Arc<Self>, CommandError> {
-        let lane = Arc::new(Self {
+        let pubsub = Arc::new(Self {
             server: server.clone(),
             number,
             probe: Mutex::new(probe),
@@ -65,17 +65,17 @@ impl Lane {
             born: Instant::now(),
             heard_after: AtomicU64::new(0),
         });
-        // The connection holds the closure and the lane holds the connection: only a weak one lets both go.
-        let weak = Arc::downgrade(&lane);
+        // The connection holds the closure and the pub/sub connection holds the connection: only a weak one lets both go.
+        let weak = Arc::downgrade(&pubsub);
         let pushes = move |push: PushInfo| {
-            if let Some(lane) = weak.upgrade() {
-                handoff.push(&lane, push);
+            if let Some(pubsub) = weak.upgrade() {
+                handoff.push(&pubsub, push);
             }
             Ok::<_, std::convert::Infallible>(())
         };
         let connection = connections.open_with(&server, pushes, None).await?;
-        *lock(&lane.connection) = Some(connection);
-        Ok(lane)
+        *lock(&pubsub.connection) = Some(connection);
+        Ok(pubsub)
     }
 
     /// Asks for subscriptions. They stand when their confirmations have come in.
@@ -157,7 +157,7 @@ impl Lane {
         self.heard_after.fetch_max(after, Ordering::Relaxed);
     }
 
-    /// When the last message came in, or else when the lane was opened.
+    /// When the last message came in, or else when the pub/sub connection was opened.
     pub(crate) fn heard_at(&self) -> Instant {
         self.born + Duration::from_micros(self.heard_after.load(Ordering::Relaxed))
     }
@@ -167,7 +167,7 @@ impl Lane {
         self.is_lost.load(Ordering::Relaxed)
     }
 
-    /// Gives the lane up; what is subscribed on it is lost.
+    /// Gives the pub/sub connection up; what is subscribed on it is lost.
     pub(crate) fn give_up(self: &Arc<Self>, handoff: &Handoff) {
         if !self.is_lost.swap(true, Ordering::Relaxed) {
             handoff.hand_over(self, Item::Lost);
@@ -182,23 +182,23 @@ impl Lane {
     }
 }
 
-/// The lanes that there are and should be.
+/// The pub/sub connections that there are and should be.
 #[derive(Debug, Default)]
-pub(crate) struct Lanes(Mutex<BTreeMap<Server, Place>>);
+pub(crate) struct PubSubConnections(Mutex<BTreeMap<Server, Place>>);
 
-/// A master and the lane to it.
+/// A master and the pub/sub connection to it.
 #[derive(Debug)]
 struct Place {
-    lane: Option<Arc<Lane>>,
-    /// When the last message came from this master, as far as lanes before this one know.
+    pubsub: Option<Arc<PubSubConnection>>,
+    /// When the last message came from this master, as far as pub/sub connections before this one know.
     heard_at: Instant,
     /// What went wrong last.
     trouble: Option<String>,
 }
 
-impl Lanes {
-    /// States the masters. Answers the lanes to servers that are none any more.
-    pub(crate) fn retain(&self, masters: &[Server], now: Instant) -> Vec<Arc<Lane>> {
+impl PubSubConnections {
+    /// States the masters. Answers the pub/sub connections to servers that are none any more.
+    pub(crate) fn retain(&self, masters: &[Server], now: Instant) -> Vec<Arc<PubSubConnection>> {
         let mut places = self.lock();
         let gone: Vec<Server> = places
             .keys()
@@ -211,51 +211,54 @@ impl Lanes {
         let heard_at = gone.iter().map(Place::heard_at).min().unwrap_or(now);
         for master in masters {
             places.entry(master.clone()).or_insert_with(|| Place {
-                lane: None,
+                pubsub: None,
                 heard_at,
                 trouble: None,
             });
         }
-        gone.into_iter().filter_map(|place| place.lane).collect()
+        gone.into_iter().filter_map(|place| place.pubsub).collect()
     }
 
-    /// The masters without a lane.
+    /// The masters without a pub/sub connection.
     pub(crate) fn missing(&self) -> Vec<Server> {
         let places = self.lock();
         let missing = places.iter().filter(|(_, place)| place.is_missing());
         missing.map(|(server, _)| server.clone()).collect()
     }
 
-    /// Puts an open lane into its place, if it still has one.
-    pub(crate) fn put(&self, lane: &Arc<Lane>) -> bool {
+    /// Puts an open pub/sub connection into its place, if it still has one.
+    pub(crate) fn put(&self, pubsub: &Arc<PubSubConnection>) -> bool {
         let mut places = self.lock();
-        let Some(place) = places.get_mut(&lane.server) else {
+        let Some(place) = places.get_mut(&pubsub.server) else {
             return false;
         };
         place.heard_at = place.heard_at();
-        place.lane = Some(Arc::clone(lane));
+        place.pubsub = Some(Arc::clone(pubsub));
         true
     }
 
-    /// Notes why a master has no lane.
+    /// Notes why a master has no pub/sub connection.
     pub(crate) fn note_trouble(&self, server: &Server, trouble: String) {
         if let Some(place) = self.lock().get_mut(server) {
             place.trouble = Some(trouble);
         }
     }
 
-    /// The open lane to a master.
-    pub(crate) fn to(&self, server: &Server) -> Option<Arc<Lane>> {
+    /// The open pub/sub connection to a master.
+    pub(crate) fn to(&self, server: &Server) -> Option<Arc<PubSubConnection>> {
         let places = self.lock();
-        let lane = places.get(server)?.lane.as_ref()?;
-        (!lane.is_lost()).then(|| Arc::clone(lane))
+        let pubsub = places.get(server)?.pubsub.as_ref()?;
+        (!pubsub.is_lost()).then(|| Arc::clone(pubsub))
     }
 
-    /// All open lanes.
-    pub(crate) fn open(&self) -> Vec<Arc<Lane>> {
+    /// All open pub/sub connections.
+    pub(crate) fn open(&self) -> Vec<Arc<PubSubConnection>> {
         let places = self.lock();
-        let lanes = places.values().filter_map(|place| place.lane.as_ref());
-        lanes.filter(|lane| !lane.is_lost()).cloned().collect()
+        let pubsubs = places.values().filter_map(|place| place.pubsub.as_ref());
+        pubsubs
+            .filter(|pubsub| !pubsub.is_lost())
+            .cloned()
+            .collect()
     }
 
     /// Whether every master has been heard of lately, and there is one.
@@ -270,7 +273,7 @@ impl Lanes {
                 let trouble = place.trouble.as_deref().filter(|_| place.is_missing());
                 let reason = trouble.map_or_else(
                     || format!("no message comes from {server}"),
-                    |trouble| format!("no connection for messages: {trouble}"),
+                    |trouble| format!("no pub/sub connection: {trouble}"),
                 );
                 Health::Stalled { since, reason }
             }
@@ -293,13 +296,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Place {
     fn is_missing(&self) -> bool {
-        self.lane.as_ref().is_none_or(|lane| lane.is_lost())
+        self.pubsub.as_ref().is_none_or(|pubsub| pubsub.is_lost())
     }
 
-    /// A lane counts from its first message: that it could be opened shows nothing.
+    /// A pub/sub connection counts from its first message: that it could be opened shows nothing.
     fn heard_at(&self) -> Instant {
-        match &self.lane {
-            Some(lane) if lane.heard_after.load(Ordering::Relaxed) > 0 => lane.heard_at(),
+        match &self.pubsub {
+            Some(pubsub) if pubsub.heard_after.load(Ordering::Relaxed) > 0 => pubsub.heard_at(),
             _ => self.heard_at,
         }
     }
@@ -311,12 +314,12 @@ mod tests {
 
     #[test]
     fn without_any_master_nothing_flows() {
-        let (lanes, now) = (Lanes::default(), Instant::now());
+        let (pubsubs, now) = (PubSubConnections::default(), Instant::now());
         let after = Duration::from_secs(1);
-        assert!(matches!(lanes.health(now, after), Health::Stalled { .. }));
-        lanes.retain(&[Server::at("a", 1)], now);
-        assert!(matches!(lanes.health(now, after), Health::Flowing));
-        lanes.retain(&[], now);
-        assert!(matches!(lanes.health(now, after), Health::Stalled { .. }));
+        assert!(matches!(pubsubs.health(now, after), Health::Stalled { .. }));
+        pubsubs.retain(&[Server::at("a", 1)], now);
+        assert!(matches!(pubsubs.health(now, after), Health::Flowing));
+        pubsubs.retain(&[], now);
+        assert!(matches!(pubsubs.health(now, after), Health::Stalled { .. }));
     }
 }
