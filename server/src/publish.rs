@@ -122,8 +122,8 @@ impl Publisher {
     /// When the engine does not start.
     pub async fn connect(engine: Engine) -> Result<Self, EngineError> {
         let deliver = Arc::new(|arrival| {
-            if let Arrival::Question { body, answer } = arrival {
-                answer.send(cluster::answer_of_nobody(&body));
+            if let Arrival::NodeRequest { body, reply } = arrival {
+                reply.send(cluster::reply_of_publisher(&body));
             }
         });
         engine.broker.start_publishing(deliver).await?;

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 use fanfare_server::delivery::{History, HistoryRange, Publication, Published, Retention};
 use fanfare_server::engine::memory::{MemoryEngine, MemoryOptions};
-use fanfare_server::engine::{Answer, Arrival, Broker, Deliver, Engine, EngineError, Health};
+use fanfare_server::engine::{
+    Arrival, Broker, Deliver, Engine, EngineError, Health, NodeReplySender,
+};
 use fanfare_server::protocol::{ChannelName, SocketId, UserId};
 use fanfare_server::{HandleError, Publisher, Server};
 use fanfare_tests::server::TestServer;
@@ -49,9 +51,9 @@ impl Links {
     }
 
     /// A node that answers everything in its own way.
-    fn add(&self, answer: impl Fn(Answer) + Send + Sync + 'static) {
+    fn add(&self, answer: impl Fn(NodeReplySender) + Send + Sync + 'static) {
         let deliver: Deliver = Arc::new(move |arrival| {
-            if let Arrival::Question { answer: to, .. } = arrival {
+            if let Arrival::NodeRequest { reply: to, .. } = arrival {
                 answer(to);
             }
         });
@@ -103,7 +105,7 @@ impl Broker for Linked {
         self.memory.interested(channel).await
     }
 
-    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError> {
+    async fn request(&self, request: Bytes) -> Result<Vec<Bytes>, EngineError> {
         let this = self.this.get().unwrap();
         let others: Vec<Deliver> = {
             let nodes = self.links.nodes.lock().unwrap();
@@ -113,9 +115,9 @@ impl Broker for Linked {
         let asked = others.len();
         let mut waiting = Vec::new();
         for node in others {
-            let (answer, awaited) = Answer::channel();
-            let body = question.clone();
-            node(Arrival::Question { body, answer });
+            let (reply, awaited) = NodeReplySender::channel();
+            let body = request.clone();
+            node(Arrival::NodeRequest { body, reply });
             waiting.push(awaited);
         }
         let mut answers = Vec::new();

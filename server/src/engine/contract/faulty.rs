@@ -216,8 +216,8 @@ impl Broker for Faulty {
         self.good.broker.interested(channel).await
     }
 
-    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError> {
-        self.good.broker.ask(question).await
+    async fn request(&self, request: Bytes) -> Result<Vec<Bytes>, EngineError> {
+        self.good.broker.request(request).await
     }
 
     fn health(&self) -> Health {

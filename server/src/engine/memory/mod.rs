@@ -270,7 +270,7 @@ impl Broker for MemoryEngine {
         self.stores.open(channel, "subscribing").map(|_| ())
     }
 
-    async fn ask(&self, _question: Bytes) -> Result<Vec<Bytes>, EngineError> {
+    async fn request(&self, _request: Bytes) -> Result<Vec<Bytes>, EngineError> {
         Ok(Vec::new())
     }
 

@@ -34,7 +34,7 @@ use super::feed::recent::Bounds;
 use super::feed::sync;
 use super::feed::tracks::{Times, Tracks};
 use super::nodes::format::Formats;
-use super::nodes::questions::{self, Look, Questions, Role};
+use super::nodes::requests::{self, NodeRequests, OnEvictRequest, Role};
 use super::nodes::speaking::Speaking;
 use super::nodes::unheard::Unheard;
 use super::nodes::watch;
@@ -57,7 +57,7 @@ pub(super) struct Shared {
     pub(super) tracks: Tracks,
     pub(super) pubsubs: PubSubConnections,
     pub(super) handoff: Arc<Handoff>,
-    pub(super) questions: Arc<Questions>,
+    pub(super) requests: Arc<NodeRequests>,
     pub(super) reads: Reads,
     pub(super) unheard: Unheard,
     /// Whether what this node publishes is taken.
@@ -86,7 +86,7 @@ impl Flow {
         commands: Commands,
         role: Role,
         deliver: Deliver,
-        look: Look,
+        on_evict_request: OnEvictRequest,
     ) -> Result<Self, EngineError> {
         let flow = commands.options().flow;
         let incarnation = fastrand::u64(1..);
@@ -101,13 +101,13 @@ impl Flow {
         };
         let tasks = TaskTracker::new();
         let tag = ChannelName::new(rights::NODES).map_err(|_| unavailable("no name for nodes"))?;
-        let questions = Questions::new(
+        let requests = NodeRequests::new(
             commands.clone(),
             role,
             incarnation,
             tasks.clone(),
             tag,
-            look,
+            on_evict_request,
         );
         let budget = commands.options().budget;
         let said_age_max = match commands.topology().is_cluster() {
@@ -118,7 +118,7 @@ impl Flow {
             tracks: Tracks::new(Arc::clone(&deliver), times, bounds),
             pubsubs: PubSubConnections::default(),
             handoff: Arc::new(Handoff::new(flow.waiting_bytes_max)),
-            questions: Arc::new(questions),
+            requests: Arc::new(requests),
             reads: Reads::default(),
             unheard: Unheard::new(said_age_max),
             publishing: Publishing::default(),
@@ -167,7 +167,7 @@ impl Flow {
         tasks.spawn(sync::tell(Arc::clone(shared), stop.clone()));
         tasks.spawn(probe::run(Arc::clone(shared), stop.clone()));
         tasks.spawn(ready::run(Arc::clone(shared), stop.clone()));
-        tasks.spawn(questions::keep_lease(Arc::clone(shared), stop.clone()));
+        tasks.spawn(requests::keep_lease(Arc::clone(shared), stop.clone()));
         if shared.commands.topology().has_sentinels() {
             tasks.spawn(watch::run(Arc::clone(shared), stop.clone()));
         }
@@ -233,13 +233,13 @@ impl Flow {
     }
 
     /// Asks every other live node.
-    pub(super) async fn ask(&self, question: &[u8]) -> Result<Vec<Bytes>, EngineError> {
-        self.shared.questions.ask(question).await
+    pub(super) async fn request(&self, request: &[u8]) -> Result<Vec<Bytes>, EngineError> {
+        self.shared.requests.request(request).await
     }
 
     /// Has every other live node look whose time is up in a channel.
-    pub(super) fn have_looked(&self, channel: &ChannelName) {
-        self.shared.questions.have_looked(channel);
+    pub(super) fn request_eviction(&self, channel: &ChannelName) {
+        self.shared.requests.request_eviction(channel);
     }
 
     /// Whether messages flow, and nodes of no other format are there.

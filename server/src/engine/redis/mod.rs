@@ -31,7 +31,7 @@ pub use self::connection::options::{RedisOptions, RedisUrlError};
 use self::connection::scripts::Scripts;
 use self::connection::startup;
 use self::flow::Flow;
-use self::nodes::questions::Role;
+use self::nodes::requests::Role;
 use self::presence::keeper::Keeper;
 use self::presence::scripts::Presence;
 use self::presence::terms::Terms;
@@ -87,10 +87,10 @@ impl RedisEngine {
         }
         startup::check(&self.commands).await?;
         let keeper = Arc::clone(&self.keeper);
-        let look = Arc::new(move |channel: &ChannelName| {
+        let on_evict_request = Arc::new(move |channel: &ChannelName| {
             keeper.look(channel);
         });
-        let flow = Flow::start(self.commands.clone(), role, deliver, look).await?;
+        let flow = Flow::start(self.commands.clone(), role, deliver, on_evict_request).await?;
         self.flow.set(flow).map_err(|_| was_started())
     }
 
@@ -174,8 +174,10 @@ impl Broker for RedisEngine {
         self.flow("subscribing")?.interested(channel).await
     }
 
-    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError> {
-        self.flow("asking other nodes")?.ask(&question).await
+    async fn request(&self, request: Bytes) -> Result<Vec<Bytes>, EngineError> {
+        self.flow("requesting from other nodes")?
+            .request(&request)
+            .await
     }
 
     fn idempotency_window(&self) -> Duration {
@@ -251,7 +253,7 @@ impl PresenceStore for RedisEngine {
         let snapshot = self.keeper.members(channel, caller).await?;
         // Somebody may be gone for all that, and nobody else may ever come by.
         if snapshot.is_sparing && !self.keeper.look(channel) {
-            flow.have_looked(channel);
+            flow.request_eviction(channel);
         }
         // Who is about to compose a snapshot with what is delivered here has all that is in it.
         flow.reached(channel, snapshot.members.position).await;

@@ -142,12 +142,12 @@ impl Keys {
     }
 
     /// Pub/sub channel: questions to all nodes.
-    pub(crate) fn questions(&self) -> String {
+    pub(crate) fn requests(&self) -> String {
         self.own("nodes", ":questions")
     }
 
     /// Pub/sub channel: answers to the questions of one node.
-    pub(crate) fn answers(&self, incarnation: u64) -> String {
+    pub(crate) fn replies(&self, incarnation: u64) -> String {
         self.own("nodes", &format!(":answers:{incarnation:x}"))
     }
 

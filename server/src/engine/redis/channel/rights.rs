@@ -45,7 +45,7 @@ pub(crate) async fn check(
         && layout.owner(keys::slot(NODES)) == Some(server)
     {
         let own = [names.scratch()];
-        missing.note(try_all(commands, deadline, &nodes, &own, &names.questions()).await)?;
+        missing.note(try_all(commands, deadline, &nodes, &own, &names.requests()).await)?;
     }
     let connection = commands.connection(deadline, &channel).await?;
     let (listen, leave) = match commands.topology().is_cluster() {
@@ -126,12 +126,12 @@ async fn say(
     }
     let mut sending = connection.commands.clone();
     let sent = sending.req_packed_commands(&command, 0, 1);
-    let answers = crate::engine::redis::connection::commands::within(deadline, sent).await;
-    let answers = answers.and_then(|answers| {
-        let answers = answers.into_iter().map(Value::extract_error);
-        answers.collect::<Result<Vec<_>, _>>()
+    let replies = crate::engine::redis::connection::commands::within(deadline, sent).await;
+    let replies = replies.and_then(|replies| {
+        let replies = replies.into_iter().map(Value::extract_error);
+        replies.collect::<Result<Vec<_>, _>>()
     });
-    answers
+    replies
         .map(|_| ())
         .map_err(|error| CommandError::while_executing(&error))
 }

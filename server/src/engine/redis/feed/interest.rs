@@ -62,7 +62,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 /// Tells other nodes what they may miss; answers whether that worked.
 async fn tell_owed(shared: &Shared) -> bool {
     let owed = shared.unheard.take_owed();
-    let told = shared.questions.tell_lost(&owed).await;
+    let told = shared.requests.announce_possible_loss(&owed).await;
     if let Err(error) = &told {
         debug!(%error, "other nodes are not told yet what they may miss");
         shared.unheard.owe(owed);
@@ -243,8 +243,8 @@ impl Interest {
         let pubsub_of_slot = |slot| shared.pubsubs.to(layout.owner(slot)?);
         self.requests += 1;
         let request = self.requests;
-        if let Some(pubsub) = pubsub_of_slot(shared.questions.slot()) {
-            let names = shared.questions.missing(&pubsub, request, now);
+        if let Some(pubsub) = pubsub_of_slot(shared.requests.slot()) {
+            let names = shared.requests.missing(&pubsub, request, now);
             if !names.is_empty() {
                 self.ask(pubsub, request, names, Vec::new(), Vec::new());
             }
@@ -267,7 +267,7 @@ impl Interest {
             let channels = [subscribe, unsubscribe].concat();
             self.ask(pubsub, request, arriving, leaving, channels);
         }
-        let asking = shared.questions.pausing_until(now);
+        let asking = shared.requests.pausing_until(now);
         plan.next.into_iter().chain(asking).min()
     }
 

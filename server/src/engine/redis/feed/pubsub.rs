@@ -124,15 +124,15 @@ impl PubSubConnection {
             commands.cmd(command).arg(name);
         }
         let sent = connection.req_packed_commands(&commands, 0, names.len());
-        let answers = match tokio::time::timeout(deadline, sent).await {
-            Ok(Ok(answers)) => answers,
+        let replies = match tokio::time::timeout(deadline, sent).await {
+            Ok(Ok(replies)) => replies,
             Ok(Err(error)) => return Err(CommandError::while_executing(&error)),
             Err(_) => {
                 let detail = format!("{} did not answer within {deadline:?}", self.server);
                 return Err(CommandError::Unknown(detail));
             }
         };
-        for answer in answers {
+        for answer in replies {
             if let Value::ServerError(error) = answer {
                 return Err(CommandError::while_executing(&error.into()));
             }

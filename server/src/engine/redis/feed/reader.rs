@@ -56,13 +56,13 @@ impl Reader {
                 info!(server = %pubsub.server, "pub/sub connection lost");
                 pubsub.note_lost();
                 shared.tracks.lost(pubsub.number, now);
-                shared.questions.lost(pubsub.number);
+                shared.requests.lost(pubsub.number);
                 shared.distrust();
             }
             Item::Settled { request, channels } => {
                 let tracks = &shared.tracks;
                 tracks.settled(pubsub.number, request, channels, now);
-                shared.questions.settled(request, now);
+                shared.requests.settled(request, now);
             }
             _ if pubsub.is_lost() => {}
             Item::Message { name, payload } => {
@@ -73,13 +73,13 @@ impl Reader {
                 pubsub.hear(now);
                 match shared.commands.keys().parse_channel(&name) {
                     Some(channel) => shared.tracks.subscribed(pubsub.number, &channel),
-                    None => shared.questions.subscribed(pubsub.number, &name),
+                    None => shared.requests.subscribed(pubsub.number, &name),
                 }
             }
             Item::Unsubscribed(name) => {
                 let is_surprise = match shared.commands.keys().parse_channel(&name) {
                     Some(channel) => shared.tracks.unsubscribed(pubsub.number, &channel, now),
-                    None => shared.questions.unsubscribed(pubsub.number, &name),
+                    None => shared.requests.unsubscribed(pubsub.number, &name),
                 };
                 if is_surprise {
                     // The slot has a new owner.
@@ -92,7 +92,7 @@ impl Reader {
     fn take_message(&self, pubsub: &PubSubConnection, name: &[u8], payload: &[u8], now: Instant) {
         let shared = &self.shared;
         let Some(channel) = shared.commands.keys().parse_channel(name) else {
-            let lost = shared.questions.take(&shared.deliver, name, payload);
+            let lost = shared.requests.take(&shared.deliver, name, payload);
             if let Some(channels) = lost {
                 shared.tracks.doubted(&channels, now);
             }

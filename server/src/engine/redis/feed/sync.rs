@@ -54,7 +54,7 @@ fn turns(shared: &Shared) -> tokio::time::Interval {
 
 /// Compares some channels. What Redis has and this node has not is looked at once more, when everything under way has arrived.
 async fn compare(shared: &Shared, due: Vec<SyncDue>) {
-    let questions = due.into_iter().map(|due| async move {
+    let requests = due.into_iter().map(|due| async move {
         let stands = Some(due.asked_at);
         let found = history::position(&shared.commands, &due.channel, due.retention, stands);
         match found.await {
@@ -65,8 +65,8 @@ async fn compare(shared: &Shared, due: Vec<SyncDue>) {
             }
         }
     });
-    let answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
-    let ahead: Vec<_> = answers.filter_map(std::future::ready).collect().await;
+    let replies = stream::iter(requests).buffer_unordered(QUESTIONS_MAX);
+    let ahead: Vec<_> = replies.filter_map(std::future::ready).collect().await;
     if ahead.is_empty() {
         return;
     }

@@ -24,28 +24,28 @@ use crate::engine::redis::connection::commands::{Call, Commands};
 use crate::engine::redis::connection::error::CommandError;
 use crate::engine::redis::feed::pubsub::PubSubConnection;
 use crate::engine::redis::flow::Shared;
-use crate::engine::{Answer, Arrival, Deliver, EngineError};
+use crate::engine::{Arrival, Deliver, EngineError, NodeReplySender};
 
 /// What this node has to do with questions.
-pub(crate) struct Questions {
+pub(crate) struct NodeRequests {
     commands: Commands,
     incarnation: u64,
     tasks: TaskTracker,
     /// `nodes`: it decides the slot of the list and of the channels.
     tag: ChannelName,
-    asked_name: String,
-    answers_name: String,
+    requests_name: String,
+    replies_name: String,
     listening: Mutex<Listening>,
     changed: Notify,
     waiting: Mutex<HashMap<u64, mpsc::Sender<(u64, Bytes)>>>,
-    answering: Arc<Semaphore>,
-    look: Look,
+    replying: Arc<Semaphore>,
+    on_evict_request: OnEvictRequest,
     deadline: Duration,
     lease: Duration,
 }
 
 /// Has this node look whose time is up in a channel.
-pub(crate) type Look = Arc<dyn Fn(&ChannelName) + Send + Sync>;
+pub(crate) type OnEvictRequest = Arc<dyn Fn(&ChannelName) + Send + Sync>;
 
 /// Whether others ask this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +62,11 @@ struct Listening {
     pubsub: Option<u64>,
     request: Option<u64>,
     asked: bool,
-    answers: bool,
+    replies: bool,
     backoff: Backoff,
 }
 
-impl Questions {
+impl NodeRequests {
     /// Nobody listens yet.
     pub(crate) fn new(
         commands: Commands,
@@ -74,21 +74,21 @@ impl Questions {
         incarnation: u64,
         tasks: TaskTracker,
         tag: ChannelName,
-        look: Look,
+        on_evict_request: OnEvictRequest,
     ) -> Self {
         let keys = commands.keys();
         let flow = commands.options().flow;
         Self {
-            asked_name: keys.questions(),
-            answers_name: keys.answers(incarnation),
+            requests_name: keys.requests(),
+            replies_name: keys.replies(incarnation),
             incarnation,
             tasks,
             tag,
             listening: Mutex::default(),
             changed: Notify::new(),
             waiting: Mutex::default(),
-            answering: Arc::new(Semaphore::new(ANSWERING_MAX)),
-            look,
+            replying: Arc::new(Semaphore::new(REPLYING_MAX)),
+            on_evict_request,
             deadline: flow.ask_deadline,
             lease: match role {
                 Role::Node => flow.lease_interval * 3,
@@ -123,7 +123,7 @@ impl Questions {
             backoff: std::mem::take(&mut listening.backoff),
             ..Listening::default()
         };
-        vec![self.asked_name.clone(), self.answers_name.clone()]
+        vec![self.requests_name.clone(), self.replies_name.clone()]
     }
 
     /// When a subscription that failed may be asked for again.
@@ -181,15 +181,15 @@ impl Questions {
         name: &[u8],
         payload: &[u8],
     ) -> Option<Channels> {
-        if name == self.asked_name.as_bytes() {
-            return self.take_question(deliver, payload);
+        if name == self.requests_name.as_bytes() {
+            return self.take_request(deliver, payload);
         }
-        if name == self.answers_name.as_bytes()
+        if name == self.replies_name.as_bytes()
             && let Some((id, rest)) = take_number(payload)
             && let Some((from, body)) = take_number(rest)
             && let Some(asker) = lock(&self.waiting).get(&id)
         {
-            if body.len() > ANSWER_BYTES_MAX {
+            if body.len() > REPLY_BYTES_MAX {
                 let what = "an answer of another node is too long and does not count";
                 self.commands.warn_unreadable(&self.tag, &what);
                 return None;
@@ -200,26 +200,26 @@ impl Questions {
         None
     }
 
-    fn take_question(self: &Arc<Self>, deliver: &Deliver, payload: &[u8]) -> Option<Channels> {
+    fn take_request(self: &Arc<Self>, deliver: &Deliver, payload: &[u8]) -> Option<Channels> {
         let (id, rest) = take_number(payload)?;
         let (from, body) = take_number(rest)?;
         if from == self.incarnation {
             return None;
         }
-        if body.len() > QUESTION_BYTES_MAX {
+        if body.len() > REQUEST_BYTES_MAX {
             let what = "a question of another node is too long and is not answered";
             self.commands.warn_unreadable(&self.tag, &what);
             return None;
         }
         match id {
-            LOOK => {
+            EVICT => {
                 let channel = std::str::from_utf8(body).map(ChannelName::new);
                 if let Ok(Ok(channel)) = channel {
-                    (self.look)(&channel);
+                    (self.on_evict_request)(&channel);
                 }
                 None
             }
-            LOST => std::str::from_utf8(body).ok().map(Channels::read),
+            POSSIBLE_LOSS => std::str::from_utf8(body).ok().map(Channels::read),
             _ => {
                 self.answer(deliver, id, from, body);
                 None
@@ -228,22 +228,22 @@ impl Questions {
     }
 
     fn answer(self: &Arc<Self>, deliver: &Deliver, id: u64, from: u64, body: &[u8]) {
-        let Ok(permit) = Arc::clone(&self.answering).try_acquire_owned() else {
-            warn!("too many questions of other nodes at a time, one is not answered");
+        let Ok(permit) = Arc::clone(&self.replying).try_acquire_owned() else {
+            warn!("too many requests of other nodes at a time, one is not answered");
             return;
         };
-        let (answer, answered) = Answer::channel();
-        deliver(Arrival::Question {
+        let (reply, answered) = NodeReplySender::channel();
+        deliver(Arrival::NodeRequest {
             body: Bytes::copy_from_slice(body),
-            answer,
+            reply,
         });
-        let questions = Arc::clone(self);
+        let requests = Arc::clone(self);
         self.tasks.spawn(async move {
             let _permit = permit;
-            if let Ok(Ok(body)) = tokio::time::timeout(questions.deadline, answered).await {
-                let name = questions.commands.keys().answers(from);
-                let message = message(id, questions.incarnation, &body);
-                if let Err(error) = questions.say(&name, &message).await {
+            if let Ok(Ok(body)) = tokio::time::timeout(requests.deadline, answered).await {
+                let name = requests.commands.keys().replies(from);
+                let message = message(id, requests.incarnation, &body);
+                if let Err(error) = requests.say(&name, &message).await {
                     debug!(%error, "a question of another node was not answered");
                 }
             }
@@ -251,17 +251,14 @@ impl Questions {
     }
 
     /// Asks every other live node.
-    pub(crate) async fn ask(&self, body: &[u8]) -> Result<Vec<Bytes>, EngineError> {
-        let id = fastrand::u64(LOST + 1..);
-        let (answer, mut answers) = mpsc::channel(ANSWERS_MAX);
+    pub(crate) async fn request(&self, body: &[u8]) -> Result<Vec<Bytes>, EngineError> {
+        let id = fastrand::u64(POSSIBLE_LOSS + 1..);
+        let (answer, mut replies) = mpsc::channel(REPLIES_MAX);
         lock(&self.waiting).insert(id, answer);
-        let _waiting = Waiting {
-            questions: self,
-            id,
-        };
+        let _waiting = Waiting { requests: self, id };
         let deadline = Instant::now() + self.deadline;
         let message = message(id, self.incarnation, body);
-        let nodes = self.say(&self.asked_name, &message).await?;
+        let nodes = self.say(&self.requests_name, &message).await?;
         let nodes = nodes.into_iter().map(|node| node.incarnation);
         // Nodes of another format never answer.
         let mut silent: HashSet<u64> = nodes.collect();
@@ -269,7 +266,7 @@ impl Questions {
         let asked = silent.len();
         let mut bodies = Vec::with_capacity(asked);
         while !silent.is_empty()
-            && let Ok(Some((from, body))) = tokio::time::timeout_at(deadline, answers.recv()).await
+            && let Ok(Some((from, body))) = tokio::time::timeout_at(deadline, replies.recv()).await
         {
             if silent.remove(&from) {
                 bodies.push(body);
@@ -285,21 +282,24 @@ impl Questions {
     }
 
     /// Has every other live node look whose time is up in a channel. None of them answers.
-    pub(crate) fn have_looked(self: &Arc<Self>, channel: &ChannelName) {
-        let message = message(LOOK, self.incarnation, channel.as_str().as_bytes());
-        let questions = Arc::clone(self);
+    pub(crate) fn request_eviction(self: &Arc<Self>, channel: &ChannelName) {
+        let message = message(EVICT, self.incarnation, channel.as_str().as_bytes());
+        let requests = Arc::clone(self);
         self.tasks.spawn(async move {
-            if let Err(error) = questions.say(&questions.asked_name, &message).await {
-                debug!(%error, "no node was asked to look for members that are gone");
+            if let Err(error) = requests.say(&requests.requests_name, &message).await {
+                debug!(%error, "no node was asked to evict expired members");
             }
         });
     }
 
     /// Tells every other live node where messages may be lost. None of them answers.
-    pub(crate) async fn tell_lost(&self, channels: &Channels) -> Result<(), EngineError> {
+    pub(crate) async fn announce_possible_loss(
+        &self,
+        channels: &Channels,
+    ) -> Result<(), EngineError> {
         for word in channels.to_words() {
-            let message = message(LOST, self.incarnation, word.as_bytes());
-            self.say(&self.asked_name, &message).await?;
+            let message = message(POSSIBLE_LOSS, self.incarnation, word.as_bytes());
+            self.say(&self.requests_name, &message).await?;
         }
         Ok(())
     }
@@ -348,12 +348,12 @@ impl Questions {
         if listening.pubsub != Some(pubsub) {
             return false;
         }
-        let is_asked = name == self.asked_name.as_bytes();
-        let is_answers = name == self.answers_name.as_bytes();
+        let is_asked = name == self.requests_name.as_bytes();
+        let is_answers = name == self.replies_name.as_bytes();
         if is_asked {
             listening.asked = stands;
         } else if is_answers {
-            listening.answers = stands;
+            listening.replies = stands;
         }
         drop(listening);
         self.changed.notify_waiters();
@@ -363,34 +363,34 @@ impl Questions {
 
 impl Listening {
     fn stands(&self) -> bool {
-        self.asked && self.answers
+        self.asked && self.replies
     }
 }
 
 /// Somebody waits for answers.
 struct Waiting<'a> {
-    questions: &'a Questions,
+    requests: &'a NodeRequests,
     id: u64,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        lock(&self.questions.waiting).remove(&self.id);
+        lock(&self.requests.waiting).remove(&self.id);
     }
 }
 
 /// Keeps this node on the list of those that live, until it is told to stop; then takes it off.
 pub(crate) async fn keep_lease(shared: Arc<Shared>, stop: CancellationToken) {
-    let questions = &shared.questions;
+    let requests = &shared.requests;
     let mut turns = tokio::time::interval(shared.flow.lease_interval);
     loop {
         let turn = async {
             turns.tick().await;
-            questions.listening().await;
-            match questions.run(questions.lease, "", b"").await {
+            requests.listening().await;
+            match requests.run(requests.lease, "", b"").await {
                 Err(error) => debug!(%error, "the lease of this node was not renewed"),
                 Ok(listed) => {
-                    let others = OtherFormats::among(&listed, questions.commands.options().format);
+                    let others = OtherFormats::among(&listed, requests.commands.options().format);
                     let is_alone = others.is_none();
                     shared.formats.note(others, Instant::now());
                     if is_alone {
@@ -405,7 +405,7 @@ pub(crate) async fn keep_lease(shared: Arc<Shared>, stop: CancellationToken) {
             () = turn => {}
         }
     }
-    let leaving = questions.run(Duration::ZERO, "", b"");
+    let leaving = requests.run(Duration::ZERO, "", b"");
     let _ = tokio::time::timeout(LEAVING_DEADLINE, leaving).await;
 }
 
@@ -428,22 +428,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// 0: stands where a question has its number, and asks for no answer.
-const LOOK: u64 = 0;
+const EVICT: u64 = 0;
 
 /// 1: likewise.
-const LOST: u64 = 1;
+const POSSIBLE_LOSS: u64 = 1;
 
 /// 256: questions of other nodes that are being answered at a time.
-const ANSWERING_MAX: usize = 256;
+const REPLYING_MAX: usize = 256;
 
 /// 64 KiB: a question has two names at most, and a word about losses some 32 KiB of them.
-const QUESTION_BYTES_MAX: usize = 64 << 10;
+const REQUEST_BYTES_MAX: usize = 64 << 10;
 
 /// 8 MiB: 20,000 names, each of them as long as it may be.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
+const REPLY_BYTES_MAX: usize = 8 << 20;
 
 /// 1,024: answers that wait; more nodes than one Redis carries.
-const ANSWERS_MAX: usize = 1_024;
+const REPLIES_MAX: usize = 1_024;
 
 /// 1 s: a node that cannot say goodbye is missed when its lease runs out.
 const LEAVING_DEADLINE: Duration = Duration::from_secs(1);

@@ -1,9 +1,9 @@
-//! The questions and orders of an application, over all nodes.
+//! The requests and orders of an application, over all nodes.
 
 use fanfare_protocol::{ChannelName, Member, NameError, SocketId, UserId};
 use tokio::time::timeout;
 
-use super::{Answer, HandleError, NAMES_MAX, Question};
+use super::{HandleError, NAMES_MAX, NodeReply, NodeRequest};
 use crate::engine::EngineError;
 use crate::publish::Publisher;
 
@@ -17,7 +17,7 @@ impl Publisher {
         C: TryInto<ChannelName, Error: Into<NameError>>,
     {
         let channel = channel_name(channel)?.to_string();
-        self.count(Question::SubscriberCount { channel }).await
+        self.count(NodeRequest::SubscriberCount { channel }).await
     }
 
     /// Whether anybody is subscribed to a channel, on any node. Nobody else is asked when somebody is here.
@@ -29,11 +29,11 @@ impl Publisher {
         C: TryInto<ChannelName, Error: Into<NameError>>,
     {
         let channel = channel_name(channel)?.to_string();
-        let question = Question::SubscriberCount { channel };
-        if let Some(Answer::Count { count: 1.. }) = self.ask_here(&question).await {
+        let request = NodeRequest::SubscriberCount { channel };
+        if let Some(NodeReply::Count { count: 1.. }) = self.request_here(&request).await {
             return Ok(true);
         }
-        let others = self.ask_others(&question).await?;
+        let others = self.request_others(&request).await?;
         Ok(sum(&others) > 0)
     }
 
@@ -42,7 +42,7 @@ impl Publisher {
     /// # Errors
     /// When a node did not answer, or another one has more than 20,000 channels.
     pub async fn channels(&self) -> Result<Vec<ChannelName>, HandleError> {
-        let names = self.names(Question::Channels, "channels").await?;
+        let names = self.names(NodeRequest::Channels, "channels").await?;
         let mut channels: Vec<ChannelName> = names
             .iter()
             .filter_map(|name| ChannelName::new(name).ok())
@@ -76,8 +76,8 @@ impl Publisher {
     /// When a node did not answer.
     pub async fn connections_of(&self, user: &UserId) -> Result<Vec<SocketId>, HandleError> {
         let user = user.to_string();
-        let question = Question::ConnectionsOf { user };
-        let names = self.names(question, "connections of a user").await?;
+        let request = NodeRequest::ConnectionsOf { user };
+        let names = self.names(request, "connections of a user").await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -86,7 +86,7 @@ impl Publisher {
     /// # Errors
     /// When a node did not answer.
     pub async fn connection_count(&self) -> Result<usize, HandleError> {
-        self.count(Question::ConnectionCount).await
+        self.count(NodeRequest::ConnectionCount).await
     }
 
     /// Subscribes a connection to a channel on the application's word, whichever node it is on: nobody is asked, and the client
@@ -99,7 +99,7 @@ impl Publisher {
         C: TryInto<ChannelName, Error: Into<NameError>>,
     {
         let channel = channel_name(channel)?.to_string();
-        let order = Question::Subscribe {
+        let order = NodeRequest::Subscribe {
             socket: socket.to_string(),
             channel,
         };
@@ -118,7 +118,7 @@ impl Publisher {
         C: TryInto<ChannelName, Error: Into<NameError>>,
     {
         let channel = channel_name(channel)?.to_string();
-        let order = Question::Unsubscribe {
+        let order = NodeRequest::Unsubscribe {
             socket: socket.to_string(),
             channel,
         };
@@ -137,7 +137,7 @@ impl Publisher {
     /// When a node did not answer: the others have closed theirs.
     pub async fn disconnect_user(&self, user: &UserId) -> Result<usize, HandleError> {
         let user = user.to_string();
-        self.count(Question::DisconnectUser { user }).await
+        self.count(NodeRequest::DisconnectUser { user }).await
     }
 
     /// Drops a connection without a word, whichever node it is on, as a failing network does: its client comes back by itself
@@ -146,26 +146,26 @@ impl Publisher {
     /// # Errors
     /// When there is no such connection, or a node did not answer.
     pub async fn drop_connection(&self, socket: SocketId) -> Result<(), HandleError> {
-        let order = Question::DropConnection {
+        let order = NodeRequest::DropConnection {
             socket: socket.to_string(),
         };
         self.order(socket, order).await
     }
 
-    async fn count(&self, question: Question) -> Result<usize, HandleError> {
-        let answers = self.ask(&question).await?;
-        Ok(usize::try_from(sum(&answers)).unwrap_or(usize::MAX))
+    async fn count(&self, request: NodeRequest) -> Result<usize, HandleError> {
+        let replies = self.request(&request).await?;
+        Ok(usize::try_from(sum(&replies)).unwrap_or(usize::MAX))
     }
 
     async fn names(
         &self,
-        question: Question,
+        request: NodeRequest,
         what: &'static str,
     ) -> Result<Vec<String>, HandleError> {
         let mut all = Vec::new();
-        for answer in self.ask(&question).await? {
-            match answer {
-                Answer::Names { names } if names.len() <= NAMES_MAX => all.extend(names),
+        for reply in self.request(&request).await? {
+            match reply {
+                NodeReply::Names { names } if names.len() <= NAMES_MAX => all.extend(names),
                 _ => {
                     return Err(HandleError::TooMany {
                         what,
@@ -178,36 +178,36 @@ impl Publisher {
     }
 
     /// One node has the connection, if it is anywhere.
-    async fn order(&self, socket: SocketId, order: Question) -> Result<(), HandleError> {
-        let answers = match self.ask_here(&order).await {
-            Some(answer @ (Answer::Done | Answer::Busy)) => vec![answer],
-            _ => self.ask_others(&order).await?,
+    async fn order(&self, socket: SocketId, order: NodeRequest) -> Result<(), HandleError> {
+        let replies = match self.request_here(&order).await {
+            Some(reply @ (NodeReply::Done | NodeReply::Busy)) => vec![reply],
+            _ => self.request_others(&order).await?,
         };
-        if answers.contains(&Answer::Done) {
+        if replies.contains(&NodeReply::Done) {
             Ok(())
-        } else if answers.contains(&Answer::Busy) {
+        } else if replies.contains(&NodeReply::Busy) {
             Err(HandleError::Busy { socket })
         } else {
             Err(HandleError::NoSuchConnection { socket })
         }
     }
 
-    async fn ask(&self, question: &Question) -> Result<Vec<Answer>, HandleError> {
-        let (here, others) = tokio::join!(self.ask_here(question), self.ask_others(question));
+    async fn request(&self, request: &NodeRequest) -> Result<Vec<NodeReply>, HandleError> {
+        let (here, others) = tokio::join!(self.request_here(request), self.request_others(request));
         Ok(here.into_iter().chain(others?).collect())
     }
 
-    async fn ask_here(&self, question: &Question) -> Option<Answer> {
+    async fn request_here(&self, request: &NodeRequest) -> Option<NodeReply> {
         match &self.node {
-            Some(node) => Some(node.answer(question).await),
+            Some(node) => Some(node.reply(request).await),
             None => None,
         }
     }
 
-    async fn ask_others(&self, question: &Question) -> Result<Vec<Answer>, HandleError> {
+    async fn request_others(&self, request: &NodeRequest) -> Result<Vec<NodeReply>, HandleError> {
         let _call = self.calls.token();
-        let asking = self.engine.broker.ask(question.encode());
-        let bodies = match timeout(self.deadline, asking).await {
+        let requests = self.engine.broker.request(request.encode());
+        let bodies = match timeout(self.deadline, requests).await {
             Ok(Ok(bodies)) => bodies,
             Ok(Err(EngineError::Incomplete {
                 answered, asked, ..
@@ -215,22 +215,23 @@ impl Publisher {
                 return Err(HandleError::Incomplete { answered, asked });
             }
             Ok(Err(error)) => return Err(HandleError::Engine(error)),
-            Err(_) => return Err(unanswered("asking the other nodes")),
+            Err(_) => return Err(unanswered("requesting from the other nodes")),
         };
         let asked = bodies.len();
-        let mut answers: Vec<Answer> = bodies.iter().map(|body| Answer::decode(body)).collect();
-        answers.retain(|answer| *answer != Answer::Unknown);
-        if answers.len() < asked {
-            let answered = answers.len();
+        let mut replies: Vec<NodeReply> =
+            bodies.iter().map(|body| NodeReply::decode(body)).collect();
+        replies.retain(|reply| *reply != NodeReply::Unknown);
+        if replies.len() < asked {
+            let answered = replies.len();
             return Err(HandleError::Incomplete { answered, asked });
         }
-        Ok(answers)
+        Ok(replies)
     }
 }
 
-fn sum(answers: &[Answer]) -> u64 {
-    let counts = answers.iter().map(|answer| match answer {
-        Answer::Count { count } => *count,
+fn sum(replies: &[NodeReply]) -> u64 {
+    let counts = replies.iter().map(|reply| match reply {
+        NodeReply::Count { count } => *count,
         _ => 0,
     });
     counts.fold(0, u64::saturating_add)
