@@ -32,7 +32,7 @@ use self::connection::scripts::Scripts;
 use self::connection::startup;
 use self::flow::Flow;
 use self::nodes::requests::Role;
-use self::presence::keeper::Keeper;
+use self::presence::leases::PresenceLeases;
 use self::presence::scripts::Presence;
 use self::presence::terms::Terms;
 use super::{Broker, Deliver, Engine, EngineError, Health, PresenceStore};
@@ -51,7 +51,7 @@ impl Engine {
 /// The engine for many nodes on one Redis.
 pub struct RedisEngine {
     commands: Commands,
-    keeper: Arc<Keeper>,
+    leases: Arc<PresenceLeases>,
     /// What reaches this node, once the engine has started.
     flow: OnceLock<Flow>,
 }
@@ -71,7 +71,7 @@ impl RedisEngine {
         let presence = Presence::new(commands.clone(), terms);
         Self {
             commands,
-            keeper: Arc::new(Keeper::new(presence)),
+            leases: Arc::new(PresenceLeases::new(presence)),
             flow: OnceLock::new(),
         }
     }
@@ -86,9 +86,9 @@ impl RedisEngine {
             return Err(was_started());
         }
         startup::check(&self.commands).await?;
-        let keeper = Arc::clone(&self.keeper);
+        let leases = Arc::clone(&self.leases);
         let on_evict_request = Arc::new(move |channel: &ChannelName| {
-            keeper.look(channel);
+            leases.look(channel);
         });
         let flow = Flow::start(self.commands.clone(), role, deliver, on_evict_request).await?;
         self.flow.set(flow).map_err(|_| was_started())
@@ -104,14 +104,14 @@ impl RedisEngine {
     }
 
     /// Presence, once the engine has started.
-    fn keeper(&self, attempted: &'static str) -> Result<&Keeper, EngineError> {
-        self.flow(attempted).map(|_| self.keeper.as_ref())
+    fn leases(&self, attempted: &'static str) -> Result<&PresenceLeases, EngineError> {
+        self.flow(attempted).map(|_| self.leases.as_ref())
     }
 }
 
 impl Drop for RedisEngine {
     fn drop(&mut self) {
-        self.keeper.stop();
+        self.leases.stop();
     }
 }
 
@@ -119,7 +119,7 @@ impl Drop for RedisEngine {
 impl Broker for RedisEngine {
     async fn start(&self, deliver: Deliver) -> Result<(), EngineError> {
         self.start_as(Role::Node, deliver).await?;
-        self.keeper.start().await;
+        self.leases.start().await;
         Ok(())
     }
 
@@ -195,7 +195,7 @@ impl Broker for RedisEngine {
     }
 
     async fn close(&self) {
-        self.keeper.close().await;
+        self.leases.close().await;
         if let Some(flow) = self.flow.get() {
             flow.close().await;
         }
@@ -212,8 +212,8 @@ impl PresenceStore for RedisEngine {
         member: Member,
         retention: Retention,
     ) -> Result<(), EngineError> {
-        let keeper = self.keeper("joining")?;
-        keeper.join(channel, connection, member, retention).await
+        let leases = self.leases("joining")?;
+        leases.join(channel, connection, member, retention).await
     }
 
     async fn update(
@@ -223,8 +223,8 @@ impl PresenceStore for RedisEngine {
         info: RawJson,
         retention: Retention,
     ) -> Result<bool, EngineError> {
-        let keeper = self.keeper("updating presence")?;
-        keeper.update(channel, connection, info, retention).await
+        let leases = self.leases("updating presence")?;
+        leases.update(channel, connection, info, retention).await
     }
 
     async fn leave(
@@ -233,15 +233,15 @@ impl PresenceStore for RedisEngine {
         connection: SocketId,
         departure: Departure,
     ) -> Result<(), EngineError> {
-        let keeper = self.keeper("leaving")?;
-        keeper.leave(channel, connection, departure).await
+        let leases = self.leases("leaving")?;
+        leases.leave(channel, connection, departure).await
     }
 
     async fn refresh(
         &self,
         held: &[(ChannelName, SocketId)],
     ) -> Result<Vec<(ChannelName, SocketId)>, EngineError> {
-        self.keeper("refreshing presence")?.refresh(held).await
+        self.leases("refreshing presence")?.refresh(held).await
     }
 
     async fn members(
@@ -250,9 +250,9 @@ impl PresenceStore for RedisEngine {
         caller: Option<SocketId>,
     ) -> Result<Members, EngineError> {
         let flow = self.flow("reading members")?;
-        let snapshot = self.keeper.members(channel, caller).await?;
+        let snapshot = self.leases.members(channel, caller).await?;
         // Somebody may be gone for all that, and nobody else may ever come by.
-        if snapshot.is_sparing && !self.keeper.look(channel) {
+        if snapshot.eviction_deferred && !self.leases.look(channel) {
             flow.request_eviction(channel);
         }
         // Who is about to compose a snapshot with what is delivered here has all that is in it.
@@ -261,7 +261,7 @@ impl PresenceStore for RedisEngine {
     }
 
     async fn hand_over(&self, within: Duration) {
-        self.keeper.hand_over(within).await;
+        self.leases.hand_over(within).await;
     }
 }
 

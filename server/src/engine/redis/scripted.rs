@@ -20,7 +20,7 @@ pub struct ScriptedPresence {
     presence: Presence,
 }
 
-/// When somebody's time is up in a channel.
+/// When the next member of a channel expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Nobody is here.
@@ -28,15 +28,15 @@ pub enum Next {
     /// From now.
     In(Duration),
     /// It is, and somebody was spared.
-    Spared,
+    EvictionDeferred,
 }
 
-impl From<scripts::Next> for Next {
-    fn from(next: scripts::Next) -> Self {
+impl From<scripts::NextExpiry> for Next {
+    fn from(next: scripts::NextExpiry) -> Self {
         match next {
-            scripts::Next::Never => Self::Never,
-            scripts::Next::In(wait) => Self::In(wait),
-            scripts::Next::Spared => Self::Spared,
+            scripts::NextExpiry::Never => Self::Never,
+            scripts::NextExpiry::In(wait) => Self::In(wait),
+            scripts::NextExpiry::EvictionDeferred => Self::EvictionDeferred,
         }
     }
 }
@@ -113,7 +113,7 @@ impl ScriptedPresence {
         left.await
     }
 
-    /// Extends leases. Answers the connections that are unknown, and when the next one's time is up.
+    /// Extends leases. Answers the connections that are unknown, and when the next member expires.
     ///
     /// # Errors
     /// As the engine's.
@@ -128,13 +128,14 @@ impl ScriptedPresence {
         Ok((refreshed.unknown, refreshed.next.into()))
     }
 
-    /// Takes out whose time is up, some of them. Answers when the next one's is.
+    /// Evicts expired members, some of them. Answers when the next one's is.
     ///
     /// # Errors
     /// As the engine's.
-    pub async fn reap(&self, channel: &ChannelName) -> Result<Next, EngineError> {
-        let reaped = self.presence.reap(channel).await;
-        let next = reaped.map_err(|error| self.presence.verdict("reaping", error))?;
+    pub async fn evict_expired(&self, channel: &ChannelName) -> Result<Next, EngineError> {
+        let evicted = self.presence.evict_expired(channel).await;
+        let next =
+            evicted.map_err(|error| self.presence.verdict("evicting expired members", error))?;
         Ok(next.into())
     }
 

@@ -253,7 +253,7 @@ impl Commands {
     }
 
     fn executed(&self, call: Call<'_>, value: Value) -> Value {
-        if call.script.is_judging() {
+        if call.script.may_evict() {
             let slot = self.keys().slot(call.channel);
             let moving = self.topology().connections().moving();
             moving.note_executed(slot, call.channel, Instant::now());
@@ -413,7 +413,7 @@ impl Call<'_> {
         for arg in self.args {
             command.arg(*arg);
         }
-        if self.script.is_judging() {
+        if self.script.may_evict() {
             let bounds = connection.bounds(self.channel);
             command
                 .arg(bounds.lost_from)

@@ -23,8 +23,8 @@ pub(crate) struct Scripts {
     pub(crate) presence_leave: ScriptText,
     /// Extends leases.
     pub(crate) presence_refresh: ScriptText,
-    /// Takes out whose time is up.
-    pub(crate) presence_reap: ScriptText,
+    /// Evicts expired members.
+    pub(crate) presence_evict: ScriptText,
     /// Reads who is present.
     pub(crate) presence_members: ScriptText,
     /// Says that a node is there, and hears that Redis is.
@@ -41,7 +41,7 @@ pub(crate) struct ScriptText {
     name: &'static str,
     text: String,
     digest: String,
-    is_judging: bool,
+    may_evict: bool,
 }
 
 impl Default for Scripts {
@@ -55,7 +55,7 @@ impl Scripts {
     pub(crate) fn edited(edit: impl Fn(&'static str, String) -> String) -> Self {
         let script = |name, parts: &[&str]| ScriptText::new(name, edit(name, parts.concat()));
         let presence = |name, text| ScriptText {
-            is_judging: true,
+            may_evict: true,
             ..script(name, &[APPEND, PRESENCE, text])
         };
         Self {
@@ -73,7 +73,7 @@ impl Scripts {
                 "presence_refresh",
                 include_str!("../lua/presence_refresh.lua"),
             ),
-            presence_reap: presence("presence_reap", include_str!("../lua/presence_reap.lua")),
+            presence_evict: presence("presence_evict", include_str!("../lua/presence_evict.lua")),
             presence_members: presence(
                 "presence_members",
                 include_str!("../lua/presence_members.lua"),
@@ -92,7 +92,7 @@ impl ScriptText {
             name,
             text,
             digest,
-            is_judging: false,
+            may_evict: false,
         }
     }
 
@@ -106,10 +106,10 @@ impl ScriptText {
         &self.digest
     }
 
-    /// Whether it takes out members whose time is up. Then the last of its `ARGV` say what may be judged over the connection that
+    /// Whether it evicts expired members. Then the last of its `ARGV` say what may be judged over the connection that
     /// it goes out on.
-    pub(crate) fn is_judging(&self) -> bool {
-        self.is_judging
+    pub(crate) fn may_evict(&self) -> bool {
+        self.may_evict
     }
 }
 

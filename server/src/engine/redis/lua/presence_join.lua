@@ -9,7 +9,7 @@
 local connection, user, info = ARGV[8], ARGV[9], ARGV[10]
 -- The first write: Redis asks for memory here, before anything is taken out.
 redis.call('HSET', CONNECTIONS, 'r', ARGV[13])
-reap(ARGV[12])
+evict_expired(ARGV[12])
 local held = redis.call('HGET', CONNECTIONS, connection)
 if held and string.sub(held, 2) ~= user then
   remove(connection, string.sub(held, 2), 'left')

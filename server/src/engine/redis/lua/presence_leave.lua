@@ -7,7 +7,7 @@
 
 local connection = ARGV[8]
 insist()
-reap(ARGV[11])
+evict_expired(ARGV[11])
 local held = redis.call('HGET', CONNECTIONS, connection)
 local wait = -1
 if held and ARGV[9] == 'lost' then

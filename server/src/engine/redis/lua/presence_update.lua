@@ -9,7 +9,7 @@
 if kept == 4 then
   redis.call('HSET', CONNECTIONS, 'r', ARGV[11])
 end
-reap(ARGV[10])
+evict_expired(ARGV[10])
 local held = redis.call('HGET', CONNECTIONS, ARGV[8])
 if held then
   renew(ARGV[8], string.sub(held, 2), ARGV[9], false)

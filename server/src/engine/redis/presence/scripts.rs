@@ -1,6 +1,6 @@
 //! Who is present, kept in Redis: what each presence script is called with, and what it answers.
 //!
-//! A membership is a lease: it ends when its node no longer refreshes it, whatever became of that node. [`super::keeper`] does
+//! A membership is a lease: it ends when its node no longer refreshes it, whatever became of that node. [`super::leases`] does
 //! the refreshing. Connections are told apart by their ids alone, 128 random bits that are never used again: a node that was
 //! restarted knows none of its predecessor's ids and so cannot refresh them. An incarnation beside them would say nothing more.
 
@@ -35,26 +35,26 @@ pub(crate) struct Presence {
 pub(crate) struct Refreshed {
     /// Connections that Redis does not know (any more).
     pub(crate) unknown: Vec<SocketId>,
-    /// When somebody's time is up in this channel.
-    pub(crate) next: Next,
+    /// When the next member expires in this channel.
+    pub(crate) next: NextExpiry,
 }
 
-/// When somebody's time is up in a channel.
+/// When the next member expires in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum NextExpiry {
     /// Nobody is here.
     Never,
     /// From now.
     In(Duration),
-    /// It is, and somebody was spared all the same: contact with Redis has not lasted for long enough.
-    Spared,
+    /// It is, and somebody was kept because the eviction is deferred all the same: contact with Redis has not lasted for long enough.
+    EvictionDeferred,
 }
 
 /// Who is here.
 pub(crate) struct Snapshot {
     pub(crate) members: Members,
     /// Somebody counts as here whose time is up.
-    pub(crate) is_sparing: bool,
+    pub(crate) eviction_deferred: bool,
 }
 
 impl Presence {
@@ -130,7 +130,7 @@ impl Presence {
         let arguments = vec![
             connection.to_string().into(),
             Bytes::copy_from_slice(info.as_str().as_bytes()),
-            number(REAPED_BESIDE_MAX),
+            number(EVICTED_BESIDE_MAX),
             self.kept(retention),
         ];
         let script = &self.commands.scripts().presence_update;
@@ -169,7 +169,7 @@ impl Presence {
         connections: &[SocketId],
         lease: Duration,
     ) -> Result<Refreshed, CommandError> {
-        let mut arguments = vec![milliseconds(lease), number(REAPED_MAX)];
+        let mut arguments = vec![milliseconds(lease), number(EVICTED_MAX)];
         arguments.extend(connections.iter().map(SocketId::to_string).map(Bytes::from));
         let script = &self.commands.scripts().presence_refresh;
         let call = self.call("refreshing presence", script, channel, arguments);
@@ -184,16 +184,19 @@ impl Presence {
         let unknown: Option<Vec<SocketId>> = unknown.collect();
         Ok(Refreshed {
             unknown: unknown.ok_or_else(unreadable)?,
-            next: next_of(*wait),
+            next: next_expiry(*wait),
         })
     }
 
-    /// Takes out whose time is up, some of them at a time, in one attempt. Answers when the next one's is.
-    pub(crate) async fn reap(&self, channel: &ChannelName) -> Result<Next, CommandError> {
-        let script = &self.commands.scripts().presence_reap;
+    /// Evicts expired members, some of them at a time, in one attempt. Answers when the next one's is.
+    pub(crate) async fn evict_expired(
+        &self,
+        channel: &ChannelName,
+    ) -> Result<NextExpiry, CommandError> {
+        let script = &self.commands.scripts().presence_evict;
         let attempted = "expiring lost connections";
-        let call = self.call(attempted, script, channel, vec![number(REAPED_MAX)]);
-        self.once(call).await.map(next_of)
+        let call = self.call(attempted, script, channel, vec![number(EVICTED_MAX)]);
+        self.once(call).await.map(next_expiry)
     }
 
     /// Who is here, and at which position that holds; a capped list also has the user of `caller`.
@@ -206,7 +209,7 @@ impl Presence {
         let caller = Bytes::from(caller);
         loop {
             let arguments = vec![
-                number(REAPED_MAX),
+                number(EVICTED_MAX),
                 number(self.terms.members_max),
                 self.commands.options().empty_position_ttl().into(),
                 caller.clone(),
@@ -236,7 +239,7 @@ impl Presence {
             user.into(),
             Bytes::copy_from_slice(member.info.as_str().as_bytes()),
             milliseconds(self.terms.lease),
-            number(REAPED_BESIDE_MAX),
+            number(EVICTED_BESIDE_MAX),
             self.kept(retention),
             encode_body(&added).into(),
         ];
@@ -255,7 +258,7 @@ impl Presence {
             connection.to_string().into(),
             Bytes::from_static(departure.reason().as_bytes()),
             milliseconds(grace),
-            number(REAPED_BESIDE_MAX),
+            number(EVICTED_BESIDE_MAX),
         ];
         let script = &self.commands.scripts().presence_leave;
         self.call("leaving", script, channel, arguments)
@@ -323,7 +326,7 @@ impl Presence {
             tag: text()?.parse().ok()?,
         };
         let count = text()?.parse().ok()?;
-        let is_sparing = text()? == "1";
+        let eviction_deferred = text()? == "1";
         let mut members = Vec::new();
         while let Some(user) = fields.next() {
             // Who cannot be read is left out, and so is an info that is not one: neither ever reaches a frame.
@@ -340,7 +343,7 @@ impl Presence {
                 members,
                 position,
             },
-            is_sparing,
+            eviction_deferred,
         })
     }
 
@@ -389,11 +392,11 @@ fn wait_of(answer: i64) -> Option<Duration> {
     u64::try_from(answer).ok().map(Duration::from_millis)
 }
 
-fn next_of(answer: i64) -> Next {
+fn next_expiry(answer: i64) -> NextExpiry {
     match wait_of(answer) {
-        Some(wait) => Next::In(wait),
-        None if answer == SPARED => Next::Spared,
-        None => Next::Never,
+        Some(wait) => NextExpiry::In(wait),
+        None if answer == EVICTION_DEFERRED => NextExpiry::EvictionDeferred,
+        None => NextExpiry::Never,
     }
 }
 
@@ -406,13 +409,13 @@ fn number(number: usize) -> Bytes {
 }
 
 /// -2: what the scripts answer when they have spared somebody.
-const SPARED: i64 = -2;
+const EVICTION_DEFERRED: i64 = -2;
 
 /// 500: connections of one channel in one call; about 17 KiB, and some 200 µs of Redis.
 pub(crate) const BATCH_MAX: usize = 500;
 
 /// 50: expired connections that a join or a leave takes out on its way.
-const REAPED_BESIDE_MAX: usize = 50;
+const EVICTED_BESIDE_MAX: usize = 50;
 
 /// 200: expired connections that one call takes out at most; some 4 ms of Redis when all of them are announced.
-const REAPED_MAX: usize = 200;
+const EVICTED_MAX: usize = 200;

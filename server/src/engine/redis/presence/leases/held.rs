@@ -17,30 +17,30 @@ pub(super) type Batch = (ChannelName, Vec<SocketId>);
 
 /// What a node holds, and what it doubts.
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    rooms: HashMap<ChannelName, Room>,
-    doubts: HashMap<Place, Doubt>,
+pub(super) struct HeldConnections {
+    channels: HashMap<ChannelName, HeldChannel>,
+    uncertain: HashMap<Place, UncertainLeave>,
     /// How long a connection that is lost here may take to turn up at another node.
     pub(super) handed_over: Option<Duration>,
 }
 
 /// A channel's connections on this node.
 #[derive(Debug)]
-struct Room {
+struct HeldChannel {
     retention: Retention,
     members: HashMap<SocketId, Member>,
 }
 
 /// A connection that Redis may show although this node does not hold it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Doubt {
+pub(super) struct UncertainLeave {
     /// How it is taken out.
     pub(super) departure: Departure,
     /// Its lease is over by then.
     pub(super) until: Instant,
 }
 
-impl Held {
+impl HeldConnections {
     /// Holds a connection from now on.
     pub(super) fn hold(
         &mut self,
@@ -50,20 +50,23 @@ impl Held {
         retention: Retention,
     ) {
         self.settle(channel, connection);
-        let room = self.rooms.entry(channel.clone()).or_insert_with(|| Room {
-            retention,
-            members: HashMap::new(),
-        });
-        room.retention = retention;
-        room.members.insert(connection, member);
+        let held_channel = self
+            .channels
+            .entry(channel.clone())
+            .or_insert_with(|| HeldChannel {
+                retention,
+                members: HashMap::new(),
+            });
+        held_channel.retention = retention;
+        held_channel.members.insert(connection, member);
     }
 
     /// Holds a connection no longer.
     pub(super) fn release(&mut self, channel: &ChannelName, connection: SocketId) {
-        if let Some(room) = self.rooms.get_mut(channel) {
-            room.members.remove(&connection);
-            if room.members.is_empty() {
-                self.rooms.remove(channel);
+        if let Some(held_channel) = self.channels.get_mut(channel) {
+            held_channel.members.remove(&connection);
+            if held_channel.members.is_empty() {
+                self.channels.remove(channel);
             }
         }
     }
@@ -75,8 +78,8 @@ impl Held {
         connection: SocketId,
         info: RawJson,
     ) -> Option<RawJson> {
-        let room = self.rooms.get_mut(channel)?;
-        let member = room.members.get_mut(&connection)?;
+        let held_channel = self.channels.get_mut(channel)?;
+        let member = held_channel.members.get_mut(&connection)?;
         Some(std::mem::replace(&mut member.info, info))
     }
 
@@ -86,15 +89,15 @@ impl Held {
         channel: &ChannelName,
         connection: SocketId,
     ) -> Option<(Member, Retention)> {
-        let room = self.rooms.get(channel)?;
-        let member = room.members.get(&connection)?.clone();
-        Some((member, room.retention))
+        let held_channel = self.channels.get(channel)?;
+        let member = held_channel.members.get(&connection)?.clone();
+        Some((member, held_channel.retention))
     }
 
     /// The servers at which something is held or in doubt, where `owner` says which one a channel is at.
     pub(super) fn servers<S: Eq + Hash>(&self, owner: impl Fn(&ChannelName) -> S) -> HashSet<S> {
-        let doubted = self.doubts.keys().map(|(channel, _)| channel);
-        self.rooms.keys().chain(doubted).map(owner).collect()
+        let doubted = self.uncertain.keys().map(|(channel, _)| channel);
+        self.channels.keys().chain(doubted).map(owner).collect()
     }
 
     /// All that is held at some servers, channel by channel, in batches.
@@ -109,11 +112,11 @@ impl Held {
         if batches.is_empty() {
             return batches;
         }
-        for (channel, room) in &self.rooms {
+        for (channel, held_channel) in &self.channels {
             let Some(batches) = batches.get_mut(&owner(channel)) else {
                 continue;
             };
-            let connections: Vec<SocketId> = room.members.keys().copied().collect();
+            let connections: Vec<SocketId> = held_channel.members.keys().copied().collect();
             let chunks = connections.chunks(batch_max);
             batches.extend(chunks.map(|chunk| (channel.clone(), chunk.to_vec())));
         }
@@ -121,39 +124,45 @@ impl Held {
     }
 
     /// Notes a doubt.
-    pub(super) fn doubt(&mut self, place: Place, doubt: Doubt) {
-        if self.doubts.len() < DOUBTS_MAX {
-            self.doubts.insert(place, doubt);
+    pub(super) fn note_uncertain(&mut self, place: Place, note_uncertain: UncertainLeave) {
+        if self.uncertain.len() < UNCERTAIN_MAX {
+            self.uncertain.insert(place, note_uncertain);
         }
     }
 
     /// Redis has said what became of a connection.
     pub(super) fn settle(&mut self, channel: &ChannelName, connection: SocketId) {
-        if !self.doubts.is_empty() {
-            self.doubts.remove(&(channel.clone(), connection));
+        if !self.uncertain.is_empty() {
+            self.uncertain.remove(&(channel.clone(), connection));
         }
     }
 
     /// The doubts that are still open in some channels: neither did the connection come back, nor has its lease ended.
-    pub(super) fn open_doubts(
+    pub(super) fn uncertain_leaves(
         &mut self,
         now: Instant,
         is_wanted: impl Fn(&ChannelName) -> bool,
-    ) -> Vec<(Place, Doubt)> {
-        let Self { rooms, doubts, .. } = self;
-        doubts.retain(|(channel, connection), doubt| {
-            let room = rooms.get(channel);
-            let is_held = room.is_some_and(|room| room.members.contains_key(connection));
-            !is_held && doubt.until > now
+    ) -> Vec<(Place, UncertainLeave)> {
+        let Self {
+            channels,
+            uncertain,
+            ..
+        } = self;
+        uncertain.retain(|(channel, connection), note_uncertain| {
+            let held_channel = channels.get(channel);
+            let is_held = held_channel
+                .is_some_and(|held_channel| held_channel.members.contains_key(connection));
+            !is_held && note_uncertain.until > now
         });
-        let open = doubts.iter();
+        let open = uncertain.iter();
         let open = open.filter(|((channel, _), _)| is_wanted(channel));
-        open.map(|(place, doubt)| (place.clone(), *doubt)).collect()
+        open.map(|(place, note_uncertain)| (place.clone(), *note_uncertain))
+            .collect()
     }
 }
 
 /// 100,000: more departures than that without an answer are left to their leases.
-const DOUBTS_MAX: usize = 100_000;
+const UNCERTAIN_MAX: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
@@ -176,14 +185,14 @@ mod tests {
         }
     }
 
-    fn doubt(until: Instant) -> Doubt {
+    fn note_uncertain(until: Instant) -> UncertainLeave {
         let departure = Departure::Removed;
-        Doubt { departure, until }
+        UncertainLeave { departure, until }
     }
 
     #[test]
     fn all_that_is_held_comes_in_batches() {
-        let mut held = Held::default();
+        let mut held = HeldConnections::default();
         let (a, b) = (channel("presence-a"), channel("presence-b"));
         let connections: Vec<SocketId> = (0..7).map(SocketId::from_bits).collect();
         for connection in &connections {
@@ -219,25 +228,25 @@ mod tests {
 
     #[test]
     fn a_doubt_ends_with_an_answer_with_a_return_and_with_its_lease() {
-        let mut held = Held::default();
+        let mut held = HeldConnections::default();
         let now = Instant::now();
-        let room = channel("presence-a");
+        let held_channel = channel("presence-a");
         let [answered, back, late, open] = [1, 2, 3, 4].map(SocketId::from_bits);
         for connection in [answered, back, open] {
-            held.doubt(
-                (room.clone(), connection),
-                doubt(now + Duration::from_secs(1)),
+            held.note_uncertain(
+                (held_channel.clone(), connection),
+                note_uncertain(now + Duration::from_secs(1)),
             );
         }
-        held.doubt((room.clone(), late), doubt(now));
-        held.settle(&room, answered);
-        held.hold(&room, back, ann(), KEPT);
-        assert!(held.open_doubts(now, |_| false).is_empty());
+        held.note_uncertain((held_channel.clone(), late), note_uncertain(now));
+        held.settle(&held_channel, answered);
+        held.hold(&held_channel, back, ann(), KEPT);
+        assert!(held.uncertain_leaves(now, |_| false).is_empty());
         let left: Vec<Place> = held
-            .open_doubts(now, |_| true)
+            .uncertain_leaves(now, |_| true)
             .into_iter()
             .map(|(place, _)| place)
             .collect();
-        assert_eq!(left, [(room, open)]);
+        assert_eq!(left, [(held_channel, open)]);
     }
 }

@@ -1,4 +1,4 @@
-//! When somebody's time is up in a channel, and a look there takes them out.
+//! When the next member expires in a channel, and a look there takes them out.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 /// The looks that are due, the next one first. At most one per channel and step of a grid.
 #[derive(Debug)]
-pub(super) struct Visits {
+pub(super) struct ExpiryQueue {
     due: Mutex<BTreeSet<(Instant, ChannelName)>>,
     added: Notify,
     created: Instant,
 }
 
-impl Visits {
+impl ExpiryQueue {
     /// None yet.
     pub(super) fn new() -> Self {
         Self {
@@ -28,11 +28,11 @@ impl Visits {
 
     /// Has somebody look at a channel when `wait` is over, or a little later: connections that were lost together are one visit.
     pub(super) fn add(&self, channel: &ChannelName, wait: Duration) {
-        self.add_within(channel, wait, GRID);
+        self.add_on_grid(channel, wait, GRID);
     }
 
     /// The same, up to `grid` later: however often that is asked for, it is one visit.
-    pub(super) fn add_within(&self, channel: &ChannelName, wait: Duration, grid: Duration) {
+    pub(super) fn add_on_grid(&self, channel: &ChannelName, wait: Duration, grid: Duration) {
         let grid = milliseconds(grid.max(GRID));
         let since = milliseconds((Instant::now() + wait).duration_since(self.created));
         let due = self.created + Duration::from_millis((since / grid + 1) * grid);
@@ -60,12 +60,12 @@ impl Visits {
     /// Takes the channels whose visits are due.
     pub(super) fn take_due(&self) -> Vec<ChannelName> {
         let now = Instant::now();
-        let mut visits = self.lock();
+        let mut expiries = self.lock();
         let mut due = Vec::new();
-        while let Some((at, _)) = visits.first()
+        while let Some((at, _)) = expiries.first()
             && *at <= now
         {
-            due.extend(visits.pop_first().map(|(_, channel)| channel));
+            due.extend(expiries.pop_first().map(|(_, channel)| channel));
         }
         due
     }
@@ -93,45 +93,45 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn visits_come_when_they_are_due_and_close_ones_are_one() {
-        let visits = Visits::new();
+        let expiries = ExpiryQueue::new();
         let (a, b) = (channel("presence-a"), channel("presence-b"));
-        visits.add(&b, Duration::from_millis(105));
-        visits.add(&a, Duration::from_millis(41));
-        visits.add(&a, Duration::from_millis(49));
+        expiries.add(&b, Duration::from_millis(105));
+        expiries.add(&a, Duration::from_millis(41));
+        expiries.add(&a, Duration::from_millis(49));
         let began = Instant::now();
-        visits.until_due().await;
-        assert_eq!(visits.take_due(), [a]);
+        expiries.until_due().await;
+        assert_eq!(expiries.take_due(), [a]);
         assert_eq!(began.elapsed(), Duration::from_millis(60));
-        visits.until_due().await;
-        assert_eq!(visits.take_due(), [b]);
-        assert_eq!(visits.take_due(), []);
+        expiries.until_due().await;
+        assert_eq!(expiries.take_due(), [b]);
+        assert_eq!(expiries.take_due(), []);
     }
 
     #[tokio::test(start_paused = true)]
     async fn visits_wait_for_their_time_in_a_process_of_many_years() {
-        let visits = Visits::new();
+        let expiries = ExpiryQueue::new();
         let a = channel("presence-a");
         tokio::time::advance(Duration::from_hours(24 * 365 * 30)).await;
-        visits.add(&a, Duration::from_millis(41));
-        assert_eq!(visits.take_due(), []);
+        expiries.add(&a, Duration::from_millis(41));
+        assert_eq!(expiries.take_due(), []);
         let began = Instant::now();
-        visits.until_due().await;
-        assert_eq!(visits.take_due(), [a]);
+        expiries.until_due().await;
+        assert_eq!(expiries.take_due(), [a]);
         assert_eq!(began.elapsed(), Duration::from_millis(60));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_visit_that_is_due_earlier_is_not_held_up() {
-        let visits = Visits::new();
+        let expiries = ExpiryQueue::new();
         let (a, b) = (channel("presence-a"), channel("presence-b"));
-        visits.add(&b, Duration::from_secs(60));
+        expiries.add(&b, Duration::from_secs(60));
         let sooner = async {
             tokio::task::yield_now().await;
-            visits.add(&a, Duration::from_secs(1));
+            expiries.add(&a, Duration::from_secs(1));
         };
         let began = Instant::now();
-        tokio::join!(visits.until_due(), sooner);
-        assert_eq!(visits.take_due(), [a]);
+        tokio::join!(expiries.until_due(), sooner);
+        assert_eq!(expiries.take_due(), [a]);
         assert!(began.elapsed() < Duration::from_secs(2));
     }
 }

@@ -11,13 +11,13 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::Keeper;
-use super::held::{Batch, Doubt};
+use super::PresenceLeases;
+use super::held::{Batch, UncertainLeave};
 use super::streams::Outcome;
 use crate::delivery::Departure;
 use crate::engine::redis::connection::connections::Server;
 use crate::engine::redis::connection::error::CommandError;
-use crate::engine::redis::presence::scripts::{BATCH_MAX, Next};
+use crate::engine::redis::presence::scripts::{BATCH_MAX, NextExpiry};
 use crate::engine::redis::presence::terms::Terms;
 
 /// When each server's next round is due. Pure: takes `now`.
@@ -96,9 +96,9 @@ impl Rounds {
     }
 }
 
-impl Keeper {
+impl PresenceLeases {
     /// Keeps what this node holds, until it is stopped.
-    pub(super) async fn keep(&self) {
+    pub(super) async fn run_refreshes(&self) {
         let terms = *self.presence.terms();
         // A server that something is held at since lately is found by then, and one that channels have moved to.
         let look_interval = terms.refresh_interval / 2;
@@ -170,14 +170,19 @@ impl Keeper {
         }
         let owner = self.presence.owners();
         let is_there = |channel: &ChannelName| owner(channel) == server;
-        let doubts = self.held().open_doubts(Instant::now(), is_there);
-        let doubts = doubts
+        let uncertain = self.held().uncertain_leaves(Instant::now(), is_there);
+        let uncertain = uncertain
             .into_iter()
-            .map(|((channel, connection), doubt)| (channel, (connection, doubt)))
+            .map(|((channel, connection), note_uncertain)| (channel, (connection, note_uncertain)))
             .collect();
-        let cleared = Outcome::of(doubts, DOUBTS_MAX, async |channel, (connection, doubt)| {
-            self.clear_doubt(&channel, connection, doubt).await
-        })
+        let cleared = Outcome::of(
+            uncertain,
+            UNCERTAIN_MAX,
+            async |channel, (connection, note_uncertain)| {
+                self.settle_uncertain(&channel, connection, note_uncertain)
+                    .await
+            },
+        )
         .await;
         refreshed.failure.or(cleared.failure)
     }
@@ -189,7 +194,7 @@ impl Keeper {
         lease: Duration,
     ) -> Result<(), CommandError> {
         let refreshed = self.presence.refresh(channel, batch, lease).await?;
-        self.visit_before_next_round(channel, refreshed.next);
+        self.schedule_eviction(channel, refreshed.next);
         let mut joins = stream::iter(refreshed.unknown)
             .map(|connection| self.join_again(channel, connection))
             .buffer_unordered(JOINS_MAX);
@@ -233,41 +238,41 @@ impl Keeper {
     }
 
     /// Takes out what Redis may still show although this node does not hold it.
-    async fn clear_doubt(
+    async fn settle_uncertain(
         &self,
         channel: &ChannelName,
         connection: SocketId,
-        doubt: Doubt,
+        note_uncertain: UncertainLeave,
     ) -> Result<(), CommandError> {
         let left = self
             .presence
-            .leave_once(channel, connection, doubt.departure, self.grace())
+            .leave_once(channel, connection, note_uncertain.departure, self.grace())
             .await;
         // It may have joined anew meanwhile, before it was taken out.
         self.join_again(channel, connection).await?;
         let wait = left?;
         self.held().settle(channel, connection);
         if let Some(wait) = wait {
-            self.visits.add(channel, wait);
+            self.expiries.add(channel, wait);
         }
         Ok(())
     }
 
     /// Has somebody come by when a member's time is up, unless the next round does.
-    pub(super) fn visit_before_next_round(&self, channel: &ChannelName, next: Next) {
+    pub(super) fn schedule_eviction(&self, channel: &ChannelName, next: NextExpiry) {
         match next {
-            Next::In(wait) if wait < self.presence.terms().refresh_interval => {
-                self.visits.add(channel, wait);
+            NextExpiry::In(wait) if wait < self.presence.terms().refresh_interval => {
+                self.expiries.add(channel, wait);
             }
-            Next::Spared => self.visit_the_spared(channel),
-            Next::In(_) | Next::Never => {}
+            NextExpiry::EvictionDeferred => self.schedule_deferred_eviction(channel),
+            NextExpiry::In(_) | NextExpiry::Never => {}
         }
     }
 
-    /// Has somebody come by soon where a member was spared, who may be gone for all that.
-    pub(super) fn visit_the_spared(&self, channel: &ChannelName) {
+    /// Has somebody come by soon where a member was kept because the eviction is deferred, who may be gone for all that.
+    pub(super) fn schedule_deferred_eviction(&self, channel: &ChannelName) {
         let pause = self.presence.terms().pulse_interval;
-        self.visits.add_within(channel, pause, pause);
+        self.expiries.add_on_grid(channel, pause, pause);
     }
 }
 
@@ -279,7 +284,7 @@ const REFRESHES_MAX: usize = 64;
 const JOINS_MAX: usize = 16;
 
 /// 32: doubts of one server that are being cleared at once.
-const DOUBTS_MAX: usize = 32;
+const UNCERTAIN_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

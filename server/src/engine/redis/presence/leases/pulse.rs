@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
-use super::Keeper;
+use super::PresenceLeases;
 use crate::engine::redis::channel::keys;
 use crate::engine::redis::connection::commands::Call;
 use crate::engine::redis::connection::connections::Server;
@@ -63,7 +63,7 @@ impl Pulses {
             CommandError::Refused(_) | CommandError::Denied { .. }
         );
         if is_refused && !pulse.is_refused {
-            warn!(%server, %error, "nobody there is taken for gone: Redis refuses to keep contact");
+            warn!(%server, %error, "nobody there is taken for gone: Redis refuses to run_refreshes contact");
         } else {
             debug!(%server, %error, "contact is lost");
         }
@@ -75,7 +75,7 @@ impl Pulses {
     }
 }
 
-impl Keeper {
+impl PresenceLeases {
     /// Makes sure of the contact now and then, until it is stopped. A master that is slow holds up no other one.
     pub(super) async fn keep_contact(self: Arc<Self>) {
         let interval = self.presence.terms().pulse_interval;
@@ -87,12 +87,12 @@ impl Keeper {
                 () = self.stop.cancelled() => return,
                 _ = turns.tick() => {}
             }
-            let keeper = Arc::clone(&self);
+            let leases = Arc::clone(&self);
             self.tasks.spawn(async move {
                 tokio::select! {
                     biased;
-                    () = keeper.stop.cancelled() => {}
-                    () = keeper.pulse() => {}
+                    () = leases.stop.cancelled() => {}
+                    () = leases.pulse() => {}
                 }
             });
         }

@@ -1,11 +1,11 @@
--- Takes out whose time is up.
+-- Evicts expired members.
 --
 -- KEYS, ARGV: those of presence.lua; ARGV further: 8 how many at most.
--- Returns: milliseconds until the next one's time is up (0: some are left to be reaped, -1: nobody is here, -2: somebody was
+-- Returns: milliseconds until the next member expires (0: some are left to be evicted, -1: nobody is here, -2: somebody was
 --       spared).
 -- Why atomic: the channel is told what of it is seen, and nothing else.
 
-reap(ARGV[8])
+evict_expired(ARGV[8])
 local wait = due()
 finish()
 return wait

@@ -12,11 +12,11 @@
 //! A call without an answer is a **doubt**: Redis may show a connection that this node does not hold. It is not refreshed, so
 //! it goes with its lease at the latest; and it is taken out with the next round.
 
+mod expiry_queue;
 mod held;
 mod pulse;
 mod rounds;
 mod streams;
-mod visits;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,21 +29,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use self::held::{Doubt, Held, Place};
+use self::expiry_queue::ExpiryQueue;
+use self::held::{HeldConnections, Place, UncertainLeave};
 use self::pulse::Pulses;
 use self::streams::Outcome;
-use self::visits::Visits;
-use super::scripts::{BATCH_MAX, Next, Presence, Snapshot};
+use super::scripts::{BATCH_MAX, NextExpiry, Presence, Snapshot};
 use crate::delivery::{Departure, Retention};
 use crate::engine::EngineError;
 use crate::engine::redis::connection::connections::Server;
 use crate::engine::redis::connection::error::CommandError;
 
 /// What this node holds, and the calls that keep it.
-pub(crate) struct Keeper {
+pub(crate) struct PresenceLeases {
     presence: Presence,
-    held: Mutex<Held>,
-    visits: Visits,
+    held: Mutex<HeldConnections>,
+    expiries: ExpiryQueue,
     pulses: Pulses,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -51,18 +51,18 @@ pub(crate) struct Keeper {
 
 /// A call under way after which this node does not hold a connection. Dropped before it is settled, it is a doubt.
 struct Unsettled<'a> {
-    keeper: &'a Keeper,
+    leases: &'a PresenceLeases,
     place: Option<Place>,
     departure: Departure,
 }
 
-impl Keeper {
+impl PresenceLeases {
     /// Holds nothing yet.
     pub(crate) fn new(presence: Presence) -> Self {
         Self {
             presence,
             held: Mutex::default(),
-            visits: Visits::new(),
+            expiries: ExpiryQueue::new(),
             pulses: Pulses::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -74,8 +74,10 @@ impl Keeper {
         self.pulse().await;
         let (keeping, visiting) = (Arc::clone(self), Arc::clone(self));
         self.tasks.spawn(Arc::clone(self).keep_contact());
-        self.tasks.spawn(async move { keeping.keep().await });
-        self.tasks.spawn(async move { visiting.visit().await });
+        self.tasks
+            .spawn(async move { keeping.run_refreshes().await });
+        self.tasks
+            .spawn(async move { visiting.run_expiries().await });
         self.tasks.close();
     }
 
@@ -168,7 +170,7 @@ impl Keeper {
         unsettled.place = None;
         self.held().settle(channel, connection);
         if let Some(wait) = wait {
-            self.visits.add(channel, wait);
+            self.expiries.add(channel, wait);
         }
         Ok(())
     }
@@ -202,11 +204,11 @@ impl Keeper {
         self.presence.members(channel, caller).await
     }
 
-    /// Looks soon whose time is up in a channel. Answers whether this node does such things.
+    /// Schedules an eviction of a channel's expired members. Answers whether this node does such things.
     pub(crate) fn look(&self, channel: &ChannelName) -> bool {
         let is_started = self.tasks.is_closed();
         if is_started {
-            self.visit_the_spared(channel);
+            self.schedule_deferred_eviction(channel);
         }
         is_started
     }
@@ -220,8 +222,8 @@ impl Keeper {
         }
     }
 
-    /// Looks for those whose time is up when it is, until it is stopped. A server that is slow holds up no other's.
-    async fn visit(&self) {
+    /// Looks for expired members when it is, until it is stopped. A server that is slow holds up no other's.
+    async fn run_expiries(&self) {
         let mut under_way = FuturesUnordered::new();
         let mut waiting: HashMap<Option<Server>, HashSet<ChannelName>> = HashMap::new();
         loop {
@@ -233,17 +235,17 @@ impl Keeper {
                         && !channels.is_empty()
                     {
                         waiting.insert(server.clone(), HashSet::new());
-                        under_way.push(self.visit_all(server, channels));
+                        under_way.push(self.evict_at_server(server, channels));
                     }
                 }
-                () = self.visits.until_due() => {
-                    for (server, channels) in self.due_visits() {
+                () = self.expiries.until_due() => {
+                    for (server, channels) in self.due_expiries() {
                         // Where there is an entry somebody is on the way.
                         if let Some(waiting) = waiting.get_mut(&server) {
                             waiting.extend(channels);
                         } else {
                             waiting.insert(server.clone(), HashSet::new());
-                            under_way.push(self.visit_all(server, channels));
+                            under_way.push(self.evict_at_server(server, channels));
                         }
                     }
                 }
@@ -252,37 +254,37 @@ impl Keeper {
     }
 
     /// The visits that are due, by server.
-    fn due_visits(&self) -> HashMap<Option<Server>, HashSet<ChannelName>> {
+    fn due_expiries(&self) -> HashMap<Option<Server>, HashSet<ChannelName>> {
         let owner = self.presence.owners();
         let mut due: HashMap<_, HashSet<_>> = HashMap::new();
-        for channel in self.visits.take_due() {
+        for channel in self.expiries.take_due() {
             due.entry(owner(&channel)).or_default().insert(channel);
         }
         due
     }
 
     /// Looks in channels of one server, and answers which it was.
-    async fn visit_all(
+    async fn evict_at_server(
         &self,
         server: Option<Server>,
         channels: HashSet<ChannelName>,
     ) -> Option<Server> {
-        let visits = channels.into_iter().map(|channel| (channel, ())).collect();
+        let expiries = channels.into_iter().map(|channel| (channel, ())).collect();
         // Where that fails, whoever refreshes the channel next comes by.
-        Outcome::of(visits, VISITS_MAX, async |channel, ()| {
-            self.reap(&channel).await
+        Outcome::of(expiries, EVICTIONS_MAX, async |channel, ()| {
+            self.evict_expired(&channel).await
         })
         .await;
         server
     }
 
     /// Takes those out whose time is up, and comes back when the next one's is.
-    async fn reap(&self, channel: &ChannelName) -> Result<(), CommandError> {
+    async fn evict_expired(&self, channel: &ChannelName) -> Result<(), CommandError> {
         loop {
-            match self.presence.reap(channel).await? {
-                Next::In(Duration::ZERO) => {}
+            match self.presence.evict_expired(channel).await? {
+                NextExpiry::In(Duration::ZERO) => {}
                 next => {
-                    self.visit_before_next_round(channel, next);
+                    self.schedule_eviction(channel, next);
                     return Ok(());
                 }
             }
@@ -308,7 +310,7 @@ impl Keeper {
     }
 
     /// A panic under the lock is a bug elsewhere, and the state was complete when it happened.
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldConnections> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -319,7 +321,7 @@ impl Keeper {
         departure: Departure,
     ) -> Unsettled<'_> {
         Unsettled {
-            keeper: self,
+            leases: self,
             place: Some((channel.clone(), connection)),
             departure,
         }
@@ -329,15 +331,15 @@ impl Keeper {
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            let until = Instant::now() + self.keeper.presence.terms().lease * 2;
-            let doubt = Doubt {
+            let until = Instant::now() + self.leases.presence.terms().lease * 2;
+            let note_uncertain = UncertainLeave {
                 departure: self.departure,
                 until,
             };
-            self.keeper.held().doubt(place, doubt);
+            self.leases.held().note_uncertain(place, note_uncertain);
         }
     }
 }
 
 /// 32: visits under way at once.
-const VISITS_MAX: usize = 32;
+const EVICTIONS_MAX: usize = 32;
