@@ -34,7 +34,7 @@ use self::flow::Flow;
 use self::nodes::requests::Role;
 use self::presence::leases::PresenceLeases;
 use self::presence::scripts::Presence;
-use self::presence::terms::Terms;
+use self::presence::timings::LeaseTimings;
 use super::{Broker, Deliver, Engine, EngineError, Health, PresenceStore};
 use crate::delivery::{
     Departure, History, HistoryRange, Members, Publication, Published, Retention,
@@ -66,9 +66,9 @@ impl RedisEngine {
     }
 
     fn with_scripts(options: RedisOptions, scripts: Scripts) -> Self {
-        let terms = Terms::new(&options);
+        let timings = LeaseTimings::new(&options);
         let commands = Commands::new(options, scripts);
-        let presence = Presence::new(commands.clone(), terms);
+        let presence = Presence::new(commands.clone(), timings);
         Self {
             commands,
             leases: Arc::new(PresenceLeases::new(presence)),

@@ -10,7 +10,7 @@ use super::connection::commands::Commands;
 use super::connection::options::RedisOptions;
 use super::connection::scripts::Scripts;
 use super::presence::scripts::{self, Presence};
-use super::presence::terms::Terms;
+use super::presence::timings::LeaseTimings;
 use crate::delivery::{Departure, History, HistoryRange, Members, Retention};
 use crate::engine::EngineError;
 
@@ -44,9 +44,9 @@ impl From<scripts::NextExpiry> for Next {
 impl ScriptedPresence {
     /// Scripts whose texts are what `edit` makes of them, given their names.
     pub fn new(options: RedisOptions, edit: impl Fn(&'static str, String) -> String) -> Self {
-        let terms = Terms::new(&options);
+        let timings = LeaseTimings::new(&options);
         let commands = Commands::new(options, Scripts::edited(edit));
-        let presence = Presence::new(commands.clone(), terms);
+        let presence = Presence::new(commands.clone(), timings);
         Self { commands, presence }
     }
 
@@ -64,7 +64,7 @@ impl ScriptedPresence {
         let deadline = Instant::now() + self.commands.options().budget;
         let connected = self.commands.connection(deadline, channel).await;
         let connection = connected.map_err(|error| self.presence.verdict("connecting", error))?;
-        connection.contact.heard(now);
+        connection.uptime.heard(now);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use redis::Value;
 use super::connections::{Connection, Connections, Server};
 use super::error::CommandError;
 use crate::engine::redis::channel::keys::SLOTS;
-use crate::engine::redis::presence::moving;
+use crate::engine::redis::presence::migrating;
 
 /// Which master owns which slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,10 +107,10 @@ impl SlotMap {
         let before = std::mem::take(&mut self.masters);
         let sorted: BTreeSet<&Server> = before.iter().collect();
         self.masters = sorted.into_iter().cloned().collect();
-        let place = |server: &Server| self.masters.binary_search(server).ok();
+        let index_of = |server: &Server| self.masters.binary_search(server).ok();
         let places: Vec<u16> = before
             .iter()
-            .map(|server| place(server).and_then(|at| u16::try_from(at).ok()))
+            .map(|server| index_of(server).and_then(|at| u16::try_from(at).ok()))
             .map(|at| at.unwrap_or(NOBODY))
             .collect();
         for owner in &mut self.owners {
@@ -189,14 +189,14 @@ async fn ask(connections: &Arc<Connections>, server: Server) -> Result<View, Com
     })
 }
 
-/// The slots that are on their way to or from a server.
-pub(crate) async fn moving_slots(connection: &Connection) -> redis::RedisResult<Vec<u16>> {
+/// The slots that are migrating to or from a server.
+pub(crate) async fn migrating_slots(connection: &Connection) -> redis::RedisResult<Vec<u16>> {
     let mut question = redis::cmd("CLUSTER");
     question.arg("NODES");
     let mut asking = connection.commands.clone();
     let answer = asking.send_packed_command(&question).await?;
     let nodes: String = redis::from_redis_value(answer.extract_error()?)?;
-    Ok(moving::parse(&nodes))
+    Ok(migrating::parse(&nodes))
 }
 
 fn unreadable(server: &Server) -> CommandError {

@@ -175,7 +175,7 @@ impl Commands {
         self.run_until(deadline, call).await
     }
 
-    /// Runs a script that answers the server's time, and notes that it was heard, and which of its slots are on their way.
+    /// Runs a script that answers the server's time, and notes that it was heard, and which of its slots are migrating.
     pub(crate) async fn touch(
         &self,
         deadline: Instant,
@@ -183,25 +183,25 @@ impl Commands {
     ) -> Result<(), CommandError> {
         let connection = self.connection(deadline, call.channel).await?;
         if self.topology().is_cluster() {
-            self.look_for_moves(deadline, &connection).await?;
+            self.note_migrating_slots(deadline, &connection).await?;
         }
         let answer = self.evaluate(deadline, &connection, call).await;
         let answer = answer.map_err(|error| self.judge(&connection, &error))?;
         if let Ok(now) = redis::from_redis_value(answer) {
-            connection.contact.heard(now);
+            connection.uptime.heard(now);
         }
         Ok(())
     }
 
-    async fn look_for_moves(
+    async fn note_migrating_slots(
         &self,
         deadline: Instant,
         connection: &Connection,
     ) -> Result<(), CommandError> {
-        let looked = within(deadline, cluster::moving_slots(connection)).await;
-        let moving = looked.map_err(|error| self.judge(connection, &error))?;
-        let known = self.topology().connections().moving();
-        known.note(&moving, Instant::now());
+        let looked = within(deadline, cluster::migrating_slots(connection)).await;
+        let migrating = looked.map_err(|error| self.judge(connection, &error))?;
+        let known = self.topology().connections().migrating();
+        known.note(&migrating, Instant::now());
         Ok(())
     }
 
@@ -255,8 +255,8 @@ impl Commands {
     fn executed(&self, call: Call<'_>, value: Value) -> Value {
         if call.script.may_evict() {
             let slot = self.keys().slot(call.channel);
-            let moving = self.topology().connections().moving();
-            moving.note_executed(slot, call.channel, Instant::now());
+            let migrating = self.topology().connections().migrating();
+            migrating.note_executed(slot, call.channel, Instant::now());
         }
         value
     }
@@ -435,7 +435,7 @@ async fn send(
     answer.extract_error()
 }
 
-/// The result of something on its way, or that it was not there in time.
+/// The result of a command, or a timeout error once the deadline has passed.
 pub(crate) async fn within<T>(
     deadline: Instant,
     sent: impl Future<Output = Result<T, RedisError>>,

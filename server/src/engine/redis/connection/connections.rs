@@ -25,9 +25,9 @@ use tokio::time::Instant;
 use super::error::CommandError;
 use super::options::{Login, RedisOptions, Target, address};
 use crate::engine::redis::channel::keys;
-use crate::engine::redis::presence::contact::{Bounds, Contact};
-use crate::engine::redis::presence::moving::Moving;
-use crate::engine::redis::presence::terms::Terms;
+use crate::engine::redis::presence::migrating::MigratingSlots;
+use crate::engine::redis::presence::timings::LeaseTimings;
+use crate::engine::redis::presence::uptime::{ConnectionUptime, EvictionWindow};
 
 /// A Redis server, by where it is reached: `host:port`, or the path of a socket.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,8 +39,8 @@ pub(crate) struct Connection {
     pub(crate) server: Server,
     pub(crate) commands: MultiplexedConnection,
     /// How long the server has been heard over it.
-    pub(crate) contact: Arc<Contact>,
-    moving: Arc<Moving>,
+    pub(crate) uptime: Arc<ConnectionUptime>,
+    migrating: Arc<MigratingSlots>,
     is_lost: Arc<AtomicBool>,
     number: u64,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Connection {
 pub(crate) struct Connections {
     options: RedisOptions,
     servers: Mutex<HashMap<Server, PerServer>>,
-    moving: Arc<Moving>,
+    migrating: Arc<MigratingSlots>,
     opened: AtomicU64,
 }
 
@@ -120,16 +120,16 @@ impl Connections {
     /// No connection yet.
     pub(crate) fn new(options: RedisOptions) -> Self {
         Self {
-            moving: Arc::new(Moving::new(Terms::new(&options))),
+            migrating: Arc::new(MigratingSlots::new(LeaseTimings::new(&options))),
             options,
             servers: Mutex::new(HashMap::new()),
             opened: AtomicU64::new(0),
         }
     }
 
-    /// Which slots are on their way between masters.
-    pub(crate) fn moving(&self) -> &Moving {
-        &self.moving
+    /// Which slots are migrating between masters.
+    pub(crate) fn migrating(&self) -> &MigratingSlots {
+        &self.migrating
     }
 
     /// The connection for commands to a server.
@@ -243,8 +243,8 @@ impl Connections {
         Ok(Connection {
             server,
             commands,
-            contact: Arc::new(Contact::new(Terms::new(&self.options))),
-            moving: Arc::clone(&self.moving),
+            uptime: Arc::new(ConnectionUptime::new(LeaseTimings::new(&self.options))),
+            migrating: Arc::clone(&self.migrating),
             is_lost,
             number: self.opened.fetch_add(1, Ordering::Relaxed),
         })
@@ -271,11 +271,11 @@ impl Connections {
 
 impl Connection {
     /// Whom its owner may take for gone in a channel, as far as is known now.
-    pub(crate) fn bounds(&self, channel: &ChannelName) -> Bounds {
+    pub(crate) fn bounds(&self, channel: &ChannelName) -> EvictionWindow {
         let slot = keys::slot(channel.as_str());
-        match self.moving.age(slot, channel, Instant::now()) {
-            Some(age) => self.contact.bounds().sooner(age),
-            None => Bounds::default(),
+        match self.migrating.age(slot, channel, Instant::now()) {
+            Some(age) => self.uptime.bounds().sooner(age),
+            None => EvictionWindow::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::engine::redis::channel::rights::{self, IsInScript};
 /// Why a command has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CommandError {
-    /// It certainly was not executed, and another attempt may succeed: no connection, no master, a slot on its way.
+    /// It certainly was not executed, and another attempt may succeed: no connection, no master, a slot migrating.
     #[error("{0}")]
     NotExecuted(String),
     /// It may or may not have been executed.

@@ -10,7 +10,7 @@ pub struct FlowOptions {
     pub unsubscribe_delay: Duration,
     /// How often a channel's position is compared with Redis, give or take a fifth; 25 s.
     pub sync_interval: Duration,
-    /// How long a message may be on its way after Redis said that it exists; 1 s.
+    /// How long a message may take to arrive after Redis said that it exists; 1 s.
     pub sync_grace: Duration,
     /// How long a pub/sub connection may be silent before a probe is sent through it; 5 s. Two probes that do not come
     /// back within half of it each end the connection.

@@ -13,7 +13,7 @@ use super::topology::Layout;
 use crate::engine::EngineError;
 use crate::engine::redis::channel::rights;
 
-/// Checks every master. Waits for a Redis that is on its way, within the budget of a call.
+/// Checks every master. Waits for a Redis that is starting, within the budget of a call.
 ///
 /// # Errors
 /// When Redis cannot be reached, is too old, or is another kind of Redis than the URL says.
@@ -75,15 +75,19 @@ async fn attempt(commands: &Commands) -> Result<Vec<(Server, Facts)>, CommandErr
             CommandError::while_executing(&error)
         })?;
         if commands.topology().is_cluster() {
-            let moving = cluster::moving_slots(&connection).await;
-            moving.map_err(|error| judge_moves(commands, &connection, &error))?;
+            let migrating = cluster::migrating_slots(&connection).await;
+            migrating.map_err(|error| migrating_error(commands, &connection, &error))?;
         }
         servers.push((server, facts));
     }
     Ok(servers)
 }
 
-fn judge_moves(commands: &Commands, connection: &Connection, error: &RedisError) -> CommandError {
+fn migrating_error(
+    commands: &Commands,
+    connection: &Connection,
+    error: &RedisError,
+) -> CommandError {
     let server = &connection.server;
     match commands.judge(connection, error) {
         error @ (CommandError::Refused(_) | CommandError::Denied { .. }) => CommandError::Refused(

@@ -4,7 +4,7 @@
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 a new epoch, 4 random digits that messages' ids are made from, 5 life of a position (in
 --       milliseconds) where nobody has said better, 6 and 7 what the bodies of a member_removed and of a member_updated
 --       begin with; and the last three: since when expired members may be taken out who are known to be lost, since when the silent, and until when
---       either (milliseconds). They are what the caller's contact with this server allows: contact.rs.
+--       either (milliseconds). They are what the caller's contact with this server allows: uptime.rs.
 -- Returns: those of the script behind it.
 -- Why atomic: who is here and what the channel was told about it are of one moment, on every node and after every crash.
 --

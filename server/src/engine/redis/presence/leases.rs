@@ -6,7 +6,7 @@
 //! over; where nobody comes by, the next call on that channel notices, from whichever node.
 //!
 //! When Redis was out of reach, nobody is taken out until every node has had the time to speak again: an outage of Redis is no
-//! reason to show everybody as gone. [`super::contact`] says how that is known, and a third task sees to it that it is. Who only
+//! reason to show everybody as gone. [`super::uptime`] says how that is known, and a third task sees to it that it is. Who only
 //! publishes holds nothing, runs none of the three, and so takes nobody out.
 //!
 //! A call without an answer is a **doubt**: Redis may show a connection that this node does not hold. It is not refreshed, so
@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use self::expiry_queue::ExpiryQueue;
-use self::held::{HeldConnections, Place, UncertainLeave};
+use self::held::{HeldConnections, Membership, UncertainLeave};
 use self::pulse::Pulses;
 use self::streams::Outcome;
 use super::scripts::{BATCH_MAX, NextExpiry, Presence, Snapshot};
@@ -52,7 +52,7 @@ pub(crate) struct PresenceLeases {
 /// A call under way after which this node does not hold a connection. Dropped before it is settled, it is a doubt.
 struct Unsettled<'a> {
     leases: &'a PresenceLeases,
-    place: Option<Place>,
+    membership: Option<Membership>,
     departure: Departure,
 }
 
@@ -96,7 +96,7 @@ impl PresenceLeases {
     /// Adds a connection and keeps it from now on.
     ///
     /// # Cancel safety
-    /// Dropped on its way, it may have added the connection; it is not kept then, and is taken out with the next round.
+    /// If the future is dropped, it may have added the connection; it is not kept then, and is taken out with the next round.
     pub(crate) async fn join(
         &self,
         channel: &ChannelName,
@@ -111,11 +111,11 @@ impl PresenceLeases {
             .await;
         match joined {
             Ok(()) => {
-                unsettled.place = None;
+                unsettled.membership = None;
                 self.held().hold(channel, connection, member, retention);
             }
             Err(EngineError::Unknown { .. }) => {}
-            Err(_) => unsettled.place = None,
+            Err(_) => unsettled.membership = None,
         }
         joined
     }
@@ -123,7 +123,7 @@ impl PresenceLeases {
     /// Replaces the info of a connection, with which it is kept from now on. Answers whether it is here.
     ///
     /// # Cancel safety
-    /// Dropped on its way, it may have replaced the info.
+    /// If the future is dropped, it may have replaced the info.
     pub(crate) async fn update(
         &self,
         channel: &ChannelName,
@@ -167,7 +167,7 @@ impl PresenceLeases {
             .presence
             .leave(channel, connection, departure, self.grace())
             .await?;
-        unsettled.place = None;
+        unsettled.membership = None;
         self.held().settle(channel, connection);
         if let Some(wait) = wait {
             self.expiries.add(channel, wait);
@@ -176,12 +176,15 @@ impl PresenceLeases {
     }
 
     /// Says that connections are still here; answers those that Redis does not know.
-    pub(crate) async fn refresh(&self, held: &[Place]) -> Result<Vec<Place>, EngineError> {
+    pub(crate) async fn refresh(
+        &self,
+        held: &[Membership],
+    ) -> Result<Vec<Membership>, EngineError> {
         let mut channels: HashMap<&ChannelName, Vec<SocketId>> = HashMap::new();
         for (channel, connection) in held {
             channels.entry(channel).or_default().push(*connection);
         }
-        let lease = self.presence.terms().lease;
+        let lease = self.presence.timings().lease;
         let mut unknown = Vec::new();
         for (channel, connections) in channels {
             for batch in connections.chunks(BATCH_MAX) {
@@ -295,7 +298,7 @@ impl PresenceLeases {
     fn grace(&self) -> Duration {
         let handed_over = self.held().handed_over;
         self.presence
-            .terms()
+            .timings()
             .grace
             .max(handed_over.unwrap_or_default())
     }
@@ -303,10 +306,10 @@ impl PresenceLeases {
     /// How long a connection still counts as present that nothing is said about from now on. A loss only ever shortens that, so
     /// what is handed over must last longer.
     fn lease(&self) -> Duration {
-        let terms = self.presence.terms();
+        let timings = self.presence.timings();
         let handed_over = self.held().handed_over;
-        let handed_over = handed_over.map(|within| within + terms.refresh_interval);
-        terms.lease.max(handed_over.unwrap_or_default())
+        let handed_over = handed_over.map(|within| within + timings.refresh_interval);
+        timings.lease.max(handed_over.unwrap_or_default())
     }
 
     /// A panic under the lock is a bug elsewhere, and the state was complete when it happened.
@@ -322,7 +325,7 @@ impl PresenceLeases {
     ) -> Unsettled<'_> {
         Unsettled {
             leases: self,
-            place: Some((channel.clone(), connection)),
+            membership: Some((channel.clone(), connection)),
             departure,
         }
     }
@@ -330,13 +333,13 @@ impl PresenceLeases {
 
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            let until = Instant::now() + self.leases.presence.terms().lease * 2;
-            let note_uncertain = UncertainLeave {
+        if let Some(membership) = self.membership.take() {
+            let until = Instant::now() + self.leases.presence.timings().lease * 2;
+            let leave = UncertainLeave {
                 departure: self.departure,
                 until,
             };
-            self.leases.held().note_uncertain(place, note_uncertain);
+            self.leases.held().note_uncertain(membership, leave);
         }
     }
 }

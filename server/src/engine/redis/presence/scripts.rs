@@ -10,7 +10,7 @@ use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId, UserId};
 use redis::{FromRedisValue, Value};
 
-use super::terms::Terms;
+use super::timings::LeaseTimings;
 use crate::delivery::{Departure, Members, Publication, Retention};
 use crate::engine::EngineError;
 use crate::engine::redis::channel::envelope::{self, encode_body};
@@ -27,7 +27,7 @@ use crate::engine::tag::random_id;
 #[derive(Clone)]
 pub(crate) struct Presence {
     commands: Commands,
-    terms: Terms,
+    timings: LeaseTimings,
 }
 
 /// What a refresh found.
@@ -59,8 +59,8 @@ pub(crate) struct Snapshot {
 
 impl Presence {
     /// Calls through `commands`.
-    pub(crate) fn new(commands: Commands, terms: Terms) -> Self {
-        Self { commands, terms }
+    pub(crate) fn new(commands: Commands, timings: LeaseTimings) -> Self {
+        Self { commands, timings }
     }
 
     /// What the scripts go through.
@@ -69,8 +69,8 @@ impl Presence {
     }
 
     /// How long memberships last.
-    pub(crate) fn terms(&self) -> &Terms {
-        &self.terms
+    pub(crate) fn timings(&self) -> &LeaseTimings {
+        &self.timings
     }
 
     /// Which server each channel is at, as far as that is known now.
@@ -210,7 +210,7 @@ impl Presence {
         loop {
             let arguments = vec![
                 number(EVICTED_MAX),
-                number(self.terms.members_max),
+                number(self.timings.members_max),
                 self.commands.options().empty_position_ttl().into(),
                 caller.clone(),
             ];
@@ -238,7 +238,7 @@ impl Presence {
             connection.to_string().into(),
             user.into(),
             Bytes::copy_from_slice(member.info.as_str().as_bytes()),
-            milliseconds(self.terms.lease),
+            milliseconds(self.timings.lease),
             number(EVICTED_BESIDE_MAX),
             self.kept(retention),
             encode_body(&added).into(),
@@ -414,7 +414,7 @@ const EVICTION_DEFERRED: i64 = -2;
 /// 500: connections of one channel in one call; about 17 KiB, and some 200 µs of Redis.
 pub(crate) const BATCH_MAX: usize = 500;
 
-/// 50: expired connections that a join or a leave takes out on its way.
+/// 50: expired connections that a join or a leave evicts on the way.
 const EVICTED_BESIDE_MAX: usize = 50;
 
 /// 200: expired connections that one call takes out at most; some 4 ms of Redis when all of them are announced.

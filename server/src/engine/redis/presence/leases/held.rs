@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::delivery::{Departure, Retention};
 
 /// A connection in a channel.
-pub(super) type Place = (ChannelName, SocketId);
+pub(super) type Membership = (ChannelName, SocketId);
 
 /// Connections in a channel.
 pub(super) type Batch = (ChannelName, Vec<SocketId>);
@@ -19,7 +19,7 @@ pub(super) type Batch = (ChannelName, Vec<SocketId>);
 #[derive(Debug, Default)]
 pub(super) struct HeldConnections {
     channels: HashMap<ChannelName, HeldChannel>,
-    uncertain: HashMap<Place, UncertainLeave>,
+    uncertain: HashMap<Membership, UncertainLeave>,
     /// How long a connection that is lost here may take to turn up at another node.
     pub(super) handed_over: Option<Duration>,
 }
@@ -50,22 +50,22 @@ impl HeldConnections {
         retention: Retention,
     ) {
         self.settle(channel, connection);
-        let held_channel = self
+        let entry = self
             .channels
             .entry(channel.clone())
             .or_insert_with(|| HeldChannel {
                 retention,
                 members: HashMap::new(),
             });
-        held_channel.retention = retention;
-        held_channel.members.insert(connection, member);
+        entry.retention = retention;
+        entry.members.insert(connection, member);
     }
 
     /// Holds a connection no longer.
     pub(super) fn release(&mut self, channel: &ChannelName, connection: SocketId) {
-        if let Some(held_channel) = self.channels.get_mut(channel) {
-            held_channel.members.remove(&connection);
-            if held_channel.members.is_empty() {
+        if let Some(entry) = self.channels.get_mut(channel) {
+            entry.members.remove(&connection);
+            if entry.members.is_empty() {
                 self.channels.remove(channel);
             }
         }
@@ -78,8 +78,8 @@ impl HeldConnections {
         connection: SocketId,
         info: RawJson,
     ) -> Option<RawJson> {
-        let held_channel = self.channels.get_mut(channel)?;
-        let member = held_channel.members.get_mut(&connection)?;
+        let entry = self.channels.get_mut(channel)?;
+        let member = entry.members.get_mut(&connection)?;
         Some(std::mem::replace(&mut member.info, info))
     }
 
@@ -89,9 +89,9 @@ impl HeldConnections {
         channel: &ChannelName,
         connection: SocketId,
     ) -> Option<(Member, Retention)> {
-        let held_channel = self.channels.get(channel)?;
-        let member = held_channel.members.get(&connection)?.clone();
-        Some((member, held_channel.retention))
+        let entry = self.channels.get(channel)?;
+        let member = entry.members.get(&connection)?.clone();
+        Some((member, entry.retention))
     }
 
     /// The servers at which something is held or in doubt, where `owner` says which one a channel is at.
@@ -112,11 +112,11 @@ impl HeldConnections {
         if batches.is_empty() {
             return batches;
         }
-        for (channel, held_channel) in &self.channels {
+        for (channel, entry) in &self.channels {
             let Some(batches) = batches.get_mut(&owner(channel)) else {
                 continue;
             };
-            let connections: Vec<SocketId> = held_channel.members.keys().copied().collect();
+            let connections: Vec<SocketId> = entry.members.keys().copied().collect();
             let chunks = connections.chunks(batch_max);
             batches.extend(chunks.map(|chunk| (channel.clone(), chunk.to_vec())));
         }
@@ -124,9 +124,9 @@ impl HeldConnections {
     }
 
     /// Notes a doubt.
-    pub(super) fn note_uncertain(&mut self, place: Place, note_uncertain: UncertainLeave) {
+    pub(super) fn note_uncertain(&mut self, membership: Membership, leave: UncertainLeave) {
         if self.uncertain.len() < UNCERTAIN_MAX {
-            self.uncertain.insert(place, note_uncertain);
+            self.uncertain.insert(membership, leave);
         }
     }
 
@@ -142,21 +142,20 @@ impl HeldConnections {
         &mut self,
         now: Instant,
         is_wanted: impl Fn(&ChannelName) -> bool,
-    ) -> Vec<(Place, UncertainLeave)> {
+    ) -> Vec<(Membership, UncertainLeave)> {
         let Self {
             channels,
             uncertain,
             ..
         } = self;
-        uncertain.retain(|(channel, connection), note_uncertain| {
-            let held_channel = channels.get(channel);
-            let is_held = held_channel
-                .is_some_and(|held_channel| held_channel.members.contains_key(connection));
-            !is_held && note_uncertain.until > now
+        uncertain.retain(|(channel, connection), leave| {
+            let entry = channels.get(channel);
+            let is_held = entry.is_some_and(|entry| entry.members.contains_key(connection));
+            !is_held && leave.until > now
         });
         let open = uncertain.iter();
         let open = open.filter(|((channel, _), _)| is_wanted(channel));
-        open.map(|(place, note_uncertain)| (place.clone(), *note_uncertain))
+        open.map(|(membership, leave)| (membership.clone(), *leave))
             .collect()
     }
 }
@@ -185,7 +184,7 @@ mod tests {
         }
     }
 
-    fn note_uncertain(until: Instant) -> UncertainLeave {
+    fn uncertain_leave(until: Instant) -> UncertainLeave {
         let departure = Departure::Removed;
         UncertainLeave { departure, until }
     }
@@ -230,23 +229,23 @@ mod tests {
     fn a_doubt_ends_with_an_answer_with_a_return_and_with_its_lease() {
         let mut held = HeldConnections::default();
         let now = Instant::now();
-        let held_channel = channel("presence-a");
+        let room = channel("presence-a");
         let [answered, back, late, open] = [1, 2, 3, 4].map(SocketId::from_bits);
         for connection in [answered, back, open] {
             held.note_uncertain(
-                (held_channel.clone(), connection),
-                note_uncertain(now + Duration::from_secs(1)),
+                (room.clone(), connection),
+                uncertain_leave(now + Duration::from_secs(1)),
             );
         }
-        held.note_uncertain((held_channel.clone(), late), note_uncertain(now));
-        held.settle(&held_channel, answered);
-        held.hold(&held_channel, back, ann(), KEPT);
+        held.note_uncertain((room.clone(), late), uncertain_leave(now));
+        held.settle(&room, answered);
+        held.hold(&room, back, ann(), KEPT);
         assert!(held.uncertain_leaves(now, |_| false).is_empty());
-        let left: Vec<Place> = held
+        let left: Vec<Membership> = held
             .uncertain_leaves(now, |_| true)
             .into_iter()
-            .map(|(place, _)| place)
+            .map(|(membership, _)| membership)
             .collect();
-        assert_eq!(left, [(held_channel, open)]);
+        assert_eq!(left, [(room, open)]);
     }
 }

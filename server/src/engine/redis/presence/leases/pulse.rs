@@ -51,7 +51,7 @@ impl Pulses {
         }
     }
 
-    /// It has not. The slot of the tag may be on its way elsewhere, which says nothing about the master: another one next time.
+    /// It has not. The slot of the tag may be migrating elsewhere, which says nothing about the master: another one next time.
     fn note_failure(&self, server: &Server, error: &CommandError) {
         let mut pulses = self.lock();
         let Some(pulse) = pulses.get_mut(server) else {
@@ -63,9 +63,9 @@ impl Pulses {
             CommandError::Refused(_) | CommandError::Denied { .. }
         );
         if is_refused && !pulse.is_refused {
-            warn!(%server, %error, "nobody there is taken for gone: Redis refuses to run_refreshes contact");
+            warn!(%server, %error, "nobody there is taken for gone: Redis refuses to run_refreshes uptime");
         } else {
-            debug!(%server, %error, "contact is lost");
+            debug!(%server, %error, "uptime is lost");
         }
         pulse.is_refused = is_refused;
     }
@@ -78,7 +78,7 @@ impl Pulses {
 impl PresenceLeases {
     /// Makes sure of the contact now and then, until it is stopped. A master that is slow holds up no other one.
     pub(super) async fn keep_contact(self: Arc<Self>) {
-        let interval = self.presence.terms().pulse_interval;
+        let interval = self.presence.timings().pulse_interval;
         let mut turns = tokio::time::interval_at(Instant::now() + interval, interval);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

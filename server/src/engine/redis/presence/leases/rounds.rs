@@ -18,7 +18,7 @@ use crate::delivery::Departure;
 use crate::engine::redis::connection::connections::Server;
 use crate::engine::redis::connection::error::CommandError;
 use crate::engine::redis::presence::scripts::{BATCH_MAX, NextExpiry};
-use crate::engine::redis::presence::terms::Terms;
+use crate::engine::redis::presence::timings::LeaseTimings;
 
 /// When each server's next round is due. Pure: takes `now`.
 #[derive(Default)]
@@ -49,7 +49,7 @@ impl Rounds {
     }
 
     /// Notes how a round ended, and when the next one is due.
-    fn end(&mut self, ended: Ended, terms: &Terms) {
+    fn end(&mut self, ended: Ended, timings: &LeaseTimings) {
         let Ended {
             server,
             began,
@@ -62,13 +62,13 @@ impl Rounds {
                 if self.failing.insert(server.clone()) {
                     warn!(server = name, %error, "presence cannot be refreshed; trying again");
                 }
-                terms.pulse_interval
+                timings.pulse_interval
             }
             None => {
                 if self.failing.remove(&server) {
                     info!(server = name, "presence is refreshed again");
                 }
-                terms.refresh_interval
+                timings.refresh_interval
             }
         };
         let mut due = began + interval;
@@ -99,9 +99,9 @@ impl Rounds {
 impl PresenceLeases {
     /// Keeps what this node holds, until it is stopped.
     pub(super) async fn run_refreshes(&self) {
-        let terms = *self.presence.terms();
+        let timings = *self.presence.timings();
         // A server that something is held at since lately is found by then, and one that channels have moved to.
-        let look_interval = terms.refresh_interval / 2;
+        let look_interval = timings.refresh_interval / 2;
         let mut layouts = self.presence.commands().topology().changes();
         let mut rounds = Rounds::default();
         let mut under_way = FuturesUnordered::new();
@@ -111,7 +111,7 @@ impl PresenceLeases {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                Some(ended) = under_way.next(), if !under_way.is_empty() => rounds.end(ended, &terms),
+                Some(ended) = under_way.next(), if !under_way.is_empty() => rounds.end(ended, &timings),
                 Ok(()) = layouts.changed() => {
                     let now = Instant::now();
                     rounds.hurry(now, now + look_interval);
@@ -173,14 +173,13 @@ impl PresenceLeases {
         let uncertain = self.held().uncertain_leaves(Instant::now(), is_there);
         let uncertain = uncertain
             .into_iter()
-            .map(|((channel, connection), note_uncertain)| (channel, (connection, note_uncertain)))
+            .map(|((channel, connection), leave)| (channel, (connection, leave)))
             .collect();
         let cleared = Outcome::of(
             uncertain,
             UNCERTAIN_MAX,
-            async |channel, (connection, note_uncertain)| {
-                self.settle_uncertain(&channel, connection, note_uncertain)
-                    .await
+            async |channel, (connection, leave)| {
+                self.settle_uncertain(&channel, connection, leave).await
             },
         )
         .await;
@@ -232,7 +231,7 @@ impl PresenceLeases {
                 }
             }
         }
-        unsettled.place = None;
+        unsettled.membership = None;
         debug!(%channel, session = %connection, "joined again: Redis had forgotten it");
         Ok(())
     }
@@ -242,11 +241,11 @@ impl PresenceLeases {
         &self,
         channel: &ChannelName,
         connection: SocketId,
-        note_uncertain: UncertainLeave,
+        leave: UncertainLeave,
     ) -> Result<(), CommandError> {
         let left = self
             .presence
-            .leave_once(channel, connection, note_uncertain.departure, self.grace())
+            .leave_once(channel, connection, leave.departure, self.grace())
             .await;
         // It may have joined anew meanwhile, before it was taken out.
         self.join_again(channel, connection).await?;
@@ -261,7 +260,7 @@ impl PresenceLeases {
     /// Has somebody come by when a member's time is up, unless the next round does.
     pub(super) fn schedule_eviction(&self, channel: &ChannelName, next: NextExpiry) {
         match next {
-            NextExpiry::In(wait) if wait < self.presence.terms().refresh_interval => {
+            NextExpiry::In(wait) if wait < self.presence.timings().refresh_interval => {
                 self.expiries.add(channel, wait);
             }
             NextExpiry::EvictionDeferred => self.schedule_deferred_eviction(channel),
@@ -271,7 +270,7 @@ impl PresenceLeases {
 
     /// Has somebody come by soon where a member was kept because the eviction is deferred, who may be gone for all that.
     pub(super) fn schedule_deferred_eviction(&self, channel: &ChannelName) {
-        let pause = self.presence.terms().pulse_interval;
+        let pause = self.presence.timings().pulse_interval;
         self.expiries.add_on_grid(channel, pause, pause);
     }
 }
@@ -294,9 +293,9 @@ mod tests {
     use crate::engine::redis::RedisOptions;
 
     /// Rounds every 5 s, looks every second.
-    fn terms() -> Terms {
+    fn timings() -> LeaseTimings {
         let options: RedisOptions = "redis://localhost".parse().unwrap();
-        Terms::new(&options)
+        LeaseTimings::new(&options)
     }
 
     fn server(port: u16) -> Option<Server> {
@@ -321,15 +320,15 @@ mod tests {
         let mut rounds = Rounds::default();
         assert_eq!(rounds.begin(both(), at(0)).len(), 2, "new ones");
         assert_eq!(rounds.begin(both(), at(9)), [], "under way");
-        rounds.end(ended(a.clone(), at(9), false), &terms());
+        rounds.end(ended(a.clone(), at(9), false), &timings());
         assert_eq!(rounds.next(at(99)), at(14));
         assert_eq!(rounds.begin(both(), at(13)), []);
         let beginning = rounds.begin(both(), at(14));
         assert_eq!(beginning, slice::from_ref(&a), "b is still under way");
-        rounds.end(ended(b.clone(), at(9), true), &terms());
+        rounds.end(ended(b.clone(), at(9), true), &timings());
         assert_eq!(rounds.next(at(99)), at(10), "soon after a failure");
-        rounds.end(ended(a.clone(), at(14), false), &terms());
-        rounds.end(ended(b.clone(), at(14), false), &terms());
+        rounds.end(ended(a.clone(), at(14), false), &timings());
+        rounds.end(ended(b.clone(), at(14), false), &timings());
         assert_eq!(rounds.next(at(99)), at(19));
         rounds.hurry(at(14), at(15));
         assert_eq!(rounds.next(at(99)), at(15), "channels may have moved");
@@ -349,10 +348,10 @@ mod tests {
         let mut rounds = Rounds::default();
         rounds.begin(HashSet::from([a.clone()]), at(0));
         rounds.hurry(at(1), at(3));
-        rounds.end(ended(a.clone(), at(0), false), &terms());
+        rounds.end(ended(a.clone(), at(0), false), &timings());
         assert_eq!(rounds.next(at(99)), at(3));
         rounds.begin(HashSet::from([a.clone()]), at(3));
-        rounds.end(ended(a, at(3), false), &terms());
+        rounds.end(ended(a, at(3), false), &timings());
         assert_eq!(rounds.next(at(99)), at(8));
     }
 }

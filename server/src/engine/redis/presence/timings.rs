@@ -6,7 +6,7 @@ use crate::engine::redis::connection::options::RedisOptions;
 
 /// How long memberships last without a word, and what a snapshot shows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
+pub(crate) struct LeaseTimings {
     /// How long a lost connection still counts as present.
     pub(crate) grace: Duration,
     /// How long a connection counts as present that its node says nothing about.
@@ -24,7 +24,7 @@ pub(crate) struct Terms {
     pub(crate) members_max: usize,
 }
 
-impl Terms {
+impl LeaseTimings {
     /// What the options say. A lease is never so short that a lost connection's grace would not fit into it.
     pub(crate) fn new(options: &RedisOptions) -> Self {
         let grace = options.presence_grace;

@@ -1,7 +1,7 @@
-//! The slots of a cluster that are on their way between two masters, and what can be said there all the same. Pure: takes `now`.
+//! The slots of a cluster that are migrating between two masters, and what can be said there all the same. Pure: takes `now`.
 //!
 //! While only some of a channel's keys have arrived, Redis refuses every call on the channel, and leases end whose nodes are alive
-//! and in contact with all masters. So contact with the masters says too little in such a slot, and in one that was on its way
+//! and in contact with all masters. So contact with the masters says too little in such a slot, and in one that was migrating
 //! until a while ago: there, contact with the channel itself must have lasted for as long as every node that is alive needs to
 //! speak. Both masters of a move tell of it (Redis cluster specification, *cluster live reconfiguration*), and with every pulse
 //! they are asked.
@@ -13,16 +13,16 @@ use std::time::Duration;
 use fanfare_protocol::ChannelName;
 use tokio::time::Instant;
 
-use super::terms::Terms;
+use super::timings::LeaseTimings;
 
-/// The slots that are on their way, or were lately.
+/// The slots that are migrating, or were lately.
 #[derive(Debug)]
-pub(crate) struct Moving {
+pub(crate) struct MigratingSlots {
     slots: Mutex<HashMap<u16, Seen>>,
-    terms: Terms,
+    timings: LeaseTimings,
 }
 
-/// A slot that was on its way.
+/// A slot that was migrating.
 #[derive(Debug)]
 struct Seen {
     last: Instant,
@@ -37,24 +37,24 @@ struct Lasting {
     last: Instant,
 }
 
-impl Moving {
+impl MigratingSlots {
     /// None yet.
-    pub(crate) fn new(terms: Terms) -> Self {
+    pub(crate) fn new(timings: LeaseTimings) -> Self {
         Self {
             slots: Mutex::default(),
-            terms,
+            timings,
         }
     }
 
-    /// A master has told that these are on their way.
-    pub(crate) fn note(&self, moving: &[u16], now: Instant) {
+    /// A master has told that these are migrating.
+    pub(crate) fn note(&self, migrating: &[u16], now: Instant) {
         let mut slots = self.lock();
         slots.retain(|_, seen| now.duration_since(seen.last) < self.settling());
         for seen in slots.values_mut() {
             let channels = &mut seen.channels;
             channels.retain(|_, lasting| self.has_lasted(*lasting, now));
         }
-        for slot in moving {
+        for slot in migrating {
             let new = || Seen {
                 last: now,
                 channels: HashMap::new(),
@@ -93,17 +93,17 @@ impl Moving {
     }
 
     fn has_lasted(&self, lasting: Lasting, now: Instant) -> bool {
-        now.duration_since(lasting.last) <= self.terms.silence_max
+        now.duration_since(lasting.last) <= self.timings.silence_max
     }
 
     /// Everybody who is alive has spoken by then, and who was lost has had their grace.
     fn time_to_speak(&self) -> Duration {
-        self.terms.time_to_speak.max(self.terms.grace)
+        self.timings.time_to_speak.max(self.timings.grace)
     }
 
     /// A move may have gone on unseen for as long as contact outlasts a silence, and a look was under way.
     fn settling(&self) -> Duration {
-        self.terms.silence_max + self.terms.pulse_interval + self.time_to_speak()
+        self.timings.silence_max + self.timings.pulse_interval + self.time_to_speak()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u16, Seen>> {
@@ -111,7 +111,7 @@ impl Moving {
     }
 }
 
-/// The slots that a server's answer to `CLUSTER NODES` says are on their way from it or to it: `[7->-id]`, `[7-<-id]`.
+/// The slots that a server's answer to `CLUSTER NODES` says are migrating from it or to it: `[7->-id]`, `[7-<-id]`.
 pub(crate) fn parse(nodes: &str) -> Vec<u16> {
     let own = nodes
         .lines()
@@ -132,9 +132,9 @@ mod tests {
     use crate::engine::redis::RedisOptions;
 
     /// Pulses every second, 5 s of silence at most, 6 s to speak.
-    fn moving() -> Moving {
+    fn migrating() -> MigratingSlots {
         let options: RedisOptions = "redis://localhost".parse().unwrap();
-        Moving::new(Terms::new(&options))
+        MigratingSlots::new(LeaseTimings::new(&options))
     }
 
     fn room(name: &str) -> ChannelName {
@@ -154,13 +154,13 @@ mod tests {
 
     #[test]
     fn a_slot_settles_when_everybody_has_had_the_time_to_speak() {
-        let (moving, room) = (moving(), room("presence-a"));
+        let (migrating, room) = (migrating(), room("presence-a"));
         let start = Instant::now();
-        let age = |seconds| moving.age(7, &room, start + Duration::from_secs(seconds));
+        let age = |seconds| migrating.age(7, &room, start + Duration::from_secs(seconds));
         assert_eq!(age(0), Some(Duration::ZERO));
-        moving.note(&[7], start);
-        moving.note(&[7], start + Duration::from_secs(1));
-        moving.note(&[], start + Duration::from_secs(2));
+        migrating.note(&[7], start);
+        migrating.note(&[7], start + Duration::from_secs(1));
+        migrating.note(&[], start + Duration::from_secs(2));
         assert_eq!(age(2), None);
         assert_eq!(age(12), None);
         assert_eq!(age(13), Some(Duration::ZERO));
@@ -168,25 +168,25 @@ mod tests {
 
     #[test]
     fn where_calls_are_executed_a_slot_may_be_on_its_way_for_ever() {
-        let (moving, room) = (moving(), room("presence-a"));
+        let (migrating, room) = (migrating(), room("presence-a"));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         for second in 0..60 {
-            moving.note(&[7], at(second));
+            migrating.note(&[7], at(second));
             if second % 5 == 0 {
-                moving.note_executed(7, &room, at(second));
+                migrating.note_executed(7, &room, at(second));
             }
         }
         // (now, how old is what is known)
         for (now, expected) in [(5, 0), (60, 5), (61, 6)] {
-            let age = moving.age(7, &room, at(now)).map(|age| age.as_secs());
+            let age = migrating.age(7, &room, at(now)).map(|age| age.as_secs());
             let is_judging = (now, expected) == (60, 5);
             assert_eq!(age, is_judging.then_some(expected), "at {now}");
         }
         let elsewhere = ChannelName::new("presence-b").unwrap();
-        assert_eq!(moving.age(7, &elsewhere, at(60)), None);
+        assert_eq!(migrating.age(7, &elsewhere, at(60)), None);
         // A pause: what came before it counts no more.
-        moving.note_executed(7, &room, at(61));
-        assert_eq!(moving.age(7, &room, at(66)), None);
+        migrating.note_executed(7, &room, at(61));
+        assert_eq!(migrating.age(7, &room, at(66)), None);
     }
 }

@@ -11,13 +11,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::terms::Terms;
+use super::timings::LeaseTimings;
 
 /// The contact over one connection. It begins with the first word of the server.
 #[derive(Debug)]
-pub(crate) struct Contact {
+pub(crate) struct ConnectionUptime {
     lasting: Mutex<Option<Lasting>>,
-    terms: Terms,
+    timings: LeaseTimings,
 }
 
 /// Milliseconds, by the clock of the server.
@@ -29,7 +29,7 @@ struct Lasting {
 
 /// When members whose time is up may be taken out, in milliseconds by the clock of the server. By default never.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub(crate) struct EvictionWindow {
     /// From then on those that are known to be lost: they have had their grace in which they could come back.
     pub(crate) lost_from: u64,
     /// From then on those that are silent as well: every node that is alive has spoken.
@@ -38,18 +38,18 @@ pub(crate) struct Bounds {
     pub(crate) until: u64,
 }
 
-impl Contact {
+impl ConnectionUptime {
     /// Nothing heard yet.
-    pub(crate) fn new(terms: Terms) -> Self {
+    pub(crate) fn new(timings: LeaseTimings) -> Self {
         Self {
             lasting: Mutex::new(None),
-            terms,
+            timings,
         }
     }
 
     /// The server has executed something at that time.
     pub(crate) fn heard(&self, now: u64) {
-        let silence_max = milliseconds(self.terms.silence_max);
+        let silence_max = milliseconds(self.timings.silence_max);
         let mut lasting = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
         match lasting.as_mut() {
             Some(Lasting { since, last }) if (*since..=*last + silence_max).contains(&now) => {
@@ -66,20 +66,20 @@ impl Contact {
     }
 
     /// What may be judged over this connection as far as is known now.
-    pub(crate) fn bounds(&self) -> Bounds {
+    pub(crate) fn bounds(&self) -> EvictionWindow {
         let lasting = *self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Lasting { since, last }) = lasting else {
-            return Bounds::default();
+            return EvictionWindow::default();
         };
-        Bounds {
-            lost_from: since + milliseconds(self.terms.grace),
-            silent_from: since + milliseconds(self.terms.time_to_speak),
-            until: last + milliseconds(self.terms.silence_max),
+        EvictionWindow {
+            lost_from: since + milliseconds(self.timings.grace),
+            silent_from: since + milliseconds(self.timings.time_to_speak),
+            until: last + milliseconds(self.timings.silence_max),
         }
     }
 }
 
-impl Bounds {
+impl EvictionWindow {
     /// The same for what is known no better than it was so long ago.
     pub(crate) fn sooner(self, age: Duration) -> Self {
         let until = self.until.saturating_sub(milliseconds(age));
@@ -97,13 +97,13 @@ mod tests {
     use crate::engine::redis::RedisOptions;
 
     /// A lease of 15 s.
-    fn contact() -> Contact {
+    fn uptime() -> ConnectionUptime {
         let options: RedisOptions = "redis://localhost".parse().unwrap();
-        Contact::new(Terms::new(&options))
+        ConnectionUptime::new(LeaseTimings::new(&options))
     }
 
-    fn bounds(since: u64, last: u64) -> Bounds {
-        Bounds {
+    fn bounds(since: u64, last: u64) -> EvictionWindow {
+        EvictionWindow {
             lost_from: since + 5_000,
             silent_from: since + 6_000,
             until: last + 5_000,
@@ -112,12 +112,12 @@ mod tests {
 
     #[test]
     fn who_has_heard_nothing_judges_nobody() {
-        assert_eq!(contact().bounds(), Bounds::default());
+        assert_eq!(uptime().bounds(), EvictionWindow::default());
     }
 
     #[test]
     fn contact_lasts_while_words_come_and_begins_anew_after_a_silence() {
-        let contact = contact();
+        let uptime = uptime();
         // (heard at, since, last)
         let rows = [
             (100_000, 100_000, 100_000),
@@ -131,8 +131,8 @@ mod tests {
             (50_000, 50_000, 50_000),
         ];
         for (heard, since, last) in rows {
-            contact.heard(heard);
-            assert_eq!(contact.bounds(), bounds(since, last), "heard at {heard}");
+            uptime.heard(heard);
+            assert_eq!(uptime.bounds(), bounds(since, last), "heard at {heard}");
         }
     }
 
@@ -142,9 +142,9 @@ mod tests {
             let options: RedisOptions = "redis://localhost".parse().unwrap();
             let grace = Duration::from_millis(200);
             let options = options.with_presence_grace(grace);
-            let terms = Terms::new(&options.with_presence_lease(lease));
-            assert!(terms.silence_max + terms.refresh_interval < terms.lease);
-            assert!(terms.pulse_interval * 3 < terms.silence_max);
+            let timings = LeaseTimings::new(&options.with_presence_lease(lease));
+            assert!(timings.silence_max + timings.refresh_interval < timings.lease);
+            assert!(timings.pulse_interval * 3 < timings.silence_max);
         }
     }
 }
