@@ -34,9 +34,9 @@ use super::feed::recent::Bounds;
 use super::feed::sync;
 use super::feed::tracks::{Times, Tracks};
 use super::nodes::format::Formats;
+use super::nodes::publish_guard::PublishGuard;
 use super::nodes::requests::{self, NodeRequests, OnEvictRequest, Role};
-use super::nodes::speaking::Speaking;
-use super::nodes::unheard::Unheard;
+use super::nodes::unconfirmed::UnconfirmedPublishes;
 use super::nodes::watch;
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
@@ -59,7 +59,7 @@ pub(super) struct Shared {
     pub(super) handoff: Arc<Handoff>,
     pub(super) requests: Arc<NodeRequests>,
     pub(super) reads: Reads,
-    pub(super) unheard: Unheard,
+    pub(super) unconfirmed: UnconfirmedPublishes,
     /// Whether what this node publishes is taken.
     pub(super) publishing: Publishing,
     pub(super) tasks: TaskTracker,
@@ -67,7 +67,7 @@ pub(super) struct Shared {
     /// Somebody found out that servers are not what they were.
     is_distrusted: AtomicBool,
     /// A call that went to a master ended after that was replaced.
-    is_word_late: AtomicBool,
+    published_during_failover: AtomicBool,
     /// The lease of this node was renewed.
     pub(super) leased: Notify,
     /// Whether nodes of other formats live.
@@ -120,11 +120,11 @@ impl Flow {
             handoff: Arc::new(Handoff::new(flow.waiting_bytes_max)),
             requests: Arc::new(requests),
             reads: Reads::default(),
-            unheard: Unheard::new(said_age_max),
+            unconfirmed: UnconfirmedPublishes::new(said_age_max),
             publishing: Publishing::default(),
             stop: CancellationToken::new(),
             is_distrusted: AtomicBool::new(false),
-            is_word_late: AtomicBool::new(false),
+            published_during_failover: AtomicBool::new(false),
             leased: Notify::new(),
             formats: Formats::default(),
             role,
@@ -175,7 +175,9 @@ impl Flow {
 
     /// States whether a channel is wanted.
     pub(super) fn set_interest(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
-        self.shared.tracks.wish(channel, retention, wanted);
+        self.shared
+            .tracks
+            .record_interest(channel, retention, wanted);
     }
 
     /// Resolves when what is published on a wanted channel passes.
@@ -213,10 +215,13 @@ impl Flow {
     }
 
     /// This node says something on a channel without positions, for as long as the answer is kept.
-    pub(super) fn speak<'a>(&'a self, channel: &'a ChannelName) -> Option<Speaking<'a>> {
+    pub(super) fn guard_publish<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+    ) -> Option<PublishGuard<'a>> {
         let topology = self.shared.commands.topology();
         let is_replaceable = topology.has_sentinels() || topology.is_cluster();
-        is_replaceable.then(|| Speaking::new(&self.shared, channel))
+        is_replaceable.then(|| PublishGuard::new(&self.shared, channel))
     }
 
     /// Takes note that a history was dropped.
@@ -295,14 +300,16 @@ impl Shared {
     }
 
     /// Says that a message may have gone to a master that was replaced meanwhile.
-    pub(super) fn note_late_word(&self) {
-        self.is_word_late.store(true, Ordering::Relaxed);
+    pub(super) fn note_published_during_failover(&self) {
+        self.published_during_failover
+            .store(true, Ordering::Relaxed);
         self.tracks.unsettled.notify_one();
     }
 
     /// Whether somebody said so since.
-    pub(super) fn take_late_word(&self) -> bool {
-        self.is_word_late.swap(false, Ordering::Relaxed)
+    pub(super) fn take_published_during_failover(&self) -> bool {
+        self.published_during_failover
+            .swap(false, Ordering::Relaxed)
     }
 
     /// Notes what went wrong while connecting.

@@ -138,9 +138,9 @@ impl Broker for RedisEngine {
     ) -> Result<Published, EngineError> {
         let flow = self.flow("publishing")?;
         flow.check_format("publishing")?;
-        let _speaking = match retention.is_positioned {
+        let _guard = match retention.is_positioned {
             true => None,
-            false => flow.speak(&publication.channel),
+            false => flow.guard_publish(&publication.channel),
         };
         let published = publish::publish(&self.commands, &publication, retention).await?;
         flow.note_published(&publication.channel, published.position, retention);

@@ -20,7 +20,7 @@ use crate::delivery::{Delivery, Publication};
 
 /// A message as it reaches a node.
 #[derive(Debug, Clone)]
-pub(crate) struct Message {
+pub(crate) struct PubSubMessage {
     /// What it says and where it stands.
     pub(crate) delivery: Delivery,
     /// On channels without positions: which message it is, so that losses are noticed.
@@ -99,7 +99,7 @@ pub(crate) fn decode_message(
     channel: &ChannelName,
     message: &[u8],
     payload_bytes_max: usize,
-) -> Result<Message, NotAMessage> {
+) -> Result<PubSubMessage, NotAMessage> {
     let mut rest = message;
     match take_word(&mut rest, "kind")? {
         "1" => {
@@ -109,7 +109,7 @@ pub(crate) fn decode_message(
             let tag = take(&mut rest, "tag")?;
             let position = Position { epoch, offset, tag };
             let publication = decode_body(channel, rest, payload_bytes_max)?;
-            Ok(Message {
+            Ok(PubSubMessage {
                 delivery: Delivery::new(publication, Some(position), Some(previous)),
                 count: None,
             })
@@ -123,7 +123,7 @@ pub(crate) fn decode_message(
             let id = take_word(&mut rest, "id")?;
             let id = u64::from_str_radix(id, 16).map_err(|_| NotAMessage { part: "id" })?;
             let publication = decode_body(channel, rest, payload_bytes_max)?;
-            Ok(Message {
+            Ok(PubSubMessage {
                 delivery: Delivery::new(publication, None, None),
                 count: Some(Count {
                     term,

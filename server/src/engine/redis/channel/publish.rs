@@ -25,7 +25,7 @@ pub(crate) async fn publish(
     publication: &Publication,
     retention: Retention,
 ) -> Result<Published, EngineError> {
-    let message = Message::new(commands, publication, retention);
+    let message = PreparedPublish::new(commands, publication, retention);
     let mut retry = commands.retry("publishing");
     loop {
         let args = message.args(retry.may_have_run());
@@ -67,7 +67,7 @@ pub(crate) async fn probe(
     let event = EventName::new("ready").map_err(unnamed)?;
     let key = IdempotencyKey::new(&format!("{:x}", random_id())).map_err(unnamed)?;
     let publication = Publication::new(channel.clone(), event, RawJson::null()).with_key(key);
-    let mut message = Message::new(commands, &publication, Retention::new(1, life));
+    let mut message = PreparedPublish::new(commands, &publication, Retention::new(1, life));
     let life = crate::engine::redis::milliseconds(life);
     if let Kind::Positioned { position_ttl, .. } = &mut message.kind {
         position_ttl.clone_from(&life);
@@ -85,7 +85,7 @@ pub(crate) async fn probe(
 }
 
 /// A publication as the scripts take it.
-struct Message<'a> {
+struct PreparedPublish<'a> {
     channel: &'a ChannelName,
     script: &'a crate::engine::redis::connection::scripts::ScriptText,
     keys: Vec<String>,
@@ -116,7 +116,7 @@ enum Kind {
     },
 }
 
-impl<'a> Message<'a> {
+impl<'a> PreparedPublish<'a> {
     fn new(commands: &'a Commands, publication: &'a Publication, retention: Retention) -> Self {
         let (keys, options) = (commands.keys(), commands.options());
         let channel = &publication.channel;

@@ -53,19 +53,19 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         }
     }
     interest.jobs.shutdown().await;
-    let _ = tokio::time::timeout(OPEN_PAUSE_MAX, tell_owed(&shared)).await;
+    let _ = tokio::time::timeout(OPEN_PAUSE_MAX, announce_pending(&shared)).await;
     for pubsub in shared.pubsubs.open() {
         pubsub.note_lost();
     }
 }
 
 /// Tells other nodes what they may miss; answers whether that worked.
-async fn tell_owed(shared: &Shared) -> bool {
-    let owed = shared.unheard.take_owed();
-    let told = shared.requests.announce_possible_loss(&owed).await;
+async fn announce_pending(shared: &Shared) -> bool {
+    let unannounced = shared.unconfirmed.take_unannounced();
+    let told = shared.requests.announce_possible_loss(&unannounced).await;
     if let Err(error) = &told {
         debug!(%error, "other nodes are not told yet what they may miss");
-        shared.unheard.owe(owed);
+        shared.unconfirmed.add_unannounced(unannounced);
     }
     told.is_ok()
 }
@@ -98,8 +98,8 @@ impl Interest {
         if self.shared.take_distrust() {
             self.look_at = now;
         }
-        if self.shared.take_late_word() {
-            self.own_up();
+        if self.shared.take_published_during_failover() {
+            self.announce_possible_loss();
         }
         if now >= self.look_at && !self.is_looking {
             self.is_looking = true;
@@ -153,7 +153,7 @@ impl Interest {
                 let before = self.layout.replace(layout);
                 shared.tracks.look_at_all();
                 if before.is_some_and(|before| before.has_other_masters_than(&masters)) {
-                    self.own_up();
+                    self.announce_possible_loss();
                 }
             }
             Done::Looked(Err(error)) => {
@@ -188,14 +188,14 @@ impl Interest {
     }
 
     /// A master was replaced. What this node said to it on channels without positions may be lost, and nobody else knows.
-    fn own_up(&mut self) {
+    fn announce_possible_loss(&mut self) {
         let shared = Arc::clone(&self.shared);
-        shared.unheard.replaced(Instant::now());
+        shared.unconfirmed.master_replaced(Instant::now());
         self.jobs.spawn(async move {
             // By then most calls that were on their way to the old master are over, and other nodes listen to the new one.
             tokio::time::sleep(shared.commands.options().command_deadline).await;
-            shared.unheard.replaced(Instant::now());
-            while !tell_owed(&shared).await {
+            shared.unconfirmed.master_replaced(Instant::now());
+            while !announce_pending(&shared).await {
                 tokio::time::sleep(OPEN_PAUSE_MAX).await;
             }
             Done::Asked

@@ -39,7 +39,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                     shared.tasks.spawn(send(Arc::clone(&shared), pubsub));
                 }
                 Turn::GiveUp => {
-                    warn!(server = %pubsub.server, "a pub/sub connection is open but receives nothing; it is replaced");
+                    warn!(server = %pubsub.server, "a pub/sub connection is open but receives nothing; it is master_replaced");
                     shared.distrust();
                     pubsub.give_up(&shared.handoff);
                 }

@@ -184,11 +184,11 @@ impl PubSubConnection {
 
 /// The pub/sub connections that there are and should be.
 #[derive(Debug, Default)]
-pub(crate) struct PubSubConnections(Mutex<BTreeMap<Server, Place>>);
+pub(crate) struct PubSubConnections(Mutex<BTreeMap<Server, MasterState>>);
 
 /// A master and the pub/sub connection to it.
 #[derive(Debug)]
-struct Place {
+struct MasterState {
     pubsub: Option<Arc<PubSubConnection>>,
     /// When the last message came from this master, as far as pub/sub connections before this one know.
     heard_at: Instant,
@@ -199,62 +199,64 @@ struct Place {
 impl PubSubConnections {
     /// States the masters. Answers the pub/sub connections to servers that are none any more.
     pub(crate) fn retain(&self, masters: &[Server], now: Instant) -> Vec<Arc<PubSubConnection>> {
-        let mut places = self.lock();
-        let gone: Vec<Server> = places
+        let mut states = self.lock();
+        let gone: Vec<Server> = states
             .keys()
             .filter(|server| !masters.contains(server))
             .cloned()
             .collect();
-        let gone = gone.iter().filter_map(|server| places.remove(server));
-        let gone: Vec<Place> = gone.collect();
+        let gone = gone.iter().filter_map(|server| states.remove(server));
+        let gone: Vec<MasterState> = gone.collect();
         // Who takes over from a silent master is not heard yet either.
-        let heard_at = gone.iter().map(Place::heard_at).min().unwrap_or(now);
+        let heard_at = gone.iter().map(MasterState::heard_at).min().unwrap_or(now);
         for master in masters {
-            places.entry(master.clone()).or_insert_with(|| Place {
+            states.entry(master.clone()).or_insert_with(|| MasterState {
                 pubsub: None,
                 heard_at,
                 trouble: None,
             });
         }
-        gone.into_iter().filter_map(|place| place.pubsub).collect()
+        gone.into_iter()
+            .filter_map(|master| master.pubsub)
+            .collect()
     }
 
     /// The masters without a pub/sub connection.
     pub(crate) fn missing(&self) -> Vec<Server> {
-        let places = self.lock();
-        let missing = places.iter().filter(|(_, place)| place.is_missing());
+        let masters = self.lock();
+        let missing = masters.iter().filter(|(_, master)| master.is_missing());
         missing.map(|(server, _)| server.clone()).collect()
     }
 
     /// Puts an open pub/sub connection into its place, if it still has one.
     pub(crate) fn put(&self, pubsub: &Arc<PubSubConnection>) -> bool {
-        let mut places = self.lock();
-        let Some(place) = places.get_mut(&pubsub.server) else {
+        let mut masters = self.lock();
+        let Some(master) = masters.get_mut(&pubsub.server) else {
             return false;
         };
-        place.heard_at = place.heard_at();
-        place.pubsub = Some(Arc::clone(pubsub));
+        master.heard_at = master.heard_at();
+        master.pubsub = Some(Arc::clone(pubsub));
         true
     }
 
     /// Notes why a master has no pub/sub connection.
     pub(crate) fn note_trouble(&self, server: &Server, trouble: String) {
-        if let Some(place) = self.lock().get_mut(server) {
-            place.trouble = Some(trouble);
+        if let Some(master) = self.lock().get_mut(server) {
+            master.trouble = Some(trouble);
         }
     }
 
     /// The open pub/sub connection to a master.
     pub(crate) fn to(&self, server: &Server) -> Option<Arc<PubSubConnection>> {
-        let places = self.lock();
-        let pubsub = places.get(server)?.pubsub.as_ref()?;
+        let masters = self.lock();
+        let pubsub = masters.get(server)?.pubsub.as_ref()?;
         (!pubsub.is_lost()).then(|| Arc::clone(pubsub))
     }
 
     /// All open pub/sub connections.
     pub(crate) fn open(&self) -> Vec<Arc<PubSubConnection>> {
-        let places = self.lock();
-        let pubsubs = places.values().filter_map(|place| place.pubsub.as_ref());
+        let masters = self.lock();
+        let pubsubs = masters.values().filter_map(|master| master.pubsub.as_ref());
         pubsubs
             .filter(|pubsub| !pubsub.is_lost())
             .cloned()
@@ -263,14 +265,14 @@ impl PubSubConnections {
 
     /// Whether every master has been heard of lately, and there is one.
     pub(crate) fn health(&self, now: Instant, stalled_after: Duration) -> Health {
-        let places = self.lock();
-        let silent = places.iter().min_by_key(|(_, place)| place.heard_at());
+        let masters = self.lock();
+        let silent = masters.iter().min_by_key(|(_, master)| master.heard_at());
         match silent {
-            Some((server, place))
-                if now.saturating_duration_since(place.heard_at()) > stalled_after =>
+            Some((server, master))
+                if now.saturating_duration_since(master.heard_at()) > stalled_after =>
             {
-                let since = place.heard_at();
-                let trouble = place.trouble.as_deref().filter(|_| place.is_missing());
+                let since = master.heard_at();
+                let trouble = master.trouble.as_deref().filter(|_| master.is_missing());
                 let reason = trouble.map_or_else(
                     || format!("no message comes from {server}"),
                     |trouble| format!("no pub/sub connection: {trouble}"),
@@ -285,7 +287,7 @@ impl PubSubConnections {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Server, Place>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Server, MasterState>> {
         lock(&self.0)
     }
 }
@@ -294,7 +296,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Place {
+impl MasterState {
     fn is_missing(&self) -> bool {
         self.pubsub.as_ref().is_none_or(|pubsub| pubsub.is_lost())
     }

@@ -94,7 +94,7 @@ impl Reader {
         let Some(channel) = shared.commands.keys().parse_channel(name) else {
             let lost = shared.requests.take(&shared.deliver, name, payload);
             if let Some(channels) = lost {
-                shared.tracks.doubted(&channels, now);
+                shared.tracks.possible_loss(&channels, now);
             }
             return;
         };

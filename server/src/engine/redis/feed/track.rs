@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use fanfare_protocol::{Position, Tag};
 
-use self::held::Held;
+use self::held::HeldBack;
 use self::numbers::Numbers;
 use crate::clock::Instant;
 use crate::delivery::{Delivery, History};
@@ -87,7 +87,7 @@ pub(crate) struct Track {
     /// The tags of the last messages up to `position`, the newest last.
     tags: VecDeque<Tag>,
     /// What waits for the history; none while messages pass.
-    held: Option<Held>,
+    held: Option<HeldBack>,
     /// Whether a read was asked for and has not come back.
     is_read_due: bool,
     /// Whether the read begins where the history does, because it is another one than what passed.
@@ -117,7 +117,7 @@ impl Track {
             is_subscribed: false,
             position: None,
             tags: VecDeque::new(),
-            held: is_positioned.then(Held::default),
+            held: is_positioned.then(HeldBack::default),
             is_read_due: false,
             reads_whole: false,
             is_contradicted: false,
@@ -164,7 +164,7 @@ impl Track {
         }
         if self.is_positioned {
             self.generation += 1;
-            self.held = Some(Held::default());
+            self.held = Some(HeldBack::default());
         } else {
             let since = now;
             self.cut.get_or_insert(Cut {
@@ -187,9 +187,9 @@ impl Track {
     }
 
     /// Messages may be lost that no number tells of. What is kept is compared anyway.
-    pub(crate) fn doubted(&mut self, now: Instant) {
+    pub(crate) fn possible_loss(&mut self, now: Instant) {
         if !self.is_positioned && self.is_subscribed {
-            self.numbers.doubt(now);
+            self.numbers.note_possible_loss(now);
         }
     }
 
@@ -239,7 +239,7 @@ impl Track {
     /// Whether a message shows that nothing was missed before it, so that nothing has to wait any longer. The read that was asked
     /// for is made all the same: it may have been asked for something after this message.
     fn resumes_with(&self, delivery: &Delivery) -> bool {
-        let is_first = self.held.as_ref().is_some_and(Held::is_empty);
+        let is_first = self.held.as_ref().is_some_and(HeldBack::is_empty);
         let has_places = self.position.is_some() && delivery.position.is_some();
         is_first && has_places && self.check(delivery) == Check::Next
     }
@@ -247,7 +247,7 @@ impl Track {
     /// The beginning of another history, if this message is its first: nothing of it was missed, and nothing of the old one can be
     /// read any more.
     fn begin_before(&self, delivery: &Delivery) -> Option<Position> {
-        let is_first = self.held.as_ref().is_none_or(Held::is_empty);
+        let is_first = self.held.as_ref().is_none_or(HeldBack::is_empty);
         let (at, next) = (self.position?, delivery.position?);
         let begins = next.offset == 1 && delivery.previous == Some(Tag(0));
         (is_first && begins && next.epoch != at.epoch).then(|| Position::start(next.epoch))

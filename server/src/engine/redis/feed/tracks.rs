@@ -4,7 +4,7 @@
 //! from what is remembered. So an answer and the deliveries around it always fit together: what an answer does not hold is
 //! delivered after it.
 //!
-//! Lock order: the table, then the wishes; the table, then whatever [`Deliver`] takes. [`Tracks::wish`] takes the wishes only.
+//! Lock order: the table, then the interests; the table, then whatever [`Deliver`] takes. [`Tracks::record_interest`] takes the interests only.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -18,23 +18,23 @@ use super::recent::{Bounds, Recent};
 use super::track::{Output, Track};
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
-use crate::engine::redis::channel::envelope::Message;
+use crate::engine::redis::channel::envelope::PubSubMessage;
 use crate::engine::redis::channel::history::{Aged, Ages};
 use crate::engine::redis::connection::backoff::Backoff;
-use crate::engine::redis::nodes::unheard::Channels;
+use crate::engine::redis::nodes::unconfirmed::AffectedChannels;
 use crate::engine::{Arrival, Deliver};
 
-mod links;
+mod subscriptions;
 mod turns;
 
-pub(crate) use self::links::ConnectionPlan;
-use self::links::Link;
+pub(crate) use self::subscriptions::ConnectionPlan;
+use self::subscriptions::SubscriptionState;
 pub(crate) use self::turns::{Due, SyncDue};
 
 /// The tracks of all wanted channels.
 pub(crate) struct Tracks {
     table: Mutex<Table>,
-    wishes: Mutex<HashMap<ChannelName, (Retention, bool)>>,
+    interests: Mutex<HashMap<ChannelName, (Retention, bool)>>,
     deliver: Deliver,
     options: Times,
     /// Wanted and subscribed may differ.
@@ -61,11 +61,11 @@ struct Table {
     /// Channels whose subscription has to be looked at.
     unsettled: HashSet<ChannelName>,
     /// Subscriptions that were given up and came to stand all the same, by pub/sub connection.
-    strays: HashSet<(u64, ChannelName)>,
+    orphaned_subscriptions: HashSet<(u64, ChannelName)>,
     /// Channels that have to be looked at later.
     later: BinaryHeap<Reverse<(Instant, ChannelName)>>,
     /// Channels that have something to tell sooner or later.
-    restless: HashSet<ChannelName>,
+    has_timers: HashSet<ChannelName>,
     /// Channels without a position yet: somebody waits for them.
     first_reads: VecDeque<(ChannelName, u64)>,
     /// Channels that may have missed something, the longest waiting first.
@@ -81,11 +81,11 @@ struct Entry {
     retention: Retention,
     /// Since when nobody wants it.
     unwanted_since: Option<Instant>,
-    link: Link,
+    subscription: SubscriptionState,
     /// Of the subscription.
     backoff: Backoff,
     /// A message that this node published; answers must not lack it.
-    floor: Option<Position>,
+    min_position: Option<Position>,
     ready: Vec<oneshot::Sender<()>>,
     reached: Vec<(Position, oneshot::Sender<()>)>,
 }
@@ -99,15 +99,15 @@ impl Tracks {
                 recent: Recent::new(bounds),
                 next_id: 1,
                 unsettled: HashSet::new(),
-                strays: HashSet::new(),
+                orphaned_subscriptions: HashSet::new(),
                 later: BinaryHeap::new(),
-                restless: HashSet::new(),
+                has_timers: HashSet::new(),
                 first_reads: VecDeque::new(),
                 catch_ups: VecDeque::new(),
                 syncs: BinaryHeap::new(),
                 is_closed: false,
             }),
-            wishes: Mutex::default(),
+            interests: Mutex::default(),
             deliver,
             options,
             unsettled: Notify::new(),
@@ -116,10 +116,15 @@ impl Tracks {
     }
 
     /// States whether a channel is wanted. Only records it.
-    pub(crate) fn wish(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
-        let mut wishes = lock(&self.wishes);
-        wishes.insert(channel.clone(), (retention, wanted));
-        drop(wishes);
+    pub(crate) fn record_interest(
+        &self,
+        channel: &ChannelName,
+        retention: Retention,
+        wanted: bool,
+    ) {
+        let mut interests = lock(&self.interests);
+        interests.insert(channel.clone(), (retention, wanted));
+        drop(interests);
         self.unsettled.notify_one();
     }
 
@@ -177,11 +182,11 @@ impl Tracks {
             return;
         };
         table.recent.keep(channel, retention);
-        let is_newer = entry
-            .floor
-            .is_none_or(|floor| floor.epoch != position.epoch || floor.offset < position.offset);
+        let is_newer = entry.min_position.is_none_or(|min_position| {
+            min_position.epoch != position.epoch || min_position.offset < position.offset
+        });
         if is_newer {
-            entry.floor = Some(position);
+            entry.min_position = Some(position);
         }
     }
 
@@ -192,7 +197,7 @@ impl Tracks {
         if let Some(entry) = table.entries.get_mut(channel)
             && let Some(at) = entry.track.position()
         {
-            entry.floor = Some(Position::start(Epoch(!at.epoch.0)));
+            entry.min_position = Some(Position::start(Epoch(!at.epoch.0)));
         }
     }
 
@@ -202,9 +207,9 @@ impl Tracks {
         let table = &mut *table;
         let entry = table.entries.get(channel)?;
         let top = entry.track.live_position()?;
-        let lacks_own = entry
-            .floor
-            .is_some_and(|floor| floor.epoch != top.epoch || floor.offset > top.offset);
+        let lacks_own = entry.min_position.is_some_and(|min_position| {
+            min_position.epoch != top.epoch || min_position.offset > top.offset
+        });
         if lacks_own {
             return None;
         }
@@ -244,10 +249,10 @@ impl Tracks {
     }
 
     /// A message came in on a connection.
-    pub(crate) fn arrived(&self, pubsub: u64, message: Message, now: Instant) {
+    pub(crate) fn arrived(&self, pubsub: u64, message: PubSubMessage, now: Instant) {
         let channel = message.delivery.channel.clone();
         self.with(&channel, Some(pubsub), |entry, out| {
-            let Message { delivery, count } = message;
+            let PubSubMessage { delivery, count } = message;
             entry.track.arrived(delivery, count, now, out);
         });
     }
@@ -258,24 +263,24 @@ impl Tracks {
     }
 
     /// Another node has spoken to a master that was replaced: where nothing else would show it, messages may be lost.
-    pub(crate) fn doubted(&self, channels: &Channels, now: Instant) {
+    pub(crate) fn possible_loss(&self, channels: &AffectedChannels, now: Instant) {
         let every: Vec<ChannelName>;
         let channels = match channels {
-            Channels::Some(channels) => channels,
-            Channels::All => {
+            AffectedChannels::Some(channels) => channels,
+            AffectedChannels::All => {
                 every = self.lock().entries.keys().cloned().collect();
                 &every
             }
         };
         for channel in channels {
-            self.with(channel, None, |entry, _| entry.track.doubted(now));
+            self.with(channel, None, |entry, _| entry.track.possible_loss(now));
         }
     }
 
     /// Tells losses that have waited long enough.
     pub(crate) fn tick(&self, now: Instant) {
-        let restless: Vec<ChannelName> = self.lock().restless.iter().cloned().collect();
-        for channel in restless {
+        let has_timers: Vec<ChannelName> = self.lock().has_timers.iter().cloned().collect();
+        for channel in has_timers {
             self.with(&channel, None, |entry, out| entry.track.tick(now, out));
         }
     }
@@ -303,7 +308,7 @@ impl Tracks {
         let Some(entry) = table.entries.get_mut(channel) else {
             return;
         };
-        if pubsub.is_some_and(|pubsub| !entry.link.stands_on(pubsub)) {
+        if pubsub.is_some_and(|pubsub| !entry.subscription.is_confirmed_on(pubsub)) {
             return;
         }
         let mut out = Vec::new();
@@ -311,9 +316,9 @@ impl Tracks {
         let is_waiting = entry.track.is_waiting_to_tell();
         self.carry_out(table, channel, out, ages);
         if is_waiting {
-            table.restless.insert(channel.clone());
-        } else if !table.restless.is_empty() {
-            table.restless.remove(channel);
+            table.has_timers.insert(channel.clone());
+        } else if !table.has_timers.is_empty() {
+            table.has_timers.remove(channel);
         }
     }
 
@@ -331,7 +336,7 @@ impl Tracks {
                 }
                 Output::Read => is_read_due = true,
                 Output::Adopt { history, is_whole } => {
-                    entry.floor = None;
+                    entry.min_position = None;
                     let keeps = entry.retention;
                     table
                         .recent
@@ -358,7 +363,7 @@ impl Tracks {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         let mut table = lock(&self.table);
-        self.take_wishes(&mut table);
+        self.apply_interests(&mut table);
         table
     }
 }

@@ -88,7 +88,7 @@ impl Formats {
                 self.found.notify_one();
             }
             (None, Some(_)) => {
-                info!("all live nodes speak the same format again");
+                info!("all live nodes guard_publish the same format again");
                 *known = None;
             }
             (None, None) => {}

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::format::{Listed, OtherFormats};
-use super::unheard::Channels;
+use super::unconfirmed::AffectedChannels;
 use crate::clock::Instant;
 use crate::engine::redis::channel::keys;
 use crate::engine::redis::connection::backoff::Backoff;
@@ -180,7 +180,7 @@ impl NodeRequests {
         deliver: &Deliver,
         name: &[u8],
         payload: &[u8],
-    ) -> Option<Channels> {
+    ) -> Option<AffectedChannels> {
         if name == self.requests_name.as_bytes() {
             return self.take_request(deliver, payload);
         }
@@ -200,7 +200,11 @@ impl NodeRequests {
         None
     }
 
-    fn take_request(self: &Arc<Self>, deliver: &Deliver, payload: &[u8]) -> Option<Channels> {
+    fn take_request(
+        self: &Arc<Self>,
+        deliver: &Deliver,
+        payload: &[u8],
+    ) -> Option<AffectedChannels> {
         let (id, rest) = take_number(payload)?;
         let (from, body) = take_number(rest)?;
         if from == self.incarnation {
@@ -219,7 +223,7 @@ impl NodeRequests {
                 }
                 None
             }
-            POSSIBLE_LOSS => std::str::from_utf8(body).ok().map(Channels::read),
+            POSSIBLE_LOSS => std::str::from_utf8(body).ok().map(AffectedChannels::read),
             _ => {
                 self.answer(deliver, id, from, body);
                 None
@@ -295,9 +299,9 @@ impl NodeRequests {
     /// Tells every other live node where messages may be lost. None of them answers.
     pub(crate) async fn announce_possible_loss(
         &self,
-        channels: &Channels,
+        channels: &AffectedChannels,
     ) -> Result<(), EngineError> {
-        for word in channels.to_words() {
+        for word in channels.to_chunks() {
             let message = message(POSSIBLE_LOSS, self.incarnation, word.as_bytes());
             self.say(&self.requests_name, &message).await?;
         }

@@ -49,7 +49,7 @@ async fn ask(shared: &Shared, is_replaced: &Notify) {
             // Another master would need a majority, and have a higher epoch than these know, or will know in a moment.
             Opinion::TheSame => {
                 if let Some(until) = asked_at.checked_sub(SPREADING_MAX) {
-                    shared.unheard.reached_all(until);
+                    shared.unconfirmed.confirm_until(until);
                 }
             }
             Opinion::Another => {

@@ -15,7 +15,7 @@ use super::process::RedisProcess;
 use super::publish::{channel, keyed, message};
 use crate::delivery::{HistoryRange, Publication, Published, Retention};
 use crate::engine::EngineError;
-use crate::engine::redis::channel::envelope::{self, Count, Message, Term};
+use crate::engine::redis::channel::envelope::{self, Count, PubSubMessage, Term};
 use crate::engine::redis::channel::{history, publish};
 use crate::engine::redis::connection::commands::{Call, Commands};
 use crate::engine::redis::connection::error::CommandError;
@@ -570,7 +570,11 @@ async fn publish_once(
     commands.run(call).await
 }
 
-fn check_message(message: &Message, expected: &Expected, number: &mut u64) -> Result<(), Broken> {
+fn check_message(
+    message: &PubSubMessage,
+    expected: &Expected,
+    number: &mut u64,
+) -> Result<(), Broken> {
     let delivery = &message.delivery;
     match expected {
         Expected::Positioned(kept) => {

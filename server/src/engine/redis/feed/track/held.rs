@@ -8,12 +8,12 @@ use crate::delivery::Delivery;
 
 /// Messages that wait, within a bound.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldBack {
     pub(super) deliveries: VecDeque<Delivery>,
     bytes: usize,
 }
 
-impl Held {
+impl HeldBack {
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.deliveries.is_empty()

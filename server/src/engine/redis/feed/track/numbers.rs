@@ -85,7 +85,7 @@ impl Numbers {
     }
 
     /// Something may have been lost that has no number here.
-    pub(super) fn doubt(&mut self, now: Instant) {
+    pub(super) fn note_possible_loss(&mut self, now: Instant) {
         self.losing_since.get_or_insert(now);
     }
 

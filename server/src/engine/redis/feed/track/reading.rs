@@ -196,5 +196,5 @@ fn begin_at(begin: Position, reason: &'static str, out: &mut Vec<Output>) {
     out.push(Output::Adopt { history, is_whole });
 }
 
-pub(super) const REPLACED: &str = "the channel's history was replaced";
+pub(super) const REPLACED: &str = "the channel's history was master_replaced";
 pub(super) const TOO_OLD: &str = "more messages were lost than the channel's history keeps";

@@ -127,7 +127,7 @@ impl Bench {
                 let why = if reason == TOO_OLD {
                     "too old"
                 } else {
-                    "replaced"
+                    "master_replaced"
                 };
                 format!("reset {} {why}", position.offset)
             }
@@ -264,7 +264,7 @@ fn the_first_message_of_another_history_passes_at_once() {
     bench.arrive(anew(2));
     assert_eq!(
         bench.shown(),
-        ["reset 0 replaced", "adopt 0", "1/17", "2/27"]
+        ["reset 0 master_replaced", "adopt 0", "1/17", "2/27"]
     );
     assert_eq!(bench.track.live_position(), anew(2).position);
 }
@@ -287,7 +287,7 @@ fn a_new_history_begins_before_its_messages_that_arrived() {
     bench.read(History { top, entries });
     assert_eq!(
         bench.shown(),
-        ["reset 1 replaced", "adopt 1", "2/27", "3/37", "4/47"]
+        ["reset 1 master_replaced", "adopt 1", "2/27", "3/37", "4/47"]
     );
     assert_eq!(bench.track.live_position(), anew(4).position);
 
@@ -303,7 +303,7 @@ fn a_new_history_begins_before_its_messages_that_arrived() {
     bench.read(History { top, entries });
     assert_eq!(
         bench.shown(),
-        ["reset 0 replaced", "adopt 0", "1/17", "2/27"]
+        ["reset 0 master_replaced", "adopt 0", "1/17", "2/27"]
     );
 }
 
@@ -311,8 +311,14 @@ fn a_new_history_begins_before_its_messages_that_arrived() {
 fn a_history_that_does_not_continue_resets() {
     // Replaced by another one of the same epoch, shorter, longer, and lost altogether.
     for (found, expected) in [
-        (history(6..=6, 3), vec!["reset 6 replaced", "adopt 6"]),
-        (history(4..=4, 0), vec!["reset 4 replaced", "adopt 4"]),
+        (
+            history(6..=6, 3),
+            vec!["reset 6 master_replaced", "adopt 6"],
+        ),
+        (
+            history(4..=4, 0),
+            vec!["reset 4 master_replaced", "adopt 4"],
+        ),
         (history(7..=9, 0), vec!["reset 9 too old", "adopt 9"]),
     ] {
         let mut bench = Bench::live(5);
@@ -328,8 +334,8 @@ fn what_contradicts_a_position_is_of_another_history_however_far_that_has_come()
     // Nothing is kept, so that the read shows no more than where the channel stands: only what arrived tells why.
     let next = || delivery(Some(at(6, 63)), Some(Tag(53)));
     for (arriving, why) in [
-        (next(), "replaced"),
-        (message(5, 3), "replaced"),
+        (next(), "master_replaced"),
+        (message(5, 3), "master_replaced"),
         (message(8, 0), "too old"),
     ] {
         let mut bench = Bench::live(5);
@@ -347,7 +353,7 @@ fn what_contradicts_a_position_is_of_another_history_however_far_that_has_come()
     bench.track.compare(at(5, 50), at(5, 53), &mut bench.out);
     let (top, entries) = (at(9, 93), Vec::new());
     bench.read(History { top, entries });
-    assert_eq!(bench.shown()[1], "reset 9 replaced");
+    assert_eq!(bench.shown()[1], "reset 9 master_replaced");
 }
 
 #[test]
@@ -356,7 +362,10 @@ fn after_a_reset_the_new_history_passes() {
     bench.arrive(message(6, 3));
     bench.shown();
     bench.read(history(6..=6, 3));
-    assert_eq!(bench.shown(), ["reset 5 replaced", "adopt 5", "6/63"]);
+    assert_eq!(
+        bench.shown(),
+        ["reset 5 master_replaced", "adopt 5", "6/63"]
+    );
     bench.arrive(message(7, 3));
     assert_eq!(bench.shown(), ["7/73"]);
 }
@@ -537,7 +546,7 @@ fn a_loss_that_no_message_follows_is_told_after_a_second() {
         let mut bench = Bench::live_only();
         bench.arrive_counted(4, 5);
         bench.shown();
-        bench.track.doubted(bench.now);
+        bench.track.possible_loss(bench.now);
         bench.now += Duration::from_millis(after);
         bench.track.tick(bench.now, &mut bench.out);
         assert_eq!(bench.shown().len(), usize::from(is_told), "{after} ms");
@@ -552,7 +561,7 @@ fn what_a_replaced_master_says_late_is_dropped_and_what_the_new_one_says_passes(
     let (old, new) = ((1, 100), (2, 200));
     let rows: &[(&str, Terms<'_>, bool)] = &[
         (
-            "the old master wakes before the new one has said anything: what was heard is not heard again",
+            "the old master wakes before the new one has note anything: what was heard is not heard again",
             &[(old, 4, 5, true), (old, 3, 4, false), (old, 4, 5, false)],
             false,
         ),

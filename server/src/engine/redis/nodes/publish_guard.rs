@@ -9,17 +9,17 @@ use crate::engine::redis::flow::Shared;
 
 /// Notes what this node says: when it begins, because it may be heard at once, and however it ends, because it may have been heard
 /// just then.
-pub(crate) struct Speaking<'a> {
+pub(crate) struct PublishGuard<'a> {
     shared: &'a Arc<Shared>,
     channel: &'a ChannelName,
     /// How often masters had been replaced when it began.
     replacements: u64,
 }
 
-impl<'a> Speaking<'a> {
+impl<'a> PublishGuard<'a> {
     /// It is about to be sent.
     pub(crate) fn new(shared: &'a Arc<Shared>, channel: &'a ChannelName) -> Self {
-        shared.unheard.said(channel, Instant::now());
+        shared.unconfirmed.note(channel, Instant::now());
         Self {
             shared,
             channel,
@@ -28,11 +28,11 @@ impl<'a> Speaking<'a> {
     }
 }
 
-impl Drop for Speaking<'_> {
+impl Drop for PublishGuard<'_> {
     fn drop(&mut self) {
-        self.shared.unheard.said(self.channel, Instant::now());
+        self.shared.unconfirmed.note(self.channel, Instant::now());
         if self.shared.commands.topology().replacements() != self.replacements {
-            self.shared.note_late_word();
+            self.shared.note_published_during_failover();
         }
     }
 }

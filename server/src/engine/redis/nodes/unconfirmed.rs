@@ -16,7 +16,7 @@ use crate::clock::Instant;
 
 /// The channels spoken on since it was last certain that everybody hears, and those that others have to be told of.
 #[derive(Debug)]
-pub(crate) struct Unheard {
+pub(crate) struct UnconfirmedPublishes {
     state: Mutex<State>,
     /// What was said longer ago than this was heard by all.
     age_max: Duration,
@@ -25,29 +25,29 @@ pub(crate) struct Unheard {
 #[derive(Debug)]
 struct State {
     /// When this node last spoke on a channel.
-    said: HashMap<ChannelName, Instant>,
+    note: HashMap<ChannelName, Instant>,
     /// There were too many to remember: on any channel, something was said until then.
     overflowed: Option<Instant>,
     /// A master was replaced since these were spoken on, and nobody was told yet.
-    owed: Channels,
+    unannounced: AffectedChannels,
 }
 
 /// Channels on which messages may have been lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Channels {
+pub(crate) enum AffectedChannels {
     /// These.
     Some(Vec<ChannelName>),
     /// Any of those without positions.
     All,
 }
 
-impl Unheard {
+impl UnconfirmedPublishes {
     /// Nothing was said yet.
     pub(crate) fn new(age_max: Duration) -> Self {
         let state = State {
-            said: HashMap::new(),
+            note: HashMap::new(),
             overflowed: None,
-            owed: Channels::NONE,
+            unannounced: AffectedChannels::NONE,
         };
         Self {
             state: Mutex::new(state),
@@ -56,47 +56,47 @@ impl Unheard {
     }
 
     /// A message is given to a master, or was.
-    pub(crate) fn said(&self, channel: &ChannelName, now: Instant) {
+    pub(crate) fn note(&self, channel: &ChannelName, now: Instant) {
         let mut state = self.lock();
-        if let Some(last) = state.said.get_mut(channel) {
+        if let Some(last) = state.note.get_mut(channel) {
             *last = now;
             return;
         }
-        if state.said.len() >= CHANNELS_MAX {
+        if state.note.len() >= CHANNELS_MAX {
             self.age(&mut state, now);
         }
-        if state.said.len() >= CHANNELS_MAX {
-            state.said = HashMap::new();
+        if state.note.len() >= CHANNELS_MAX {
+            state.note = HashMap::new();
             state.overflowed = Some(now);
         }
-        state.said.insert(channel.clone(), now);
+        state.note.insert(channel.clone(), now);
     }
 
     /// What was said before `until` was said to the master that everybody listens to.
-    pub(crate) fn reached_all(&self, until: Instant) {
+    pub(crate) fn confirm_until(&self, until: Instant) {
         self.lock().forget(until);
     }
 
     /// A master was replaced, and what was said so far may be lost.
-    pub(crate) fn replaced(&self, now: Instant) {
+    pub(crate) fn master_replaced(&self, now: Instant) {
         let mut state = self.lock();
         self.age(&mut state, now);
-        let said = std::mem::take(&mut state.said);
-        let said = match state.overflowed.take() {
-            Some(_) => Channels::All,
-            None => Channels::Some(said.into_keys().collect()),
+        let note = std::mem::take(&mut state.note);
+        let note = match state.overflowed.take() {
+            Some(_) => AffectedChannels::All,
+            None => AffectedChannels::Some(note.into_keys().collect()),
         };
-        state.owe(said);
+        state.add_unannounced(note);
     }
 
-    /// What others have to be told of; whoever fails to tell them gives it [back](Self::owe).
-    pub(crate) fn take_owed(&self) -> Channels {
-        std::mem::replace(&mut self.lock().owed, Channels::NONE)
+    /// What others have to be told of; whoever fails to tell them gives it [back](Self::add_unannounced).
+    pub(crate) fn take_unannounced(&self) -> AffectedChannels {
+        std::mem::replace(&mut self.lock().unannounced, AffectedChannels::NONE)
     }
 
     /// Others have to be told of these.
-    pub(crate) fn owe(&self, channels: Channels) {
-        self.lock().owe(channels);
+    pub(crate) fn add_unannounced(&self, channels: AffectedChannels) {
+        self.lock().add_unannounced(channels);
     }
 
     fn age(&self, state: &mut State, now: Instant) {
@@ -113,17 +113,17 @@ impl Unheard {
 
 impl State {
     fn forget(&mut self, until: Instant) {
-        self.said.retain(|_, last| *last >= until);
+        self.note.retain(|_, last| *last >= until);
         self.overflowed = self.overflowed.filter(|last| *last >= until);
     }
 
-    fn owe(&mut self, channels: Channels) {
-        let owed = std::mem::replace(&mut self.owed, Channels::NONE);
-        self.owed = owed.and(channels);
+    fn add_unannounced(&mut self, channels: AffectedChannels) {
+        let unannounced = std::mem::replace(&mut self.unannounced, AffectedChannels::NONE);
+        self.unannounced = unannounced.and(channels);
     }
 }
 
-impl Channels {
+impl AffectedChannels {
     /// None.
     pub(crate) const NONE: Self = Self::Some(Vec::new());
 
@@ -141,22 +141,22 @@ impl Channels {
     }
 
     /// As texts for other nodes, each within a bound.
-    pub(crate) fn to_words(&self) -> Vec<String> {
+    pub(crate) fn to_chunks(&self) -> Vec<String> {
         let channels = match self {
             Self::All => return vec![ALL.to_owned()],
             Self::Some(channels) => channels,
         };
-        let mut words: Vec<String> = Vec::new();
+        let mut chunks: Vec<String> = Vec::new();
         for channel in channels {
-            match words.last_mut() {
-                Some(word) if word.len() < WORD_BYTES_MAX => {
+            match chunks.last_mut() {
+                Some(word) if word.len() < CHUNK_BYTES_MAX => {
                     word.push(BETWEEN);
                     word.push_str(channel.as_str());
                 }
-                _ => words.push(channel.as_str().to_owned()),
+                _ => chunks.push(channel.as_str().to_owned()),
             }
         }
-        words
+        chunks
     }
 
     /// Reads such a text; what is no name in it is left out.
@@ -177,7 +177,7 @@ impl Channels {
 const CHANNELS_MAX: usize = 10_000;
 
 /// 32 KiB, and one name.
-const WORD_BYTES_MAX: usize = 32 << 10;
+const CHUNK_BYTES_MAX: usize = 32 << 10;
 
 /// No name has it.
 const BETWEEN: char = '\n';
@@ -189,87 +189,94 @@ const ALL: &str = "";
 mod tests {
     use super::*;
 
-    fn unheard() -> (Unheard, Instant) {
-        (Unheard::new(Duration::MAX), Instant::now())
+    fn unconfirmed() -> (UnconfirmedPublishes, Instant) {
+        (UnconfirmedPublishes::new(Duration::MAX), Instant::now())
     }
 
     fn channel(number: usize) -> ChannelName {
         ChannelName::new(&format!("c{number}")).unwrap()
     }
 
-    fn some(numbers: &[usize]) -> Channels {
-        Channels::Some(numbers.iter().copied().map(channel).collect())
+    fn some(numbers: &[usize]) -> AffectedChannels {
+        AffectedChannels::Some(numbers.iter().copied().map(channel).collect())
     }
 
     #[track_caller]
-    fn owed(unheard: &Unheard, now: Instant, expected: &Channels) {
-        unheard.replaced(now);
-        assert_eq!(unheard.take_owed(), *expected);
-        assert_eq!(unheard.take_owed(), Channels::NONE, "it is owed once");
+    fn unannounced(unconfirmed: &UnconfirmedPublishes, now: Instant, expected: &AffectedChannels) {
+        unconfirmed.master_replaced(now);
+        assert_eq!(unconfirmed.take_unannounced(), *expected);
+        assert_eq!(
+            unconfirmed.take_unannounced(),
+            AffectedChannels::NONE,
+            "it is unannounced once"
+        );
     }
 
     #[test]
     fn what_was_said_since_it_was_last_certain_is_in_doubt_once() {
-        let (unheard, start) = unheard();
+        let (unconfirmed, start) = unconfirmed();
         let second = |number| start + Duration::from_secs(number);
-        unheard.said(&channel(1), second(1));
-        unheard.said(&channel(2), second(1));
-        unheard.said(&channel(2), second(3));
-        unheard.reached_all(second(2));
-        owed(&unheard, second(4), &some(&[2]));
+        unconfirmed.note(&channel(1), second(1));
+        unconfirmed.note(&channel(2), second(1));
+        unconfirmed.note(&channel(2), second(3));
+        unconfirmed.confirm_until(second(2));
+        unannounced(&unconfirmed, second(4), &some(&[2]));
         // What could not be told is still owed, whatever is certain of later words.
-        unheard.said(&channel(1), second(5));
-        unheard.replaced(second(6));
-        unheard.reached_all(second(7));
-        unheard.said(&channel(2), second(8));
-        let untold = unheard.take_owed();
+        unconfirmed.note(&channel(1), second(5));
+        unconfirmed.master_replaced(second(6));
+        unconfirmed.confirm_until(second(7));
+        unconfirmed.note(&channel(2), second(8));
+        let untold = unconfirmed.take_unannounced();
         assert_eq!(untold, some(&[1]));
-        unheard.owe(untold);
-        owed(&unheard, second(9), &some(&[1, 2]));
+        unconfirmed.add_unannounced(untold);
+        unannounced(&unconfirmed, second(9), &some(&[1, 2]));
     }
 
     #[test]
     fn what_is_old_was_heard() {
-        let (unheard, start) = (Unheard::new(Duration::from_secs(60)), Instant::now());
+        let (unconfirmed, start) = (
+            UnconfirmedPublishes::new(Duration::from_secs(60)),
+            Instant::now(),
+        );
         let later = start + Duration::from_secs(100);
         for number in 0..CHANNELS_MAX {
-            unheard.said(&channel(number), start);
+            unconfirmed.note(&channel(number), start);
         }
-        unheard.said(&channel(CHANNELS_MAX), later);
-        owed(&unheard, later, &some(&[CHANNELS_MAX]));
+        unconfirmed.note(&channel(CHANNELS_MAX), later);
+        unannounced(&unconfirmed, later, &some(&[CHANNELS_MAX]));
     }
 
     #[test]
     fn too_many_to_remember_are_all_until_it_is_certain_again() {
-        let (unheard, start) = unheard();
+        let (unconfirmed, start) = unconfirmed();
         let overflow = || {
             for number in 0..=CHANNELS_MAX {
-                unheard.said(&channel(number), start);
+                unconfirmed.note(&channel(number), start);
             }
         };
         overflow();
-        owed(&unheard, start, &Channels::All);
+        unannounced(&unconfirmed, start, &AffectedChannels::All);
         overflow();
         let later = start + Duration::from_secs(1);
-        unheard.said(&channel(7), later);
-        unheard.reached_all(later);
-        owed(&unheard, later, &some(&[7]));
+        unconfirmed.note(&channel(7), later);
+        unconfirmed.confirm_until(later);
+        unannounced(&unconfirmed, later, &some(&[7]));
     }
 
     #[test]
     fn words_are_bounded_and_come_back() {
-        let channels = Channels::Some((0..CHANNELS_MAX).map(channel).collect());
-        let words = channels.to_words();
-        assert!(words.len() > 1 && words.iter().all(|word| word.len() < WORD_BYTES_MAX + 201));
-        let read = words.iter().map(|word| Channels::read(word));
-        let together = read.reduce(Channels::and).unwrap();
+        let channels = AffectedChannels::Some((0..CHANNELS_MAX).map(channel).collect());
+        let chunks = channels.to_chunks();
+        assert!(chunks.len() > 1 && chunks.iter().all(|word| word.len() < CHUNK_BYTES_MAX + 201));
+        let read = chunks.iter().map(|word| AffectedChannels::read(word));
+        let together = read.reduce(AffectedChannels::and).unwrap();
         assert_eq!(together, channels.and(some(&[])));
-        for all in [Channels::All, Channels::All.and(some(&[1]))] {
-            let words = all.to_words();
-            assert_eq!(words.len(), 1);
-            assert_eq!(Channels::read(&words[0]), Channels::All);
+        for all in [AffectedChannels::All, AffectedChannels::All.and(some(&[1]))] {
+            let chunks = all.to_chunks();
+            assert_eq!(chunks.len(), 1);
+            assert_eq!(AffectedChannels::read(&chunks[0]), AffectedChannels::All);
         }
-        assert!(some(&[]).to_words().is_empty());
-        assert_eq!(Channels::read("a b\nc1"), some(&[1]));
+        assert!(some(&[]).to_chunks().is_empty());
+        assert_eq!(AffectedChannels::read("a b\nc1"), some(&[1]));
     }
 }

@@ -18,7 +18,7 @@ use crate::tables::shrink_map;
 
 /// Whether a channel is subscribed, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Link {
+pub(crate) enum SubscriptionState {
     /// It is not.
     Absent,
     /// It was asked for.
@@ -29,7 +29,7 @@ pub(crate) enum Link {
         request: u64,
     },
     /// Redis has confirmed it.
-    Standing {
+    Confirmed {
         /// On which pub/sub connection.
         pubsub: u64,
     },
@@ -59,32 +59,32 @@ pub(crate) struct ConnectionPlan {
     pub(crate) unsubscribe: Vec<ChannelName>,
 }
 
-impl Link {
+impl SubscriptionState {
     fn pubsub(self) -> Option<u64> {
         match self {
             Self::Absent => None,
             Self::Requested { pubsub, .. }
-            | Self::Standing { pubsub }
+            | Self::Confirmed { pubsub }
             | Self::Leaving { pubsub, .. } => Some(pubsub),
         }
     }
 
     /// Whether messages that come in on a pub/sub connection count.
-    pub(super) fn stands_on(self, pubsub: u64) -> bool {
-        self == Self::Standing { pubsub }
+    pub(super) fn is_confirmed_on(self, pubsub: u64) -> bool {
+        self == Self::Confirmed { pubsub }
     }
 }
 
 impl Tracks {
-    /// Takes in what was wished since.
-    pub(super) fn take_wishes(&self, table: &mut Table) {
-        let mut wishes = lock(&self.wishes);
-        if wishes.is_empty() {
+    /// Takes in the interests recorded since.
+    pub(super) fn apply_interests(&self, table: &mut Table) {
+        let mut interests = lock(&self.interests);
+        if interests.is_empty() {
             return;
         }
-        let wishes = std::mem::take(&mut *wishes);
+        let interests = std::mem::take(&mut *interests);
         let now = Instant::now();
-        for (channel, (retention, wanted)) in wishes {
+        for (channel, (retention, wanted)) in interests {
             if table.is_closed {
                 return;
             }
@@ -127,48 +127,53 @@ impl Tracks {
             table.unsettled.insert(channel);
         }
         let mut plan = Plan::default();
-        let mut homeless = Vec::new();
+        let mut unroutable = Vec::new();
         for channel in std::mem::take(&mut table.unsettled) {
             let Some(entry) = table.entries.get_mut(&channel) else {
                 continue;
             };
             let on = pubsub_of(&channel);
             // A slot that has moved without a word: what stands at its old owner is worth nothing.
-            if let (Link::Standing { pubsub }, Some(on)) = (entry.link, &on)
+            if let (SubscriptionState::Confirmed { pubsub }, Some(on)) = (entry.subscription, &on)
                 && on.number != pubsub
             {
-                entry.link = Link::Absent;
+                entry.subscription = SubscriptionState::Absent;
                 entry.track.cut(now);
             }
-            match (entry.unwanted_since, entry.link, on) {
-                (Some(since), Link::Standing { .. }, _)
+            match (entry.unwanted_since, entry.subscription, on) {
+                (Some(since), SubscriptionState::Confirmed { .. }, _)
                     if since + self.options.unsubscribe_delay > now =>
                 {
                     let due = since + self.options.unsubscribe_delay;
                     table.later.push(Reverse((due, channel)));
                 }
-                (Some(_), Link::Standing { pubsub }, Some(on)) => {
-                    entry.link = Link::Leaving { pubsub, request };
+                (Some(_), SubscriptionState::Confirmed { pubsub }, Some(on)) => {
+                    entry.subscription = SubscriptionState::Leaving { pubsub, request };
                     entry.track.cut(now);
                     plan.of(on).unsubscribe.push(channel);
                 }
-                (Some(_), Link::Standing { .. } | Link::Absent, _) => table.remove(&channel),
-                (None, Link::Absent, on) => match (entry.backoff.pausing_until(now), on) {
-                    (Some(at), _) => table.later.push(Reverse((at, channel))),
-                    (_, None) => homeless.push(channel),
-                    (_, Some(on)) => {
-                        let pubsub = on.number;
-                        entry.link = Link::Requested { pubsub, request };
-                        plan.of(on).subscribe.push(channel);
+                (Some(_), SubscriptionState::Confirmed { .. } | SubscriptionState::Absent, _) => {
+                    table.remove(&channel)
+                }
+                (None, SubscriptionState::Absent, on) => {
+                    match (entry.backoff.pausing_until(now), on) {
+                        (Some(at), _) => table.later.push(Reverse((at, channel))),
+                        (_, None) => unroutable.push(channel),
+                        (_, Some(on)) => {
+                            let pubsub = on.number;
+                            entry.subscription = SubscriptionState::Requested { pubsub, request };
+                            plan.of(on).subscribe.push(channel);
+                        }
                     }
-                },
-                (None, Link::Standing { .. }, _)
-                | (_, Link::Requested { .. } | Link::Leaving { .. }, _) => {}
+                }
+                (None, SubscriptionState::Confirmed { .. }, _)
+                | (_, SubscriptionState::Requested { .. } | SubscriptionState::Leaving { .. }, _) =>
+                    {}
             }
         }
         // Without a pub/sub connection there is nothing to do until there is one; then everything is looked at again.
-        table.unsettled.extend(homeless);
-        for (pubsub, channel) in std::mem::take(&mut table.strays) {
+        table.unsettled.extend(unroutable);
+        for (pubsub, channel) in std::mem::take(&mut table.orphaned_subscriptions) {
             if let Some(on) = pubsub_of(&channel).filter(|on| on.number == pubsub)
                 && !table.entries.contains_key(&channel)
             {
@@ -183,15 +188,17 @@ impl Tracks {
     pub(crate) fn subscribed(&self, pubsub: u64, channel: &ChannelName) {
         if !self.lock().entries.contains_key(channel) {
             // The answer to a request that was given up.
-            self.lock().strays.insert((pubsub, channel.clone()));
+            self.lock()
+                .orphaned_subscriptions
+                .insert((pubsub, channel.clone()));
             self.unsettled.notify_one();
             return;
         }
-        self.with(channel, None, |entry, out| match entry.link {
-            Link::Absent | Link::Requested { .. }
-                if entry.link.pubsub().is_none_or(|at| at == pubsub) =>
+        self.with(channel, None, |entry, out| match entry.subscription {
+            SubscriptionState::Absent | SubscriptionState::Requested { .. }
+                if entry.subscription.pubsub().is_none_or(|at| at == pubsub) =>
             {
-                entry.link = Link::Standing { pubsub };
+                entry.subscription = SubscriptionState::Confirmed { pubsub };
                 entry.backoff.succeed();
                 entry.track.subscribed(out);
             }
@@ -204,9 +211,9 @@ impl Tracks {
     pub(crate) fn unsubscribed(&self, pubsub: u64, channel: &ChannelName, now: Instant) -> bool {
         let mut is_surprise = false;
         self.with(channel, None, |entry, _| {
-            if entry.link.pubsub() == Some(pubsub) {
-                is_surprise = !matches!(entry.link, Link::Leaving { .. });
-                entry.link = Link::Absent;
+            if entry.subscription.pubsub() == Some(pubsub) {
+                is_surprise = !matches!(entry.subscription, SubscriptionState::Leaving { .. });
+                entry.subscription = SubscriptionState::Absent;
                 entry.track.cut(now);
             }
         });
@@ -219,12 +226,12 @@ impl Tracks {
         let mut guard = self.lock();
         let table = &mut *guard;
         for (channel, entry) in &mut table.entries {
-            if entry.link.pubsub() == Some(pubsub) {
-                entry.link = Link::Absent;
+            if entry.subscription.pubsub() == Some(pubsub) {
+                entry.subscription = SubscriptionState::Absent;
                 entry.track.cut(now);
                 table.unsettled.insert(channel.clone());
                 if entry.track.is_waiting_to_tell() {
-                    table.restless.insert(channel.clone());
+                    table.has_timers.insert(channel.clone());
                 }
             }
         }
@@ -246,14 +253,16 @@ impl Tracks {
             let Some(entry) = table.entries.get_mut(&channel) else {
                 continue;
             };
-            if entry.link == (Link::Requested { pubsub, request }) {
+            if entry.subscription == (SubscriptionState::Requested { pubsub, request }) {
                 entry.backoff.fail(now, self.options.retry_pause_max);
-            } else if entry.link == (Link::Leaving { pubsub, request }) {
-                table.strays.insert((pubsub, channel.clone()));
+            } else if entry.subscription == (SubscriptionState::Leaving { pubsub, request }) {
+                table
+                    .orphaned_subscriptions
+                    .insert((pubsub, channel.clone()));
             } else {
                 continue;
             }
-            entry.link = Link::Absent;
+            entry.subscription = SubscriptionState::Absent;
             table.unsettled.insert(channel);
         }
         drop(guard);
@@ -280,7 +289,7 @@ impl Table {
         self.entries.remove(channel);
         shrink_map(&mut self.entries);
         self.recent.forget(channel);
-        self.restless.remove(channel);
+        self.has_timers.remove(channel);
     }
 }
 
@@ -291,9 +300,9 @@ impl Entry {
             track: Track::new(retention.is_positioned),
             retention,
             unwanted_since: None,
-            link: Link::Absent,
+            subscription: SubscriptionState::Absent,
             backoff: Backoff::default(),
-            floor: None,
+            min_position: None,
             ready: Vec::new(),
             reached: Vec::new(),
         }
