@@ -93,8 +93,8 @@ impl Broker for Linked {
         self.memory.history(channel, range, retention).await
     }
 
-    async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        self.memory.forget(channel).await
+    async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
+        self.memory.clear_history(channel).await
     }
 
     fn set_interest(&self, channel: &ChannelName, retention: Retention, wanted: bool) {

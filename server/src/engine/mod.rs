@@ -151,7 +151,7 @@ pub trait Broker: Send + Sync {
     ///
     /// # Errors
     /// When the store does not answer.
-    async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError>;
+    async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError>;
 
     /// States whether this node wants the channel's deliveries. Never fails, idempotent; the engine converges by itself.
     /// `retention` is what the channel's rule keeps.

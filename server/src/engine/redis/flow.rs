@@ -225,8 +225,8 @@ impl Flow {
     }
 
     /// Takes note that a history was dropped.
-    pub(super) fn note_forgotten(&self, channel: &ChannelName) {
-        self.shared.tracks.note_forgotten(channel);
+    pub(super) fn note_cleared(&self, channel: &ChannelName) {
+        self.shared.tracks.note_cleared(channel);
     }
 
     /// Waits, for a moment, until everything up to a position has been handed over here. Where a channel is not followed, there is

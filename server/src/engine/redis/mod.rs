@@ -157,10 +157,10 @@ impl Broker for RedisEngine {
         flow.history(channel, range, retention).await
     }
 
-    async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        let flow = self.flow("forgetting a history")?;
-        history::forget(&self.commands, channel).await?;
-        flow.note_forgotten(channel);
+    async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
+        let flow = self.flow("clearing a history")?;
+        history::clear(&self.commands, channel).await?;
+        flow.note_cleared(channel);
         Ok(())
     }
 

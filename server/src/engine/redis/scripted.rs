@@ -167,7 +167,7 @@ impl ScriptedPresence {
     ///
     /// # Errors
     /// As the engine's.
-    pub async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        history::forget(&self.commands, channel).await
+    pub async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
+        history::clear(&self.commands, channel).await
     }
 }

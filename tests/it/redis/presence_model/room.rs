@@ -196,8 +196,8 @@ impl Room {
         self.has_new_epoch = true;
     }
 
-    pub(super) async fn forget(&mut self, presence: &ScriptedPresence) -> Outcome {
-        presence.forget(&self.channel).await.map_err(told)?;
+    pub(super) async fn clear_history(&mut self, presence: &ScriptedPresence) -> Outcome {
+        presence.clear_history(&self.channel).await.map_err(told)?;
         self.has_new_epoch = true;
         self.listen(presence).await
     }

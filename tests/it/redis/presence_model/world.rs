@@ -239,7 +239,7 @@ impl<'a> World<'a> {
                 Ok(())
             }
             96 => self.hand_over(node).await,
-            97 => self.rooms[room].forget(&self.publisher).await,
+            97 => self.rooms[room].clear_history(&self.publisher).await,
             98 => self.lose_all(room).await,
             _ => self.lose_some(room).await,
         }

@@ -1,4 +1,4 @@
-//! Reading what a channel keeps, and forgetting it.
+//! Reading and clearing the history that a channel keeps.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -137,7 +137,7 @@ pub(crate) async fn position(
 }
 
 /// Drops what a channel keeps.
-pub(crate) async fn forget(commands: &Commands, channel: &ChannelName) -> Result<(), EngineError> {
+pub(crate) async fn clear(commands: &Commands, channel: &ChannelName) -> Result<(), EngineError> {
     let keys = [
         commands.keys().position(channel),
         commands.keys().stream(channel),
@@ -145,13 +145,13 @@ pub(crate) async fn forget(commands: &Commands, channel: &ChannelName) -> Result
     let epoch = random_epoch().to_string();
     let position_ttl = commands.options().position_ttl(Retention::NONE);
     let call = Call {
-        attempted: "forgetting a history",
-        script: &commands.scripts().forget,
+        attempted: "clearing a history",
+        script: &commands.scripts().clear_history,
         channel,
         keys: &keys,
         args: &[epoch.as_bytes(), position_ttl.as_bytes()],
     };
-    // Forgetting twice is as good as once.
+    // Clearing twice is as good as once.
     commands.run_retrying(call, true).await.map(|_| ())
 }
 

@@ -13,8 +13,8 @@ pub(crate) struct Scripts {
     pub(crate) publish_live: ScriptText,
     /// Reads a history and where the channel stands.
     pub(crate) read: ScriptText,
-    /// Drops a history.
-    pub(crate) forget: ScriptText,
+    /// Clears a history.
+    pub(crate) clear_history: ScriptText,
     /// Adds a connection to a presence channel.
     pub(crate) presence_join: ScriptText,
     /// Replaces the info of a connection in a presence channel.
@@ -62,7 +62,7 @@ impl Scripts {
             publish: script("publish", &[APPEND, include_str!("../lua/publish.lua")]),
             publish_live: script("publish_live", &[include_str!("../lua/publish_live.lua")]),
             read: script("read", &[APPEND, include_str!("../lua/read.lua")]),
-            forget: script("forget", &[include_str!("../lua/forget.lua")]),
+            clear_history: script("clear_history", &[include_str!("../lua/clear_history.lua")]),
             presence_join: presence("presence_join", include_str!("../lua/presence_join.lua")),
             presence_update: presence(
                 "presence_update",

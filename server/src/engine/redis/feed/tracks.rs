@@ -192,7 +192,7 @@ impl Tracks {
 
     /// Takes note that the store's history of a channel was dropped: only the store knows what it holds, until the first message
     /// of the new history. That one comes behind the last ones of the old, which may still be on their way.
-    pub(crate) fn note_forgotten(&self, channel: &ChannelName) {
+    pub(crate) fn note_cleared(&self, channel: &ChannelName) {
         let mut table = self.lock();
         if let Some(entry) = table.entries.get_mut(channel)
             && let Some(at) = entry.track.position()

@@ -145,7 +145,7 @@ impl<'a> World<'a> {
                 self.publish_live(keyed(step, key), Some(key)).await
             }
             22 => {
-                history::forget(&self.commands, &channel())
+                history::clear(&self.commands, &channel())
                     .await
                     .map_err(told)?;
                 self.model.kept.clear();

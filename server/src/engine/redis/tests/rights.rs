@@ -57,7 +57,7 @@ async fn the_documented_rights_are_enough() {
             .unwrap();
     }
     engine.history(&channel(), ALL, KEPT).await.unwrap();
-    engine.forget(&channel()).await.unwrap();
+    engine.clear_history(&channel()).await.unwrap();
     let timeout = Duration::from_millis(50);
     let level = PublishLevel::Replicated {
         replicas: 1,
