@@ -20,21 +20,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId};
-use redis::Value;
+use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 
-pub use self::channel::keys::KeyPrefixError;
-use self::channel::{history, publish};
-use self::connection::commands::Commands;
+use self::channel::store::ChannelStore;
+use self::channel::{history, publish, rights};
 pub use self::connection::flow_options::FlowOptions;
-pub use self::connection::options::{RedisOptions, RedisUrlError};
+pub use self::connection::options::{KeyPrefixError, RedisOptions, RedisUrlError};
 use self::connection::scripts::Scripts;
-use self::connection::startup;
+use self::connection::{ENGINE, startup};
 use self::flow::Flow;
 use self::nodes::requests::Role;
 use self::presence::leases::PresenceLeases;
-use self::presence::scripts::Presence;
-use self::presence::timings::LeaseTimings;
+use self::presence::scripts::PresenceScripts;
 use super::{Broker, Deliver, Engine, EngineError, Health, PresenceStore};
 use crate::delivery::{
     Departure, History, HistoryRange, Members, Publication, Published, Retention,
@@ -50,13 +47,11 @@ impl Engine {
 
 /// The engine for many nodes on one Redis.
 pub struct RedisEngine {
-    commands: Commands,
+    store: ChannelStore,
     leases: Arc<PresenceLeases>,
     /// What reaches this node, once the engine has started.
     flow: OnceLock<Flow>,
 }
-
-const NAME: &str = "Redis";
 
 impl RedisEngine {
     /// An engine on the Redis of these options.
@@ -66,11 +61,10 @@ impl RedisEngine {
     }
 
     fn with_scripts(options: RedisOptions, scripts: Scripts) -> Self {
-        let timings = LeaseTimings::new(&options);
-        let commands = Commands::new(options, scripts);
-        let presence = Presence::new(commands.clone(), timings);
+        let store = ChannelStore::new(options, scripts);
+        let presence = PresenceScripts::new(store.clone());
         Self {
-            commands,
+            store,
             leases: Arc::new(PresenceLeases::new(presence)),
             flow: OnceLock::new(),
         }
@@ -78,26 +72,27 @@ impl RedisEngine {
 
     async fn start_as(&self, role: Role, deliver: Deliver) -> Result<(), EngineError> {
         let was_started = || EngineError::Unavailable {
-            engine: NAME,
+            engine: ENGINE,
             attempted: "starting",
             detail: "it was started before".to_owned(),
         };
         if self.flow.get().is_some() {
             return Err(was_started());
         }
-        startup::check(&self.commands).await?;
+        startup::check(self.store.commands()).await?;
+        rights::check(&self.store).await?;
         let leases = Arc::clone(&self.leases);
         let on_evict_request = Arc::new(move |channel: &ChannelName| {
             leases.look(channel);
         });
-        let flow = Flow::start(self.commands.clone(), role, deliver, on_evict_request).await?;
+        let flow = Flow::start(self.store.clone(), role, deliver, on_evict_request).await?;
         self.flow.set(flow).map_err(|_| was_started())
     }
 
     /// What reaches this node, once the engine has started.
     fn flow(&self, attempted: &'static str) -> Result<&Flow, EngineError> {
         self.flow.get().ok_or_else(|| EngineError::Unavailable {
-            engine: NAME,
+            engine: ENGINE,
             attempted,
             detail: "it has not been started".to_owned(),
         })
@@ -128,7 +123,7 @@ impl Broker for RedisEngine {
     }
 
     fn bound_payloads(&self, bytes_max: usize) {
-        self.commands.note_payload_max(bytes_max);
+        self.store.note_payload_max(bytes_max);
     }
 
     async fn publish(
@@ -142,7 +137,7 @@ impl Broker for RedisEngine {
             true => None,
             false => flow.guard_publish(&publication.channel),
         };
-        let published = publish::publish(&self.commands, &publication, retention).await?;
+        let published = publish::publish(&self.store, &publication, retention).await?;
         flow.note_published(&publication.channel, published.position, retention);
         Ok(published)
     }
@@ -159,7 +154,7 @@ impl Broker for RedisEngine {
 
     async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
         let flow = self.flow("clearing a history")?;
-        history::clear(&self.commands, channel).await?;
+        history::clear(&self.store, channel).await?;
         flow.note_cleared(channel);
         Ok(())
     }
@@ -181,7 +176,7 @@ impl Broker for RedisEngine {
     }
 
     fn idempotency_window(&self) -> Duration {
-        self.commands.options().key_ttl
+        self.store.options().key_ttl
     }
 
     fn health(&self) -> Health {
@@ -199,7 +194,7 @@ impl Broker for RedisEngine {
         if let Some(flow) = self.flow.get() {
             flow.close().await;
         }
-        self.commands.close();
+        self.store.commands().close();
     }
 }
 
@@ -263,27 +258,4 @@ impl PresenceStore for RedisEngine {
     async fn hand_over(&self, within: Duration) {
         self.leases.hand_over(within).await;
     }
-}
-
-/// A duration as scripts take it. Redis takes 0 for "gone already".
-fn milliseconds(duration: Duration) -> String {
-    duration.as_millis().max(1).to_string()
-}
-
-/// An answer's text.
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// A position as scripts answer it.
-fn position(epoch: &Value, offset: &Value, tag: &Value) -> Option<Position> {
-    Some(Position {
-        epoch: text(epoch)?.parse().ok()?,
-        offset: text(offset)?.parse().ok()?,
-        tag: text(tag)?.parse().ok()?,
-    })
 }

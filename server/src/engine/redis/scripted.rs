@@ -6,18 +6,17 @@ use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 use tokio::time::Instant;
 
 use super::channel::history;
-use super::connection::commands::Commands;
+use super::channel::store::ChannelStore;
 use super::connection::options::RedisOptions;
 use super::connection::scripts::Scripts;
-use super::presence::scripts::{self, Presence};
-use super::presence::timings::LeaseTimings;
+use super::presence::scripts::{self, PresenceScripts};
 use crate::delivery::{Departure, History, HistoryRange, Members, Retention};
 use crate::engine::EngineError;
 
 /// The presence scripts, called as an engine calls them, by somebody who decides when.
 pub struct ScriptedPresence {
-    commands: Commands,
-    presence: Presence,
+    store: ChannelStore,
+    scripts: PresenceScripts,
 }
 
 /// When the next member of a channel expires.
@@ -44,16 +43,15 @@ impl From<scripts::NextExpiry> for Next {
 impl ScriptedPresence {
     /// Scripts whose texts are what `edit` makes of them, given their names.
     pub fn new(options: RedisOptions, edit: impl Fn(&'static str, String) -> String) -> Self {
-        let timings = LeaseTimings::new(&options);
-        let commands = Commands::new(options, Scripts::edited(edit));
-        let presence = Presence::new(commands.clone(), timings);
-        Self { commands, presence }
+        let store = ChannelStore::new(options, Scripts::edited(edit));
+        let scripts = PresenceScripts::new(store.clone());
+        Self { store, scripts }
     }
 
     /// The keys of a channel: its position first, then what it keeps, then its four of presence.
     #[must_use]
     pub fn keys(&self, channel: &ChannelName) -> Vec<String> {
-        self.presence.keys(channel)
+        self.scripts.keys(channel)
     }
 
     /// Notes that Redis was heard at a time by its clock. Who was never heard takes nobody out.
@@ -61,10 +59,10 @@ impl ScriptedPresence {
     /// # Errors
     /// As the engine's.
     pub async fn hear(&self, channel: &ChannelName, now: u64) -> Result<(), EngineError> {
-        let deadline = Instant::now() + self.commands.options().budget;
-        let connected = self.commands.connection(deadline, channel).await;
-        let connection = connected.map_err(|error| self.presence.verdict("connecting", error))?;
-        connection.uptime.heard(now);
+        let deadline = Instant::now() + self.store.options().budget;
+        let connected = self.store.commands().connection(deadline, channel).await;
+        let connection = connected.map_err(|error| self.scripts.verdict("connecting", error))?;
+        self.scripts.eviction().note_heard(&connection, now);
         Ok(())
     }
 
@@ -79,7 +77,7 @@ impl ScriptedPresence {
         member: &Member,
         retention: Retention,
     ) -> Result<(), EngineError> {
-        let joined = self.presence.join(channel, connection, member, retention);
+        let joined = self.scripts.join(channel, connection, member, retention);
         joined.await
     }
 
@@ -94,7 +92,7 @@ impl ScriptedPresence {
         info: &RawJson,
         retention: Retention,
     ) -> Result<bool, EngineError> {
-        let updated = self.presence.update(channel, connection, info, retention);
+        let updated = self.scripts.update(channel, connection, info, retention);
         updated.await
     }
 
@@ -109,7 +107,7 @@ impl ScriptedPresence {
         departure: Departure,
         grace: Duration,
     ) -> Result<Option<Duration>, EngineError> {
-        let left = self.presence.leave(channel, connection, departure, grace);
+        let left = self.scripts.leave(channel, connection, departure, grace);
         left.await
     }
 
@@ -123,8 +121,8 @@ impl ScriptedPresence {
         connections: &[SocketId],
         lease: Duration,
     ) -> Result<(Vec<SocketId>, Next), EngineError> {
-        let refreshed = self.presence.refresh(channel, connections, lease).await;
-        let refreshed = refreshed.map_err(|error| self.presence.verdict("refreshing", error))?;
+        let refreshed = self.scripts.refresh(channel, connections, lease).await;
+        let refreshed = refreshed.map_err(|error| self.scripts.verdict("refreshing", error))?;
         Ok((refreshed.unknown, refreshed.next.into()))
     }
 
@@ -133,9 +131,9 @@ impl ScriptedPresence {
     /// # Errors
     /// As the engine's.
     pub async fn evict_expired(&self, channel: &ChannelName) -> Result<Next, EngineError> {
-        let evicted = self.presence.evict_expired(channel).await;
+        let evicted = self.scripts.evict_expired(channel).await;
         let next =
-            evicted.map_err(|error| self.presence.verdict("evicting expired members", error))?;
+            evicted.map_err(|error| self.scripts.verdict("evicting expired members", error))?;
         Ok(next.into())
     }
 
@@ -144,7 +142,7 @@ impl ScriptedPresence {
     /// # Errors
     /// As the engine's.
     pub async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
-        let snapshot = self.presence.members(channel, None).await?;
+        let snapshot = self.scripts.members(channel, None).await?;
         Ok(snapshot.members)
     }
 
@@ -160,7 +158,7 @@ impl ScriptedPresence {
     ) -> Result<History, EngineError> {
         let limit = u32::MAX;
         let range = HistoryRange::After { offset, limit };
-        history::read(&self.commands, channel, range, retention).await
+        history::read(&self.store, channel, range, retention).await
     }
 
     /// Drops what the channel keeps.
@@ -168,6 +166,6 @@ impl ScriptedPresence {
     /// # Errors
     /// As the engine's.
     pub async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        history::clear(&self.commands, channel).await
+        history::clear(&self.store, channel).await
     }
 }

@@ -15,8 +15,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use fanfare_protocol::{ChannelName, EventName, Position, RawJson, SocketId, Tag, UserId};
+use redis::Value;
 
 use crate::delivery::{Delivery, Publication};
+use crate::engine::redis::connection::text;
 
 /// A message as it reaches a node.
 #[derive(Debug, Clone)]
@@ -191,6 +193,15 @@ pub(crate) fn payload(bytes: &[u8], bytes_max: usize) -> Option<RawJson> {
         return None;
     }
     RawJson::parse(std::str::from_utf8(bytes).ok()?).ok()
+}
+
+/// Reads a position as scripts reply it.
+pub(crate) fn position(epoch: &Value, offset: &Value, tag: &Value) -> Option<Position> {
+    Some(Position {
+        epoch: text(epoch)?.parse().ok()?,
+        offset: text(offset)?.parse().ok()?,
+        tag: text(tag)?.parse().ok()?,
+    })
 }
 
 /// Takes two bytes of length and so many bytes.

@@ -9,9 +9,10 @@ use redis::Value;
 
 use super::envelope;
 use super::publish::random_epoch;
+use super::store::ChannelStore;
 use crate::delivery::{Delivery, History, HistoryRange, Retention};
 use crate::engine::EngineError;
-use crate::engine::redis::connection::commands::{Call, Commands};
+use crate::engine::redis::connection::commands::Call;
 use crate::engine::redis::connection::error::CommandError;
 
 /// A history, and how old its messages were when it was read.
@@ -47,12 +48,12 @@ impl FromIterator<(u64, Duration)> for Ages {
 ///
 /// As [`read_aged`].
 pub(crate) async fn read(
-    commands: &Commands,
+    store: &ChannelStore,
     channel: &ChannelName,
     range: HistoryRange,
     retention: Retention,
 ) -> Result<History, EngineError> {
-    let read = read_aged(commands, channel, range, retention, None).await?;
+    let read = read_aged(store, channel, range, retention, None).await?;
     Ok(read.history)
 }
 
@@ -64,7 +65,7 @@ pub(crate) async fn read(
 /// At most [`READ_BYTES_MAX`] of payloads come at once: the answer then is shorter than the range asked for, and its last entry is
 /// not at its top.
 pub(crate) async fn read_aged(
-    commands: &Commands,
+    store: &ChannelStore,
     channel: &ChannelName,
     range: HistoryRange,
     retention: Retention,
@@ -74,24 +75,21 @@ pub(crate) async fn read_aged(
         HistoryRange::After { offset, limit } => (b"after", offset.min(OFFSET_MAX), limit),
         HistoryRange::Last { limit } => (b"last", 0, limit),
     };
-    let keys = [
-        commands.keys().position(channel),
-        commands.keys().stream(channel),
-    ];
+    let keys = [store.keys().position(channel), store.keys().stream(channel)];
     let (offset, limit) = (offset.to_string(), limit.to_string());
-    let ttl = crate::engine::redis::milliseconds(retention.ttl);
+    let ttl = crate::engine::redis::connection::milliseconds(retention.ttl);
     let begins = stands.filter(|position| position.offset == 0);
     // Who follows it stands at that epoch, and would have to be told of another one.
     let stays_unwritten = begins.is_some_and(is_unwritten);
     let epoch = begins.map_or_else(random_epoch, |position| position.epoch);
     let epoch = epoch.to_string();
-    let may_begin: &[u8] = match !stays_unwritten && commands.may_begin() {
+    let may_begin: &[u8] = match !stays_unwritten && store.may_remember_channel() {
         true => b"1",
         false => b"0",
     };
-    let position_ttl = commands.options().position_ttl(retention);
+    let position_ttl = store.options().position_ttl(retention);
     let bytes_max = READ_BYTES_MAX.to_string();
-    let empty_ttl = commands.options().empty_position_ttl();
+    let empty_ttl = store.options().empty_position_ttl();
     let args = [
         mode,
         offset.as_bytes(),
@@ -105,16 +103,17 @@ pub(crate) async fn read_aged(
     ];
     let call = Call {
         attempted: "reading a history",
-        script: &commands.scripts().read,
+        script: &store.scripts().read,
         channel,
         keys: &keys,
         args: &args,
+        last_args: None,
     };
-    let answer = commands.run_retrying(call, true).await?;
-    let read = decode(commands, channel, &answer);
+    let answer = store.commands().run_retrying(call, true).await?;
+    let read = decode(store, channel, &answer);
     let read = read.ok_or_else(|| unreadable("reading a history"))?;
     if read.has_begun {
-        commands.note_begun();
+        store.note_remembered_channel();
     }
     Ok(read)
 }
@@ -126,37 +125,35 @@ fn is_unwritten(position: Position) -> bool {
 
 /// Where a channel stands, as [`read_aged`].
 pub(crate) async fn position(
-    commands: &Commands,
+    store: &ChannelStore,
     channel: &ChannelName,
     retention: Retention,
     stands: Option<Position>,
 ) -> Result<Position, EngineError> {
     let nothing = HistoryRange::Last { limit: 0 };
-    let read = read_aged(commands, channel, nothing, retention, stands).await?;
+    let read = read_aged(store, channel, nothing, retention, stands).await?;
     Ok(read.history.top)
 }
 
 /// Drops what a channel keeps.
-pub(crate) async fn clear(commands: &Commands, channel: &ChannelName) -> Result<(), EngineError> {
-    let keys = [
-        commands.keys().position(channel),
-        commands.keys().stream(channel),
-    ];
+pub(crate) async fn clear(store: &ChannelStore, channel: &ChannelName) -> Result<(), EngineError> {
+    let keys = [store.keys().position(channel), store.keys().stream(channel)];
     let epoch = random_epoch().to_string();
-    let position_ttl = commands.options().position_ttl(Retention::NONE);
+    let position_ttl = store.options().position_ttl(Retention::NONE);
     let call = Call {
         attempted: "clearing a history",
-        script: &commands.scripts().clear_history,
+        script: &store.scripts().clear_history,
         channel,
         keys: &keys,
         args: &[epoch.as_bytes(), position_ttl.as_bytes()],
+        last_args: None,
     };
     // Clearing twice is as good as once.
-    commands.run_retrying(call, true).await.map(|_| ())
+    store.commands().run_retrying(call, true).await.map(|_| ())
 }
 
 /// Reads an answer. What follows an entry that cannot be read is all there is: the history then reaches no further back.
-fn decode(commands: &Commands, channel: &ChannelName, answer: &Value) -> Option<Aged> {
+fn decode(store: &ChannelStore, channel: &ChannelName, answer: &Value) -> Option<Aged> {
     let Value::Array(parts) = answer else {
         return None;
     };
@@ -171,16 +168,16 @@ fn decode(commands: &Commands, channel: &ChannelName, answer: &Value) -> Option<
     else {
         return None;
     };
-    let top = crate::engine::redis::position(epoch, offset, tag)?;
+    let top = envelope::position(epoch, offset, tag)?;
     let mut ages = Ages::default();
     let mut history = History {
         top,
         entries: Vec::with_capacity(entries.len()),
     };
     for entry in entries {
-        let bytes_max = commands.payload_bytes_max();
+        let bytes_max = store.payload_bytes_max();
         let Some((delivery, published)) = decode_entry(channel, top, entry, bytes_max) else {
-            commands.warn_unreadable(channel, &"a message that Redis keeps cannot be read");
+            store.warn_unreadable(channel, &"a message that Redis keeps cannot be read");
             history.entries.clear();
             continue;
         };
@@ -210,7 +207,7 @@ fn decode_entry(
     let [id, Value::Array(fields)] = entry.as_slice() else {
         return None;
     };
-    let offset = crate::engine::redis::text(id)?
+    let offset = crate::engine::redis::connection::text(id)?
         .split_once('-')?
         .0
         .parse()
@@ -218,19 +215,25 @@ fn decode_entry(
     let field = |name: &str| {
         let mut pairs = fields.chunks_exact(2);
         pairs.find_map(|pair| {
-            (crate::engine::redis::text(&pair[0]) == Some(name)).then_some(&pair[1])
+            (crate::engine::redis::connection::text(&pair[0]) == Some(name)).then_some(&pair[1])
         })
     };
     let position = Position {
         epoch: top.epoch,
         offset,
-        tag: crate::engine::redis::text(field("g")?)?.parse().ok()?,
+        tag: crate::engine::redis::connection::text(field("g")?)?
+            .parse()
+            .ok()?,
     };
-    let previous = crate::engine::redis::text(field("p")?)?.parse().ok()?;
+    let previous = crate::engine::redis::connection::text(field("p")?)?
+        .parse()
+        .ok()?;
     let Value::BulkString(body) = field("b")? else {
         return None;
     };
-    let published = crate::engine::redis::text(field("a")?)?.parse().ok()?;
+    let published = crate::engine::redis::connection::text(field("a")?)?
+        .parse()
+        .ok()?;
     let delivery =
         envelope::decode_kept(channel, position, previous, body, payload_bytes_max).ok()?;
     Some((delivery, published))

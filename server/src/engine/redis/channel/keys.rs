@@ -16,21 +16,6 @@ pub(crate) struct Keys {
     prefix: Arc<str>,
 }
 
-/// Why a text cannot be the prefix of keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyPrefixError {
-    /// Braces decide where a cluster keeps a key.
-    #[error("a key prefix must not hold braces")]
-    Brace,
-    /// Longer than 100 bytes.
-    #[error("a key prefix has at most {PREFIX_BYTES_MAX} bytes, this one has {bytes}")]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-    },
-}
-
 impl Keys {
     /// Names that begin with `prefix`, which was checked.
     pub(crate) fn new(prefix: &str) -> Self {
@@ -143,17 +128,12 @@ impl Keys {
 
     /// Pub/sub channel: questions to all nodes.
     pub(crate) fn requests(&self) -> String {
-        self.own("nodes", ":questions")
+        self.own(NODES, ":questions")
     }
 
     /// Pub/sub channel: answers to the questions of one node.
     pub(crate) fn replies(&self, incarnation: u64) -> String {
         self.own("nodes", &format!(":answers:{incarnation:x}"))
-    }
-
-    /// The slot of everything that belongs to a channel.
-    pub(crate) fn slot(&self, channel: &ChannelName) -> u16 {
-        slot(channel.as_str())
     }
 
     /// A name that no channel has: theirs have the brace right behind the prefix.
@@ -174,28 +154,8 @@ impl Keys {
     }
 }
 
-/// Checks a prefix.
-pub(crate) fn check_prefix(prefix: &str) -> Result<(), KeyPrefixError> {
-    if prefix.contains(['{', '}']) {
-        return Err(KeyPrefixError::Brace);
-    }
-    let bytes = prefix.len();
-    if bytes > PREFIX_BYTES_MAX {
-        return Err(KeyPrefixError::TooLong { bytes });
-    }
-    Ok(())
-}
-
-/// The slot of what stands between braces. Redis Cluster specification, *Key distribution model*.
-pub(crate) fn slot(tag: &str) -> u16 {
-    crc16::State::<crc16::XMODEM>::calculate(tag.as_bytes()) % SLOTS
-}
-
-/// How many slots a cluster has.
-pub(crate) const SLOTS: u16 = 16_384;
-
-/// 100: as long as half a channel name, and nobody needs more.
-const PREFIX_BYTES_MAX: usize = 100;
+/// What stands for the nodes themselves where others have a channel's name.
+pub(crate) const NODES: &str = "nodes";
 
 #[cfg(test)]
 mod tests {
@@ -268,21 +228,5 @@ mod tests {
         assert_eq!(name(Some("x"), None, "k"), names[0], "the application's");
         let moved = name(Some("x"), Some(2), "y:z");
         assert_eq!(moved, names[3], "a user on another connection");
-    }
-
-    #[test]
-    fn slots_are_those_of_the_specification() {
-        assert_eq!(slot("123456789"), 0x31C3 % SLOTS);
-        assert_eq!(keys().slot(&channel()), slot("private-a.1"));
-    }
-
-    #[test]
-    fn a_prefix_has_no_braces_and_an_end() {
-        assert_eq!(check_prefix("shop:"), Ok(()));
-        assert_eq!(check_prefix(""), Ok(()));
-        assert_eq!(check_prefix("a{b"), Err(KeyPrefixError::Brace));
-        let bytes = 101;
-        let long = "x".repeat(bytes);
-        assert_eq!(check_prefix(&long), Err(KeyPrefixError::TooLong { bytes }));
     }
 }

@@ -9,9 +9,10 @@ use redis::aio::ConnectionLike;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
+use super::store::ChannelStore;
 use crate::delivery::PublishLevel;
 use crate::engine::EngineError;
-use crate::engine::redis::connection::commands::{Answer, Call, Commands, is, within};
+use crate::engine::redis::connection::commands::{Answer, Call, is, within};
 use crate::engine::redis::connection::connections::{Connection, WholeConnection};
 use crate::engine::redis::connection::error::CommandError;
 
@@ -37,12 +38,12 @@ impl From<CommandError> for Failure {
 
 /// Runs a script once and waits until its writes are confirmed, at most as long as the level says.
 pub(crate) async fn run(
-    commands: &Commands,
+    store: &ChannelStore,
     deadline: Instant,
     call: Call<'_>,
     level: PublishLevel,
 ) -> Result<Confirmed, Failure> {
-    let whole = whole(commands, deadline, call).await?;
+    let whole = whole(store, deadline, call).await?;
     let connection = whole.get();
     let wait = match level {
         PublishLevel::Accepted => None,
@@ -58,7 +59,7 @@ pub(crate) async fn run(
             let disk = within(deadline, disk(connection)).await;
             let disk = disk.map_err(|error| {
                 // Only questions were asked so far.
-                let _ = commands.judge(connection, &error);
+                let _ = store.commands().judge(connection, &error);
                 CommandError::not_executed(error.to_string())
             })?;
             match disk {
@@ -76,16 +77,16 @@ pub(crate) async fn run(
             }
         }
     };
-    let answer = evaluate(commands, deadline, connection, call).await?;
+    let answer = evaluate(store, deadline, connection, call).await?;
     let is_reached = match wait {
         None => true,
         Some((wait, command, timeout)) => {
-            let until = Instant::now() + timeout + commands.options().command_deadline;
+            let until = Instant::now() + timeout + store.options().command_deadline;
             let mut waiting = connection.commands.clone();
             let waited = within(until, waiting.req_packed_command(&command)).await;
             let waited = waited.and_then(Value::extract_error);
             if let Err(error) = &waited {
-                let _ = commands.judge(connection, error);
+                let _ = store.commands().judge(connection, error);
             }
             waited.is_ok_and(|count| wait.is_over(&count))
         }
@@ -114,13 +115,17 @@ impl Wait {
 }
 
 async fn whole(
-    commands: &Commands,
+    store: &ChannelStore,
     deadline: Instant,
     call: Call<'_>,
 ) -> Result<WholeConnection, CommandError> {
     // Refuses when the engine is closed, and finds a server that is gone without using up one of the few.
-    let server = commands.connection(deadline, call.channel).await?.server;
-    let connections = commands.topology().connections();
+    let server = store
+        .commands()
+        .connection(deadline, call.channel)
+        .await?
+        .server;
+    let connections = store.commands().topology().connections();
     let opening = tokio::time::timeout_at(deadline, connections.whole(&server)).await;
     opening.unwrap_or_else(|_| {
         Err(CommandError::not_executed(
@@ -130,7 +135,7 @@ async fn whole(
 }
 
 async fn evaluate(
-    commands: &Commands,
+    store: &ChannelStore,
     deadline: Instant,
     connection: &Connection,
     call: Call<'_>,
@@ -147,8 +152,8 @@ async fn evaluate(
         answer = send(call.by_text(connection)).await;
     }
     answer.map_err(|error| {
-        commands.follow(&error, call);
-        commands.judge(connection, &error)
+        store.commands().follow(&error, call);
+        store.commands().judge(connection, &error)
     })
 }
 
@@ -195,7 +200,7 @@ async fn disk(connection: &Connection) -> redis::RedisResult<Disk> {
 
 fn unsupported() -> EngineError {
     EngineError::Unsupported {
-        engine: crate::engine::redis::NAME,
+        engine: crate::engine::redis::connection::ENGINE,
         what:
             "say when a message is on disk: it needs `appendonly yes`, and before version 7.2 also \
                `appendfsync always` and permission for CONFIG GET"

@@ -7,3 +7,4 @@ pub(crate) mod levels;
 pub(crate) mod publish;
 pub(crate) mod ready;
 pub(crate) mod rights;
+pub(crate) mod store;

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use super::envelope;
 use super::levels;
+use super::store::ChannelStore;
 use crate::delivery::{Publication, PublishLevel, Published, Retention};
 use crate::engine::EngineError;
-use crate::engine::redis::connection::commands::{Call, Commands};
+use crate::engine::redis::connection::commands::Call;
 use crate::engine::redis::connection::error::CommandError;
 use crate::engine::tag::random_id;
 
@@ -21,12 +22,12 @@ use crate::engine::tag::random_id;
 /// message's id among what the channel keeps. Elsewhere its outcome is unknown. A repetition leaves that id behind, so that
 /// an earlier attempt that Redis reads only then publishes nothing.
 pub(crate) async fn publish(
-    commands: &Commands,
+    store: &ChannelStore,
     publication: &Publication,
     retention: Retention,
 ) -> Result<Published, EngineError> {
-    let message = PreparedPublish::new(commands, publication, retention);
-    let mut retry = commands.retry("publishing");
+    let message = PreparedPublish::new(store, publication, retention);
+    let mut retry = store.commands().retry("publishing");
     loop {
         let args = message.args(retry.may_have_run());
         let call = Call {
@@ -35,14 +36,16 @@ pub(crate) async fn publish(
             channel: message.channel,
             keys: &message.keys,
             args: &args,
+            last_args: None,
         };
         let answer = match publication.level {
-            PublishLevel::Accepted => commands
+            PublishLevel::Accepted => store
+                .commands()
                 .run_until(retry.deadline(), call)
                 .await
                 .and_then(|answer| message.read(&answer)),
             level => match message
-                .confirmed(commands, retry.deadline(), call, level)
+                .confirmed(store, retry.deadline(), call, level)
                 .await
             {
                 Err(levels::Failure::Command(error)) => Err(error),
@@ -59,7 +62,7 @@ pub(crate) async fn publish(
 
 /// Publishes something that nobody hears and that is gone after a while: whether a publish works now.
 pub(crate) async fn probe(
-    commands: &Commands,
+    store: &ChannelStore,
     channel: &ChannelName,
     life: Duration,
 ) -> Result<(), CommandError> {
@@ -67,8 +70,8 @@ pub(crate) async fn probe(
     let event = EventName::new("ready").map_err(unnamed)?;
     let key = IdempotencyKey::new(&format!("{:x}", random_id())).map_err(unnamed)?;
     let publication = Publication::new(channel.clone(), event, RawJson::null()).with_key(key);
-    let mut message = PreparedPublish::new(commands, &publication, Retention::new(1, life));
-    let life = crate::engine::redis::milliseconds(life);
+    let mut message = PreparedPublish::new(store, &publication, Retention::new(1, life));
+    let life = crate::engine::redis::connection::milliseconds(life);
     if let Kind::Positioned { position_ttl, .. } = &mut message.kind {
         position_ttl.clone_from(&life);
     }
@@ -79,8 +82,9 @@ pub(crate) async fn probe(
         channel,
         keys: &message.keys,
         args: &message.args(false),
+        last_args: None,
     };
-    let answer = commands.run(call).await?;
+    let answer = store.commands().run(call).await?;
     message.read(&answer).map(|_| ())
 }
 
@@ -117,8 +121,8 @@ enum Kind {
 }
 
 impl<'a> PreparedPublish<'a> {
-    fn new(commands: &'a Commands, publication: &'a Publication, retention: Retention) -> Self {
-        let (keys, options) = (commands.keys(), commands.options());
+    fn new(store: &'a ChannelStore, publication: &'a Publication, retention: Retention) -> Self {
+        let (keys, options) = (store.keys(), store.options());
         let channel = &publication.channel;
         let key = publication.key.as_ref();
         let key = key.map(|key| keys.idempotency(publication, key));
@@ -128,27 +132,27 @@ impl<'a> PreparedPublish<'a> {
                 epoch: random_epoch().to_string(),
                 id: format!("{:x}", random_id()),
                 size: retention.size.to_string(),
-                ttl: crate::engine::redis::milliseconds(retention.ttl),
+                ttl: crate::engine::redis::connection::milliseconds(retention.ttl),
                 position_ttl: options.position_ttl(retention),
             };
             let names = vec![keys.position(channel), keys.stream(channel)];
-            (&commands.scripts().publish, kind, names)
+            (&store.scripts().publish, kind, names)
         } else {
             let names = vec![keys.count(channel)];
             let id = key.as_deref().map_or_else(random_id, id_of);
             let id = format!("{id:x}");
-            (&commands.scripts().publish_live, Kind::Live { id }, names)
+            (&store.scripts().publish_live, Kind::Live { id }, names)
         };
         names.extend(key);
         Self {
             channel,
             script,
             keys: names,
-            command: commands.publish_command(),
+            command: store.commands().publish_command(),
             redis_channel: keys.channel(channel),
             body: envelope::encode_body(publication),
             kind,
-            key_ttl: crate::engine::redis::milliseconds(options.key_ttl),
+            key_ttl: crate::engine::redis::connection::milliseconds(options.key_ttl),
             waits: match publication.level {
                 PublishLevel::Accepted => "",
                 _ => "1",
@@ -197,18 +201,18 @@ impl<'a> PreparedPublish<'a> {
     /// Publishes, and waits until the level is confirmed.
     async fn confirmed(
         &self,
-        commands: &Commands,
+        store: &ChannelStore,
         deadline: Instant,
         call: Call<'_>,
         level: PublishLevel,
     ) -> Result<Published, levels::Failure> {
-        let confirmed = levels::run(commands, deadline, call, level).await?;
+        let confirmed = levels::run(store, deadline, call, level).await?;
         let published = self.read(&confirmed.answer)?;
         if confirmed.is_reached {
             return Ok(published);
         }
         Err(levels::Failure::Engine(EngineError::LevelNotReached {
-            engine: crate::engine::redis::NAME,
+            engine: crate::engine::redis::connection::ENGINE,
             level,
             position: published.position,
         }))
@@ -228,13 +232,10 @@ impl<'a> PreparedPublish<'a> {
                     return Err(unreadable());
                 };
                 // A key that was used while the channel had no positions has none.
-                let position = if crate::engine::redis::text(epoch) == Some("") {
+                let position = if crate::engine::redis::connection::text(epoch) == Some("") {
                     None
                 } else {
-                    Some(
-                        crate::engine::redis::position(epoch, offset, tag)
-                            .ok_or_else(unreadable)?,
-                    )
+                    Some(envelope::position(epoch, offset, tag).ok_or_else(unreadable)?)
                 };
                 Ok(if *is_duplicate == 0 {
                     Published::new(position)

@@ -9,14 +9,13 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::keys;
 use super::publish;
-use super::rights;
+use super::store::ChannelStore;
 use crate::clock::Instant;
 use crate::engine::Health;
+use crate::engine::redis::connection::cluster::slot;
 use crate::engine::redis::connection::connections::Server;
 use crate::engine::redis::connection::error::CommandError;
-use crate::engine::redis::flow::Shared;
 
 /// What the last attempts came to.
 #[derive(Debug, Default)]
@@ -72,44 +71,47 @@ impl Publishing {
     }
 }
 
-/// Tries until it is told to stop.
-pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut turns = tokio::time::interval(shared.flow.probe_after);
+/// Tries until it is stopped.
+pub(crate) async fn run(store: ChannelStore, publishing: Arc<Publishing>, stop: CancellationToken) {
+    let interval = store.options().flow.probe_after;
+    let mut turns = tokio::time::interval(interval);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut channels = HashMap::new();
     loop {
         let attempt = async {
             turns.tick().await;
-            try_all(&shared, &mut channels).await
+            try_all(&store, interval, &mut channels).await
         };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            outcome = attempt => shared.publishing.note(outcome, Instant::now()),
+            outcome = attempt => publishing.note(outcome, Instant::now()),
         }
     }
 }
 
-/// Publishes at every master, on a channel that nobody else has.
+/// Publishes at every master, on a channel that is used for nothing else.
 async fn try_all(
-    shared: &Shared,
+    store: &ChannelStore,
+    interval: Duration,
     channels: &mut HashMap<Server, ChannelName>,
 ) -> Result<(), CommandError> {
-    let layout = shared.commands.topology().layout().await?;
+    let layout = store.commands().topology().layout().await?;
     let masters = layout.masters();
     let is_there = |server: &Server, channel: &ChannelName| {
-        layout.owner(keys::slot(channel.as_str())) == Some(server)
+        layout.owner(slot(channel.as_str())) == Some(server)
     };
     channels.retain(|server, channel| is_there(server, channel));
     for server in masters {
         if !channels.contains_key(&server) {
-            let Some(channel) = rights::channel_at(&layout, &server, "ready") else {
+            let purpose = format!("ready:{:x}", fastrand::u64(1..));
+            let Some(channel) = layout.tag_at(&server, &purpose) else {
                 continue;
             };
             channels.insert(server.clone(), channel);
         }
         if let Some(channel) = channels.get(&server) {
-            publish::probe(&shared.commands, channel, shared.flow.probe_after * LIVES).await?;
+            publish::probe(store, channel, interval * LIVES).await?;
         }
     }
     Ok(())

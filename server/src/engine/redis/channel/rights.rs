@@ -5,27 +5,57 @@ use redis::Value;
 use redis::aio::ConnectionLike;
 use tokio::time::Instant;
 
-use super::keys::{self, Keys};
+use super::keys::{Keys, NODES};
+use super::store::ChannelStore;
 use crate::delivery::Publication;
-use crate::engine::redis::connection::commands::{Call, Commands};
+use crate::engine::EngineError;
+use crate::engine::redis::connection::cluster::slot;
+use crate::engine::redis::connection::commands::Call;
 use crate::engine::redis::connection::connections::{Connection, Server};
-use crate::engine::redis::connection::error::CommandError;
+use crate::engine::redis::connection::error::{CommandError, NO_PREFIX, right};
 use crate::engine::redis::connection::topology::Layout;
+
+/// Names what the login may not do at any master. Waits for a Redis that is starting, within the budget of a call.
+///
+/// # Errors
+/// When Redis cannot be reached, or the login lacks a right.
+pub(crate) async fn check(store: &ChannelStore) -> Result<(), EngineError> {
+    let topology = store.commands().topology();
+    let mut retry = store.commands().retry("starting");
+    loop {
+        let checked = async {
+            let layout = topology.layout().await?;
+            for server in layout.masters() {
+                check_at(store, &layout, &server, retry.deadline()).await?;
+            }
+            Ok::<(), CommandError>(())
+        };
+        match checked.await {
+            Ok(()) => return Ok(()),
+            // Nothing that was tried leaves anything behind.
+            Err(CommandError::Unknown(detail)) => {
+                retry.pause(CommandError::NotExecuted(detail), true).await?;
+            }
+            Err(error) => retry.pause(error, true).await?,
+        }
+        topology.distrust();
+    }
+}
 
 /// Tries at a master everything that servers do there.
 ///
 /// # Errors
 /// [`CommandError::Refused`] names all rights that are missing; anything else that went wrong says nothing about rights.
-pub(crate) async fn check(
-    commands: &Commands,
+async fn check_at(
+    store: &ChannelStore,
     layout: &Layout,
     server: &Server,
     deadline: Instant,
 ) -> Result<(), CommandError> {
-    let Some(channel) = channel_at(layout, server, "rights") else {
+    let Some(channel) = layout.tag_at(server, &format!("rights:{:x}", fastrand::u64(1..))) else {
         return Ok(());
     };
-    let names = commands.keys();
+    let names = store.keys();
     let publication = unsaid(&channel);
     let key = IdempotencyKey::new("k").ok();
     let mut of_channel = vec![
@@ -40,15 +70,15 @@ pub(crate) async fn check(
     of_channel.extend(key.map(|key| names.idempotency(&publication, &key)));
     let mut missing = Missing::new(names);
     let name = names.channel(&channel);
-    missing.note(try_all(commands, deadline, &channel, &of_channel, &name).await)?;
+    missing.note(try_all(store, deadline, &channel, &of_channel, &name).await)?;
     if let Ok(nodes) = ChannelName::new(NODES)
-        && layout.owner(keys::slot(NODES)) == Some(server)
+        && layout.owner(slot(NODES)) == Some(server)
     {
         let own = [names.scratch()];
-        missing.note(try_all(commands, deadline, &nodes, &own, &names.requests()).await)?;
+        missing.note(try_all(store, deadline, &nodes, &own, &names.requests()).await)?;
     }
-    let connection = commands.connection(deadline, &channel).await?;
-    let (listen, leave) = match commands.topology().is_cluster() {
+    let connection = store.commands().connection(deadline, &channel).await?;
+    let (listen, leave) = match store.commands().topology().is_cluster() {
         true => ("SSUBSCRIBE", "SUNSUBSCRIBE"),
         false => ("SUBSCRIBE", "UNSUBSCRIBE"),
     };
@@ -68,15 +98,6 @@ pub(crate) async fn check(
     missing.into_result(server)
 }
 
-/// A name that no channel of an application has, of a slot that a master owns. Nobody can guess it.
-pub(crate) fn channel_at(layout: &Layout, server: &Server, purpose: &str) -> Option<ChannelName> {
-    let random = fastrand::u64(1..);
-    let tags = (0..TAGS_TRIED)
-        .filter_map(|attempt| ChannelName::new(&format!("{purpose}:{random:x}:{attempt}")).ok());
-    let mut fitting = tags.filter(|tag| layout.owner(keys::slot(tag.as_str())) == Some(server));
-    fitting.next()
-}
-
 /// A publication of a client without a user, for the name of its key.
 fn unsaid(channel: &ChannelName) -> Publication {
     Publication::member_removed_head(channel.clone()).from_connection(SocketId::from_bits(0))
@@ -84,7 +105,7 @@ fn unsaid(channel: &ChannelName) -> Publication {
 
 /// Answers the commands that are denied, each with the words of Redis.
 async fn try_all(
-    commands: &Commands,
+    store: &ChannelStore,
     deadline: Instant,
     channel: &ChannelName,
     keys: &[String],
@@ -92,19 +113,20 @@ async fn try_all(
 ) -> Result<Vec<(String, String)>, CommandError> {
     let call = Call {
         attempted: "checking rights",
-        script: &commands.scripts().rights,
+        script: &store.scripts().rights,
         channel,
         keys,
         args: &[
-            commands.publish_command().as_bytes(),
+            store.commands().publish_command().as_bytes(),
             redis_channel.as_bytes(),
         ],
+        last_args: None,
     };
-    let Value::Array(parts) = commands.run_until(deadline, call).await? else {
+    let Value::Array(parts) = store.commands().run_until(deadline, call).await? else {
         return Ok(Vec::new());
     };
     let text = |value: &Value| {
-        crate::engine::redis::text(value)
+        crate::engine::redis::connection::text(value)
             .unwrap_or_default()
             .to_owned()
     };
@@ -187,48 +209,11 @@ impl<'a> Missing<'a> {
     }
 }
 
-/// What an answer of Redis says about a right that the login lacks: nothing, or whether that showed in the middle of a script.
-pub(crate) fn denial(text: &str) -> Option<IsInScript> {
-    let is_in_script = text.contains("The user executing the script can")
-        || text.contains("ACL failure in script");
-    // The library writes `NoPerm: …` where Redis begins with `NOPERM`.
-    let is_denied = is_in_script || text.contains("NOPERM") || text.starts_with("NoPerm: ");
-    is_denied.then_some(IsInScript(is_in_script))
-}
-
-/// Whether a script had begun when it was denied something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IsInScript(pub(crate) bool);
-
-/// The right that is missing, as `ACL SETUSER` takes it.
-pub(crate) fn right(text: &str, command: Option<&str>, prefix: &str) -> String {
-    let quoted = || text.split('\'').nth(1).filter(|word| !word.contains(' '));
-    if text.contains(" channel") {
-        format!("&{prefix}*")
-    } else if text.contains(" key") {
-        format!("~{prefix}*")
-    } else if let Some(command) = command.or_else(quoted) {
-        format!("+{}", command.to_ascii_lowercase())
-    } else {
-        "(a command of the scripts)".to_owned()
-    }
-}
-
-/// Stands for the prefix where that is not known.
-pub(crate) const NO_PREFIX: &str = "{prefix}";
-
-/// What stands for the nodes themselves where others have a channel's name.
-pub(crate) const NODES: &str = "nodes";
-
-/// 100,000: even a master with one slot of 16,384 owns one of so many tags.
-const TAGS_TRIED: u32 = 100_000;
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
     use std::collections::BTreeSet;
 
-    use super::*;
     use crate::engine::redis::connection::scripts::Scripts;
 
     #[test]
@@ -252,71 +237,5 @@ mod tests {
             let is_tried = rights.1.contains(&format!("{{ '{command}'"));
             assert!(is_tried, "{command} is used and not tried");
         }
-    }
-
-    #[test]
-    fn what_versions_of_redis_say_names_the_right() {
-        // (what Redis says, whether a script had begun, the right)
-        let rows = [
-            (
-                "NOPERM this user has no permissions to access one of the keys used as arguments",
-                false,
-                "~p:*",
-            ),
-            ("NOPERM No permissions to access a key", false, "~p:*"),
-            (
-                "NoPerm: this user has no permissions to access one of the keys used as arguments",
-                false,
-                "~p:*",
-            ),
-            (
-                "NOPERM this user has no permissions to access one of the channels used as arguments",
-                false,
-                "&p:*",
-            ),
-            (
-                "NOPERM this user has no permissions to run the 'subscribe' command",
-                false,
-                "+subscribe",
-            ),
-            (
-                "NOPERM User fan has no permissions to run the 'evalsha' command",
-                false,
-                "+evalsha",
-            ),
-            (
-                "ERR The user executing the script can't run this command or subcommand",
-                true,
-                "(a command of the scripts)",
-            ),
-            (
-                "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments",
-                true,
-                "~p:*",
-            ),
-            (
-                "ERR The user executing the script can't publish to the channel mentioned in the command",
-                true,
-                "&p:*",
-            ),
-            (
-                "NOPERM ACL failure in script: User fan has no permissions to run the 'xadd' command",
-                true,
-                "+xadd",
-            ),
-            (
-                "NOPERM ACL failure in script: No permissions to access a channel",
-                true,
-                "&p:*",
-            ),
-        ];
-        for (text, is_in_script, expected) in rows {
-            assert_eq!(denial(text), Some(IsInScript(is_in_script)), "{text}");
-            assert_eq!(right(text, None, "p:"), expected, "{text}");
-        }
-        assert_eq!(
-            denial("OOM command not allowed when used memory > 'maxmemory'."),
-            None
-        );
     }
 }

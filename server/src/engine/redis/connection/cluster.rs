@@ -9,8 +9,6 @@ use redis::Value;
 
 use super::connections::{Connection, Connections, Server};
 use super::error::CommandError;
-use crate::engine::redis::channel::keys::SLOTS;
-use crate::engine::redis::presence::migrating;
 
 /// Which master owns which slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,8 +194,31 @@ pub(crate) async fn migrating_slots(connection: &Connection) -> redis::RedisResu
     let mut asking = connection.commands.clone();
     let answer = asking.send_packed_command(&question).await?;
     let nodes: String = redis::from_redis_value(answer.extract_error()?)?;
-    Ok(migrating::parse(&nodes))
+    Ok(parse_migrating(&nodes))
 }
+
+/// The slots that a server's answer to `CLUSTER NODES` says are migrating from it or to it: `[7->-id]`, `[7-<-id]`.
+fn parse_migrating(nodes: &str) -> Vec<u16> {
+    let own = nodes
+        .lines()
+        .find(|line| line.split(' ').nth(2).is_some_and(is_own));
+    let parts = own.into_iter().flat_map(|line| line.split(' ').skip(8));
+    parts
+        .filter_map(|part| part.strip_prefix('[')?.split('-').next()?.parse().ok())
+        .collect()
+}
+
+fn is_own(flags: &str) -> bool {
+    flags.split(',').any(|flag| flag == "myself")
+}
+
+/// The slot of what stands between braces. Redis Cluster specification, *Key distribution model*.
+pub(crate) fn slot(tag: &str) -> u16 {
+    crc16::State::<crc16::XMODEM>::calculate(tag.as_bytes()) % SLOTS
+}
+
+/// How many slots a cluster has.
+pub(crate) const SLOTS: u16 = 16_384;
 
 fn unreadable(server: &Server) -> CommandError {
     CommandError::NotExecuted(format!("{server} answers with a map that cannot be read"))
@@ -258,5 +279,24 @@ mod tests {
         ] {
             assert_eq!(SlotMap::parse(&asked, &answer), None);
         }
+    }
+
+    #[test]
+    fn the_migrating_slots_of_the_server_itself_are_read() {
+        let nodes = "\
+            a1 10.0.0.1:7000@17000,host master - 0 1426238316232 2 connected 5461-10922 [9->-b2]\n\
+            b2 10.0.0.2:7000@17000 myself,master - 0 0 3 connected 0-5460 12000 [93-<-a1] [16383->-c3]\n\
+            c3 10.0.0.3:7000@17000 slave a1 0 1426238317741 3 connected\n";
+        assert_eq!(parse_migrating(nodes), [93, 16_383]);
+        assert_eq!(parse_migrating(""), [0_u16; 0]);
+        assert_eq!(
+            parse_migrating("b2 :0@0 myself,master - 0 0 0 connected"),
+            [0_u16; 0]
+        );
+    }
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(slot("123456789"), 0x31C3 % SLOTS);
     }
 }

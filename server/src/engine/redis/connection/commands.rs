@@ -1,7 +1,7 @@
 //! Running scripts where their channel lives, and trying again what may be tried again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fanfare_protocol::ChannelName;
@@ -10,40 +10,27 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::cluster;
+use super::cluster::slot;
 use super::connections::{Connection, Server};
-use super::error::CommandError;
+use super::error::{CommandError, NO_PREFIX};
 use super::options::RedisOptions;
 use super::retry::Retry;
-use super::scripts::{ScriptText, Scripts};
+use super::scripts::ScriptText;
 use super::topology::Topology;
-use crate::budget::{Budget, Rate};
 use crate::clock::Throttle;
 use crate::engine::EngineError;
-use crate::engine::redis::channel::keys::Keys;
-use crate::engine::redis::channel::rights;
 
 /// Runs scripts where their channel lives. Clones share everything.
 #[derive(Clone)]
-pub(crate) struct Commands(Arc<Shared>);
+pub(crate) struct Commands(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     options: RedisOptions,
-    keys: Keys,
-    scripts: Scripts,
     topology: Arc<Topology>,
-    /// Redis's `maxmemory`, once start-up has read it.
+    /// The `maxmemory` of Redis, once start-up has read it.
     memory_max: AtomicUsize,
-    /// A larger payload than this is not taken from Redis.
-    payload_bytes_max: AtomicUsize,
-    /// For the log, about what other programs write into Redis.
-    unreadable: Throttle,
-    /// The same, about rights that the login does not have.
+    /// Limits log lines about rights that the login lacks.
     denied: Throttle,
-    /// How many more channels without a message Redis may be made to remember.
-    beginnings: Mutex<Budget>,
-    /// For the log, about those beyond.
-    unbegun: Throttle,
     closed: CancellationToken,
 }
 
@@ -60,34 +47,23 @@ pub(crate) struct Call<'a> {
     pub(crate) keys: &'a [String],
     /// Its `ARGV`.
     pub(crate) args: &'a [&'a [u8]],
+    /// Returns the last of its `ARGV`, which depend on the connection that the call goes out on.
+    pub(crate) last_args: Option<LastArgs<'a>>,
 }
+
+/// Returns arguments for a call over a connection.
+pub(crate) type LastArgs<'a> = &'a (dyn Fn(&Connection) -> [u64; 3] + Send + Sync);
 
 impl Commands {
     /// Commands to the Redis of these options.
-    pub(crate) fn new(options: RedisOptions, scripts: Scripts) -> Self {
-        Self(Arc::new(Shared {
-            keys: Keys::new(&options.prefix),
-            scripts,
+    pub(crate) fn new(options: RedisOptions) -> Self {
+        Self(Arc::new(Inner {
             topology: Arc::new(Topology::new(options.clone())),
-            beginnings: Mutex::new(Budget::full(options.beginnings(), Instant::now())),
-            unbegun: Throttle::new(WARN_INTERVAL),
             options,
             memory_max: AtomicUsize::new(0),
-            payload_bytes_max: AtomicUsize::new(PAYLOAD_BYTES_MAX),
-            unreadable: Throttle::new(WARN_INTERVAL),
             denied: Throttle::new(WARN_INTERVAL),
             closed: CancellationToken::new(),
         }))
-    }
-
-    /// The names of keys and channels.
-    pub(crate) fn keys(&self) -> &Keys {
-        &self.0.keys
-    }
-
-    /// The scripts.
-    pub(crate) fn scripts(&self) -> &Scripts {
-        &self.0.scripts
     }
 
     /// Which server owns what.
@@ -100,7 +76,7 @@ impl Commands {
         &self.0.options
     }
 
-    /// `PUBLISH`, or what it is called in a cluster.
+    /// `PUBLISH`, or `SPUBLISH` in a cluster.
     pub(crate) fn publish_command(&self) -> &'static str {
         if self.topology().is_cluster() {
             "SPUBLISH"
@@ -114,58 +90,9 @@ impl Commands {
         self.0.closed.cancel();
     }
 
-    /// Notes Redis's `maxmemory`.
+    /// Notes the `maxmemory` of Redis.
     pub(crate) fn note_memory_max(&self, bytes: usize) {
         self.0.memory_max.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Notes how large payloads may be.
-    pub(crate) fn note_payload_max(&self, bytes: usize) {
-        let bytes = bytes.max(PAYLOAD_BYTES_MIN);
-        self.0.payload_bytes_max.store(bytes, Ordering::Relaxed);
-    }
-
-    /// The largest payload that is taken from Redis.
-    pub(crate) fn payload_bytes_max(&self) -> usize {
-        self.0.payload_bytes_max.load(Ordering::Relaxed)
-    }
-
-    /// Whether Redis may be made to remember one more channel without a message. Anybody who may subscribe can name channels
-    /// without end.
-    pub(crate) fn may_begin(&self) -> bool {
-        let may_begin = self.of_beginnings(|budget, rate, now| budget.take(0, rate, now).is_ok());
-        if !may_begin && let Some(held_back) = self.0.unbegun.turn() {
-            tracing::warn!(
-                held_back,
-                "more channels without a message are asked for than Redis is made to remember"
-            );
-        }
-        may_begin
-    }
-
-    /// Notes that it remembers one more.
-    pub(crate) fn note_begun(&self) {
-        self.of_beginnings(|budget, rate, now| budget.charge(1, rate, now));
-    }
-
-    fn of_beginnings<T>(&self, step: impl FnOnce(&mut Budget, Rate, Instant) -> T) -> T {
-        let mut budget = self
-            .0
-            .beginnings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        step(&mut budget, self.0.options.beginnings(), Instant::now())
-    }
-
-    /// Tells the operator, now and then, that something in Redis is not what a node writes there.
-    pub(crate) fn warn_unreadable(&self, channel: &ChannelName, what: &dyn std::fmt::Display) {
-        if let Some(held_back) = self.0.unreadable.turn() {
-            tracing::warn!(
-                %channel,
-                held_back,
-                "{what}: another program writes to the keys or channels of these servers"
-            );
-        }
     }
 
     /// Runs a script once, within the deadline of a command.
@@ -175,34 +102,15 @@ impl Commands {
         self.run_until(deadline, call).await
     }
 
-    /// Runs a script that answers the server's time, and notes that it was heard, and which of its slots are migrating.
-    pub(crate) async fn touch(
-        &self,
-        deadline: Instant,
-        call: Call<'_>,
-    ) -> Result<(), CommandError> {
-        let connection = self.connection(deadline, call.channel).await?;
-        if self.topology().is_cluster() {
-            self.note_migrating_slots(deadline, &connection).await?;
-        }
-        let answer = self.evaluate(deadline, &connection, call).await;
-        let answer = answer.map_err(|error| self.judge(&connection, &error))?;
-        if let Ok(now) = redis::from_redis_value(answer) {
-            connection.uptime.heard(now);
-        }
-        Ok(())
-    }
-
-    async fn note_migrating_slots(
+    /// Runs a script once over one connection.
+    pub(crate) async fn run_on(
         &self,
         deadline: Instant,
         connection: &Connection,
-    ) -> Result<(), CommandError> {
-        let looked = within(deadline, cluster::migrating_slots(connection)).await;
-        let migrating = looked.map_err(|error| self.judge(connection, &error))?;
-        let known = self.topology().connections().migrating();
-        known.note(&migrating, Instant::now());
-        Ok(())
+        call: Call<'_>,
+    ) -> Result<Value, CommandError> {
+        let reply = self.evaluate(deadline, connection, call).await;
+        reply.map_err(|error| self.judge(connection, &error))
     }
 
     /// Runs a script, and again with pauses while it certainly was not executed; with `is_repeatable`, also when it may have
@@ -247,18 +155,9 @@ impl Commands {
                         .await;
                 }
                 Err(error) => return Err(self.judge(&connection, &error)),
-                Ok(value) => return Ok(self.executed(call, value)),
+                Ok(value) => return Ok(value),
             }
         }
-    }
-
-    fn executed(&self, call: Call<'_>, value: Value) -> Value {
-        if call.script.may_evict() {
-            let slot = self.keys().slot(call.channel);
-            let migrating = self.topology().connections().migrating();
-            migrating.note_executed(slot, call.channel, Instant::now());
-        }
-        value
     }
 
     /// The connection for commands on a channel.
@@ -306,7 +205,7 @@ impl Commands {
     /// Names a right that is missing, and tells the operator now and then.
     fn named(&self, server: &Server, mut meaning: CommandError) -> CommandError {
         if let CommandError::Denied { right, detail, .. } = &mut meaning {
-            *right = right.replace(rights::NO_PREFIX, self.keys().prefix());
+            *right = right.replace(NO_PREFIX, &self.options().prefix);
             if let Some(held_back) = self.0.denied.turn() {
                 tracing::warn!(%server, %right, %detail, held_back, "Redis denies this login a right");
             }
@@ -338,7 +237,7 @@ impl Commands {
         // Not looked up again: other servers may not have heard of it yet.
         match self.redirection(error, call) {
             Some(owner) => {
-                let slot = self.keys().slot(call.channel);
+                let slot = slot(call.channel.as_str());
                 self.topology().moved(slot, owner);
             }
             None => self.topology().distrust(),
@@ -370,10 +269,7 @@ impl Commands {
             let answer = answers.into_iter().next().unwrap_or(Value::Nil);
             answer.extract_error()
         });
-        match answer {
-            Ok(value) => Ok(self.executed(call, value)),
-            Err(error) => Err(self.judge(&connection, &error)),
-        }
+        answer.map_err(|error| self.judge(&connection, &error))
     }
 
     fn redirection(&self, error: &RedisError, call: Call<'_>) -> Option<Server> {
@@ -385,9 +281,7 @@ impl Commands {
         if !host.is_empty() {
             return Some(Server::at(host, port));
         }
-        let known = self
-            .topology()
-            .known_owner(self.keys().slot(call.channel))?;
+        let known = self.topology().known_owner(slot(call.channel.as_str()))?;
         Some(Server::at(known.host()?, port))
     }
 }
@@ -413,12 +307,10 @@ impl Call<'_> {
         for arg in self.args {
             command.arg(*arg);
         }
-        if self.script.may_evict() {
-            let bounds = connection.bounds(self.channel);
-            command
-                .arg(bounds.lost_from)
-                .arg(bounds.silent_from)
-                .arg(bounds.until);
+        if let Some(last_args) = self.last_args {
+            for arg in last_args(connection) {
+                command.arg(arg);
+            }
         }
         command
     }
@@ -467,12 +359,6 @@ pub(crate) fn is(error: &RedisError, answer: Answer) -> bool {
     };
     error.kind() == ErrorKind::Server(kind)
 }
-
-/// 1 MiB: what applications may publish by default.
-const PAYLOAD_BYTES_MAX: usize = 1 << 20;
-
-/// 64 KiB: who came to a presence channel is told with their info, however small other payloads are.
-const PAYLOAD_BYTES_MIN: usize = 64 << 10;
 
 /// 10 s: what others can cause is logged no more often.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fanfare_protocol::ChannelName;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
@@ -20,14 +19,9 @@ use redis::{
     ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
 use super::error::CommandError;
 use super::options::{Login, RedisOptions, Target, address};
-use crate::engine::redis::channel::keys;
-use crate::engine::redis::presence::migrating::MigratingSlots;
-use crate::engine::redis::presence::timings::LeaseTimings;
-use crate::engine::redis::presence::uptime::{ConnectionUptime, EvictionWindow};
 
 /// A Redis server, by where it is reached: `host:port`, or the path of a socket.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,18 +32,15 @@ pub(crate) struct Server(Arc<str>);
 pub(crate) struct Connection {
     pub(crate) server: Server,
     pub(crate) commands: MultiplexedConnection,
-    /// How long the server has been heard over it.
-    pub(crate) uptime: Arc<ConnectionUptime>,
-    migrating: Arc<MigratingSlots>,
+    /// Rises with every connection that this process opens.
+    pub(crate) number: u64,
     is_lost: Arc<AtomicBool>,
-    number: u64,
 }
 
 /// The open connections.
 pub(crate) struct Connections {
     options: RedisOptions,
     servers: Mutex<HashMap<Server, PerServer>>,
-    migrating: Arc<MigratingSlots>,
     opened: AtomicU64,
 }
 
@@ -120,16 +111,10 @@ impl Connections {
     /// No connection yet.
     pub(crate) fn new(options: RedisOptions) -> Self {
         Self {
-            migrating: Arc::new(MigratingSlots::new(LeaseTimings::new(&options))),
             options,
             servers: Mutex::new(HashMap::new()),
             opened: AtomicU64::new(0),
         }
-    }
-
-    /// Which slots are migrating between masters.
-    pub(crate) fn migrating(&self) -> &MigratingSlots {
-        &self.migrating
     }
 
     /// The connection for commands to a server.
@@ -243,8 +228,6 @@ impl Connections {
         Ok(Connection {
             server,
             commands,
-            uptime: Arc::new(ConnectionUptime::new(LeaseTimings::new(&self.options))),
-            migrating: Arc::clone(&self.migrating),
             is_lost,
             number: self.opened.fetch_add(1, Ordering::Relaxed),
         })
@@ -270,15 +253,6 @@ impl Connections {
 }
 
 impl Connection {
-    /// Whom its owner may take for gone in a channel, as far as is known now.
-    pub(crate) fn bounds(&self, channel: &ChannelName) -> EvictionWindow {
-        let slot = keys::slot(channel.as_str());
-        match self.migrating.age(slot, channel, Instant::now()) {
-            Some(age) => self.uptime.bounds().sooner(age),
-            None => EvictionWindow::default(),
-        }
-    }
-
     /// Whether it has ended, or left a command without an answer.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)

@@ -4,7 +4,6 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::connections::Server;
 use crate::engine::EngineError;
-use crate::engine::redis::channel::rights::{self, IsInScript};
 
 /// Why a command has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,9 +58,9 @@ impl CommandError {
     /// What it means that a command was answered by this, or by nothing.
     pub(crate) fn while_executing(error: &RedisError) -> Self {
         let detail = text(error);
-        if let Some(IsInScript(may_have_run)) = rights::denial(&detail) {
+        if let Some(IsInScript(may_have_run)) = denial(&detail) {
             return Self::Denied {
-                right: rights::right(&detail, None, rights::NO_PREFIX),
+                right: right(&detail, None, NO_PREFIX),
                 detail,
                 may_have_run,
             };
@@ -104,7 +103,7 @@ impl CommandError {
         attempted: &'static str,
         memory_max: usize,
     ) -> EngineError {
-        let engine = crate::engine::redis::NAME;
+        let engine = super::ENGINE;
         match self {
             Self::Denied { .. } => EngineError::Refused {
                 engine,
@@ -140,4 +139,105 @@ fn text(error: &RedisError) -> String {
         .unwrap_or(text.len());
     let end = text[..end].find(" script: ").unwrap_or(end);
     text[..end].to_owned()
+}
+
+/// What an answer of Redis says about a right that the login lacks: nothing, or whether that showed in the middle of a script.
+pub(crate) fn denial(text: &str) -> Option<IsInScript> {
+    let is_in_script = text.contains("The user executing the script can")
+        || text.contains("ACL failure in script");
+    // The library writes `NoPerm: …` where Redis begins with `NOPERM`.
+    let is_denied = is_in_script || text.contains("NOPERM") || text.starts_with("NoPerm: ");
+    is_denied.then_some(IsInScript(is_in_script))
+}
+
+/// Whether a script had begun when it was denied something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IsInScript(pub(crate) bool);
+
+/// The right that is missing, as `ACL SETUSER` takes it.
+pub(crate) fn right(text: &str, command: Option<&str>, prefix: &str) -> String {
+    let quoted = || text.split('\'').nth(1).filter(|word| !word.contains(' '));
+    if text.contains(" channel") {
+        format!("&{prefix}*")
+    } else if text.contains(" key") {
+        format!("~{prefix}*")
+    } else if let Some(command) = command.or_else(quoted) {
+        format!("+{}", command.to_ascii_lowercase())
+    } else {
+        "(a command of the scripts)".to_owned()
+    }
+}
+
+/// Stands for the prefix where that is not known.
+pub(crate) const NO_PREFIX: &str = "{prefix}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_versions_of_redis_say_names_the_right() {
+        // (what Redis says, whether a script had begun, the right)
+        let rows = [
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                false,
+                "~p:*",
+            ),
+            ("NOPERM No permissions to access a key", false, "~p:*"),
+            (
+                "NoPerm: this user has no permissions to access one of the keys used as arguments",
+                false,
+                "~p:*",
+            ),
+            (
+                "NOPERM this user has no permissions to access one of the channels used as arguments",
+                false,
+                "&p:*",
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'subscribe' command",
+                false,
+                "+subscribe",
+            ),
+            (
+                "NOPERM User fan has no permissions to run the 'evalsha' command",
+                false,
+                "+evalsha",
+            ),
+            (
+                "ERR The user executing the script can't run this command or subcommand",
+                true,
+                "(a command of the scripts)",
+            ),
+            (
+                "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments",
+                true,
+                "~p:*",
+            ),
+            (
+                "ERR The user executing the script can't publish to the channel mentioned in the command",
+                true,
+                "&p:*",
+            ),
+            (
+                "NOPERM ACL failure in script: User fan has no permissions to run the 'xadd' command",
+                true,
+                "+xadd",
+            ),
+            (
+                "NOPERM ACL failure in script: No permissions to access a channel",
+                true,
+                "&p:*",
+            ),
+        ];
+        for (text, is_in_script, expected) in rows {
+            assert_eq!(denial(text), Some(IsInScript(is_in_script)), "{text}");
+            assert_eq!(right(text, None, "p:"), expected, "{text}");
+        }
+        assert_eq!(
+            denial("OOM command not allowed when used memory > 'maxmemory'."),
+            None
+        );
+    }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use redis::ConnectionAddr;
 
 use super::flow_options::FlowOptions;
+use super::milliseconds;
 use crate::budget::Rate;
 use crate::delivery::Retention;
-use crate::engine::redis::channel::keys::KeyPrefixError;
 
 mod url;
 
@@ -47,8 +47,8 @@ pub struct RedisOptions {
     pub(crate) sentinel_login: Login,
     pub(crate) has_tls: bool,
     pub(crate) database: i64,
-    /// The format that this node says it speaks.
-    pub(crate) format: u32,
+    /// The format that this node claims to speak, where a test has it claim another one.
+    pub(crate) format: Option<u32>,
     /// What every key and channel in Redis begins with; `fanfare:`. Clusters of nodes that share a Redis need different ones.
     pub prefix: String,
     /// How long a connection may take to open; 2 s.
@@ -75,6 +75,21 @@ pub struct RedisOptions {
     pub members_max: usize,
     /// Intervals and bounds of what a node receives.
     pub flow: FlowOptions,
+}
+
+/// Why a text cannot be the prefix of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyPrefixError {
+    /// Braces decide where a cluster keeps a key.
+    #[error("a key prefix must not hold braces")]
+    Brace,
+    /// Longer than 100 bytes.
+    #[error("a key prefix has at most {PREFIX_BYTES_MAX} bytes, this one has {bytes}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
 }
 
 /// Where Redis is.
@@ -108,7 +123,7 @@ impl RedisOptions {
             sentinel_login: Login::default(),
             has_tls: false,
             database: 0,
-            format: crate::engine::redis::nodes::format::FORMAT,
+            format: None,
             prefix: "fanfare:".to_owned(),
             connect_deadline: Duration::from_secs(2),
             command_deadline: Duration::from_secs(2),
@@ -130,7 +145,7 @@ impl RedisOptions {
     /// When it holds a brace, which would change where a cluster keeps a key, or is longer than 100 bytes.
     pub fn with_prefix(mut self, prefix: impl Into<String>) -> Result<Self, KeyPrefixError> {
         self.prefix = prefix.into();
-        crate::engine::redis::channel::keys::check_prefix(&self.prefix)?;
+        check_prefix(&self.prefix)?;
         Ok(self)
     }
 
@@ -206,7 +221,7 @@ impl RedisOptions {
     #[doc(hidden)]
     #[must_use]
     pub fn with_format(mut self, format: u32) -> Self {
-        self.format = format;
+        self.format = Some(format);
         self
     }
 }
@@ -214,11 +229,11 @@ impl RedisOptions {
 impl RedisOptions {
     /// How long a channel's position is remembered, in milliseconds.
     pub(crate) fn position_ttl(&self, retention: Retention) -> String {
-        crate::engine::redis::milliseconds(retention.position_life(self.position_ttl_min))
+        milliseconds(retention.position_life(self.position_ttl_min))
     }
 
     /// How fast Redis may be made to remember channels without a message.
-    pub(crate) fn beginnings(&self) -> Rate {
+    pub(crate) fn new_channels(&self) -> Rate {
         Rate {
             per_second: self.new_channels_per_second,
             burst: self.new_channels_burst,
@@ -228,9 +243,7 @@ impl RedisOptions {
     /// How long the position of a channel without a message is remembered, in milliseconds: until the nodes that have
     /// subscribers must have compared it with theirs several times.
     pub(crate) fn empty_position_ttl(&self) -> String {
-        crate::engine::redis::milliseconds(
-            self.flow.sync_interval.saturating_mul(EMPTY_POSITION_SYNCS),
-        )
+        milliseconds(self.flow.sync_interval.saturating_mul(EMPTY_POSITION_SYNCS))
     }
 }
 
@@ -250,6 +263,18 @@ impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Login")
     }
+}
+
+/// Checks a prefix.
+pub(crate) fn check_prefix(prefix: &str) -> Result<(), KeyPrefixError> {
+    if prefix.contains(['{', '}']) {
+        return Err(KeyPrefixError::Brace);
+    }
+    let bytes = prefix.len();
+    if bytes > PREFIX_BYTES_MAX {
+        return Err(KeyPrefixError::TooLong { bytes });
+    }
+    Ok(())
 }
 
 /// The address of a server, with or without TLS.
@@ -289,4 +314,22 @@ pub(crate) fn host_and_port(text: &str, default_port: u16) -> Option<(&str, u16)
     }
     let port = port.map_or(Some(default_port), |port| port.parse().ok())?;
     Some((host, port))
+}
+
+/// 100: as long as half a channel name, and nobody needs more.
+const PREFIX_BYTES_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_has_no_braces_and_an_end() {
+        assert_eq!(check_prefix("shop:"), Ok(()));
+        assert_eq!(check_prefix(""), Ok(()));
+        assert_eq!(check_prefix("a{b"), Err(KeyPrefixError::Brace));
+        let bytes = 101;
+        let long = "x".repeat(bytes);
+        assert_eq!(check_prefix(&long), Err(KeyPrefixError::TooLong { bytes }));
+    }
 }

@@ -41,7 +41,6 @@ pub(crate) struct ScriptText {
     name: &'static str,
     text: String,
     digest: String,
-    may_evict: bool,
 }
 
 impl Default for Scripts {
@@ -54,10 +53,7 @@ impl Scripts {
     /// The scripts, each text as `edit` returns it for its name.
     pub(crate) fn edited(edit: impl Fn(&'static str, String) -> String) -> Self {
         let script = |name, parts: &[&str]| ScriptText::new(name, edit(name, parts.concat()));
-        let presence = |name, text| ScriptText {
-            may_evict: true,
-            ..script(name, &[APPEND, PRESENCE, text])
-        };
+        let presence = |name, text| script(name, &[APPEND, PRESENCE, text]);
         Self {
             publish: script("publish", &[APPEND, include_str!("../lua/publish.lua")]),
             publish_live: script("publish_live", &[include_str!("../lua/publish_live.lua")]),
@@ -88,12 +84,7 @@ impl Scripts {
 impl ScriptText {
     fn new(name: &'static str, text: String) -> Self {
         let digest = redis::Script::new(&text).get_hash().to_owned();
-        Self {
-            name,
-            text,
-            digest,
-            may_evict: false,
-        }
+        Self { name, text, digest }
     }
 
     /// The text, for `EVAL`.
@@ -104,12 +95,6 @@ impl ScriptText {
     /// The digest, for `EVALSHA`.
     pub(crate) fn digest(&self) -> &str {
         &self.digest
-    }
-
-    /// Whether it evicts expired members. Then the last of its `ARGV` say what may be judged over the connection that
-    /// it goes out on.
-    pub(crate) fn may_evict(&self) -> bool {
-        self.may_evict
     }
 }
 

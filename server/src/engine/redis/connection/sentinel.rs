@@ -281,9 +281,7 @@ async fn confirm(connections: &Arc<Connections>, server: &Server) -> Result<(), 
     let answer = connection.commands.send_packed_command(&question);
     let answer = within(deadline, answer).await;
     let trouble = match answer.and_then(Value::extract_error) {
-        Ok(Value::Array(role))
-            if role.first().and_then(crate::engine::redis::text) == Some("master") =>
-        {
+        Ok(Value::Array(role)) if role.first().and_then(super::text) == Some("master") => {
             return Ok(());
         }
         Ok(_) => CommandError::NotExecuted(format!("{server} does not take itself for a master")),

@@ -11,7 +11,6 @@ use super::connections::{Connection, Server};
 use super::error::CommandError;
 use super::topology::Layout;
 use crate::engine::EngineError;
-use crate::engine::redis::channel::rights;
 
 /// Checks every master. Waits for a Redis that is starting, within the budget of a call.
 ///
@@ -30,32 +29,9 @@ pub(crate) async fn check(commands: &Commands) -> Result<(), EngineError> {
                         .iter()
                         .for_each(|warning| warning.log(&server));
                 }
-                return check_rights(commands).await;
+                return Ok(());
             }
             // Only questions were asked.
-            Err(CommandError::Unknown(detail)) => {
-                retry.pause(CommandError::NotExecuted(detail), true).await?;
-            }
-            Err(error) => retry.pause(error, true).await?,
-        }
-        commands.topology().distrust();
-    }
-}
-
-/// Names what the login may not do. Waits like [`check`].
-async fn check_rights(commands: &Commands) -> Result<(), EngineError> {
-    let mut retry = commands.retry("starting");
-    loop {
-        let checked = async {
-            let layout = commands.topology().layout().await?;
-            for server in layout.masters() {
-                rights::check(commands, &layout, &server, retry.deadline()).await?;
-            }
-            Ok::<(), CommandError>(())
-        };
-        match checked.await {
-            Ok(()) => return Ok(()),
-            // Nothing that was tried leaves anything behind.
             Err(CommandError::Unknown(detail)) => {
                 retry.pause(CommandError::NotExecuted(detail), true).await?;
             }
@@ -133,7 +109,7 @@ fn refuse(is_cluster: bool, server: &Server, facts: &Facts) -> Result<(), Engine
         _ => return Ok(()),
     };
     Err(EngineError::Unsupported {
-        engine: crate::engine::redis::NAME,
+        engine: super::ENGINE,
         what,
     })
 }

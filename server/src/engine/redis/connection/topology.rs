@@ -8,15 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fanfare_protocol::ChannelName;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::info;
 
-use super::cluster::{self, SlotMap};
+use super::cluster::{self, SlotMap, slot};
 use super::connections::{Connections, Server};
 use super::error::CommandError;
 use super::options::{RedisOptions, Target};
 use super::sentinel;
-use crate::engine::redis::channel::keys;
 
 /// Which server owns what.
 pub(crate) struct Topology {
@@ -25,6 +24,8 @@ pub(crate) struct Topology {
     known: Mutex<Known>,
     changes: watch::Sender<u64>,
     replacements: AtomicU64,
+    /// Notified when a caller needs the layout looked up at once.
+    pub(crate) lookup_requested: Notify,
 }
 
 /// Who owns which slot.
@@ -84,6 +85,13 @@ impl Layout {
         }
     }
 
+    /// The first of the tags `<purpose>:0`, `<purpose>:1` and so on whose slot a server owns.
+    pub(crate) fn tag_at(&self, server: &Server, purpose: &str) -> Option<ChannelName> {
+        let tags = (0..TAGS_TRIED).filter_map(|n| ChannelName::new(&format!("{purpose}:{n}")).ok());
+        let mut fitting = tags.filter(|tag| self.owner(slot(tag.as_str())) == Some(server));
+        fitting.next()
+    }
+
     /// Whether one of the masters is not among these.
     pub(crate) fn has_other_masters_than(&self, masters: &[Server]) -> bool {
         self.masters().iter().any(|one| !masters.contains(one))
@@ -107,6 +115,7 @@ impl Topology {
             known: Mutex::new(Known::default()),
             changes: watch::channel(0).0,
             replacements: AtomicU64::new(0),
+            lookup_requested: Notify::new(),
         }
     }
 
@@ -140,7 +149,7 @@ impl Topology {
         self: &Arc<Self>,
         channel: &ChannelName,
     ) -> Result<Server, CommandError> {
-        self.owner_of_slot(keys::slot(channel.as_str())).await
+        self.owner_of_slot(slot(channel.as_str())).await
     }
 
     /// The server that owns a slot.
@@ -196,6 +205,12 @@ impl Topology {
     /// Says that the layout was found wrong: the next one who asks looks it up.
     pub(crate) fn distrust(&self) {
         self.lock().is_distrusted = true;
+    }
+
+    /// Distrusts the layout and has it looked up at once: masters may have changed.
+    pub(crate) fn request_lookup(&self) {
+        self.distrust();
+        self.lookup_requested.notify_one();
     }
 
     /// Takes a server's word that a slot has moved. The rest of the layout stays until somebody finds it wrong.
@@ -298,3 +313,6 @@ impl Topology {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// 100,000: even a master with one slot of 16,384 owns one of so many tags.
+const TAGS_TRIED: u32 = 100_000;

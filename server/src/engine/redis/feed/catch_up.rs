@@ -7,49 +7,52 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::tracks::Due;
+use super::tracks::{Due, Tracks};
 use crate::clock::{Instant, Throttle};
 use crate::delivery::HistoryRange;
 use crate::engine::redis::channel::history;
-use crate::engine::redis::flow::Shared;
+use crate::engine::redis::channel::store::ChannelStore;
 
 /// Reads until it is told to stop.
 ///
 /// First reads go first, for somebody is waiting to be subscribed. Catching up is paced: after an outage every channel has to,
 /// and Redis has just come back.
-pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let pace = Duration::from_secs(1) / shared.flow.catch_ups_per_second.max(1);
+pub(crate) async fn run(store: ChannelStore, tracks: Arc<Tracks>, stop: CancellationToken) {
+    let pace = Duration::from_secs(1) / store.options().flow.catch_ups_per_second.max(1);
     let failures = Arc::new(Throttle::new(WARN_INTERVAL));
     let mut reads = JoinSet::new();
     let mut next_at = Instant::now();
     loop {
         while reads.len() < READS_MAX {
             let now = Instant::now();
-            let due = shared.tracks.next_first_read().or_else(|| {
+            let due = tracks.next_first_read().or_else(|| {
                 let is_allowed = now >= next_at;
-                let due = is_allowed
-                    .then(|| shared.tracks.next_catch_up())
-                    .flatten()?;
+                let due = is_allowed.then(|| tracks.next_catch_up()).flatten()?;
                 next_at = next_at.max(now) + pace;
                 Some(due)
             });
             let Some(due) = due else {
                 break;
             };
-            reads.spawn(read(Arc::clone(&shared), due, Arc::clone(&failures)));
+            reads.spawn(read(
+                store.clone(),
+                Arc::clone(&tracks),
+                due,
+                Arc::clone(&failures),
+            ));
         }
-        let has_more = reads.len() < READS_MAX && shared.tracks.has_catch_ups();
+        let has_more = reads.len() < READS_MAX && tracks.has_catch_ups();
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             Some(_) = reads.join_next() => {}
-            () = shared.tracks.unread.notified() => {}
+            () = tracks.unread.notified() => {}
             () = tokio::time::sleep_until(next_at), if has_more => {}
         }
     }
 }
 
-async fn read(shared: Arc<Shared>, due: Due, failures: Arc<Throttle>) {
+async fn read(store: ChannelStore, tracks: Arc<Tracks>, due: Due, failures: Arc<Throttle>) {
     let range = match due.reading.after {
         Some(offset) => HistoryRange::After {
             offset,
@@ -59,16 +62,16 @@ async fn read(shared: Arc<Shared>, due: Due, failures: Arc<Throttle>) {
             limit: due.retention.size.min(MESSAGES_MAX),
         },
     };
-    let read = history::read_aged(&shared.commands, &due.channel, range, due.retention, None);
+    let read = history::read_aged(&store, &due.channel, range, due.retention, None);
     match read.await {
-        Ok(read) => shared.tracks.finish_read(due, read),
+        Ok(read) => tracks.finish_read(due, read),
         Err(error) => {
             if let Some(held_back) = failures.turn() {
                 let channel = &due.channel;
                 warn!(%channel, %error, held_back, "a history could not be read, it is tried again");
             }
             tokio::time::sleep(RETRY_PAUSE).await;
-            shared.tracks.repeat_read(due);
+            tracks.repeat_read(due);
         }
     }
 }

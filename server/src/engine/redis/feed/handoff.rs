@@ -26,10 +26,10 @@ pub(crate) enum Item {
     Subscribed(Vec<u8>),
     /// Redis has ended a subscription, asked or not.
     Unsubscribed(Vec<u8>),
-    /// A request for subscriptions is over: what it did not bring by now it does not bring.
+    /// A call for subscriptions is over: Redis confirms no further ones.
     Settled {
-        /// Which request.
-        request: u64,
+        /// Which call.
+        call: u64,
         /// What it was about.
         channels: Vec<ChannelName>,
     },

@@ -1,7 +1,9 @@
-//! Makes what is subscribed what is wanted.
+//! Subscribes to what is wanted, and to nothing else.
 //!
 //! One task, and one comparison for everything that can happen: a first subscriber, a last one, a connection that was lost, a
-//! master that changed, a slot that moved. Each of them only makes a difference between wanted and subscribed.
+//! master that was replaced, a slot that moved. Each of them only makes a difference between wanted and subscribed.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "Sentinel fails over" and "slots move in a Redis Cluster".
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,106 +15,109 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::handoff::Item;
-use super::probe;
-use super::pubsub::PubSubConnection;
-use super::tracks::ConnectionPlan;
+use super::pubsub::{PubSubConnection, PubSubConnections};
+use super::tracks::{ConnectionPlan, Tracks};
 use crate::clock::Instant;
-use crate::engine::redis::channel::keys;
+use crate::engine::redis::channel::store::ChannelStore;
+use crate::engine::redis::connection::cluster::slot;
 use crate::engine::redis::connection::connections::Server;
 use crate::engine::redis::connection::error::CommandError;
-use crate::engine::redis::connection::topology::Layout;
-use crate::engine::redis::flow::Shared;
+use crate::engine::redis::connection::topology::{Layout, Topology};
+use crate::engine::redis::nodes::requests::NodeRequests;
 
-/// Reconciles until it is told to stop.
-pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut changes = shared.commands.topology().changes();
-    let mut interest = Interest {
-        shared: Arc::clone(&shared),
-        jobs: JoinSet::new(),
-        layout: None,
-        is_looking: false,
-        look_at: Instant::now(),
-        opening: HashSet::new(),
-        failures: HashMap::new(),
-        requests: 0,
-        opened_count: 0,
-    };
-    loop {
-        let next = interest.step();
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            Some(done) = interest.jobs.join_next() => {
-                if let Ok(done) = done {
-                    interest.finish(done);
-                }
-            }
-            Ok(()) = changes.changed() => interest.look_at = Instant::now(),
-            () = shared.tracks.unsettled.notified() => {}
-            () = tokio::time::sleep_until(next) => {}
-        }
-    }
-    interest.jobs.shutdown().await;
-    let _ = tokio::time::timeout(OPEN_PAUSE_MAX, announce_pending(&shared)).await;
-    for pubsub in shared.pubsubs.open() {
-        pubsub.note_lost();
-    }
-}
-
-/// Tells other nodes what they may miss; answers whether that worked.
-async fn announce_pending(shared: &Shared) -> bool {
-    let unannounced = shared.unconfirmed.take_unannounced();
-    let told = shared.requests.announce_possible_loss(&unannounced).await;
-    if let Err(error) = &told {
-        debug!(%error, "other nodes are not told yet what they may miss");
-        shared.unconfirmed.add_unannounced(unannounced);
-    }
-    told.is_ok()
-}
-
-struct Interest {
-    shared: Arc<Shared>,
+/// The task that opens pub/sub connections and subscribes.
+pub(crate) struct Interest {
+    store: ChannelStore,
+    tracks: Arc<Tracks>,
+    pubsubs: Arc<PubSubConnections>,
+    requests: Arc<NodeRequests>,
     jobs: JoinSet<Done>,
     layout: Option<Layout>,
     is_looking: bool,
     /// When the layout is looked at again.
     look_at: Instant,
     opening: HashSet<Server>,
-    /// How often a pub/sub connection to a server could not be opened in a row, and when it may be tried again.
+    /// How often in a row a pub/sub connection to a server could not be opened, and when it may be tried again.
     failures: HashMap<Server, (u32, Instant)>,
-    requests: u64,
-    opened_count: u64,
+    /// Numbers the calls for subscriptions.
+    calls: u64,
+    /// Numbers the pub/sub connections.
+    opened: u64,
 }
 
 /// What a job has done.
 enum Done {
     Looked(Result<Layout, CommandError>),
     Opened(Server, Result<Arc<PubSubConnection>, CommandError>),
-    Asked,
+    Subscribed,
 }
 
 impl Interest {
-    /// Starts whatever is needed now; answers when to look again at the latest.
+    /// Subscribes to what the tracks want, and to what this node needs for requests.
+    pub(crate) fn new(
+        store: ChannelStore,
+        tracks: Arc<Tracks>,
+        pubsubs: Arc<PubSubConnections>,
+        requests: Arc<NodeRequests>,
+    ) -> Self {
+        Self {
+            store,
+            tracks,
+            pubsubs,
+            requests,
+            jobs: JoinSet::new(),
+            layout: None,
+            is_looking: false,
+            look_at: Instant::now(),
+            opening: HashSet::new(),
+            failures: HashMap::new(),
+            calls: 0,
+            opened: 0,
+        }
+    }
+
+    /// Reconciles until it is stopped.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let topology = Arc::clone(self.topology());
+        let tracks = Arc::clone(&self.tracks);
+        let mut changes = topology.changes();
+        loop {
+            let next = self.step();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(done) = self.jobs.join_next() => {
+                    if let Ok(done) = done {
+                        self.finish(done);
+                    }
+                }
+                Ok(()) = changes.changed() => self.look_at = Instant::now(),
+                () = topology.lookup_requested.notified() => self.look_at = Instant::now(),
+                () = tracks.unsettled.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+        self.jobs.shutdown().await;
+        for pubsub in self.pubsubs.open() {
+            pubsub.note_lost();
+        }
+    }
+
+    /// Starts whatever is needed now; returns when to look again at the latest.
     fn step(&mut self) -> Instant {
         let now = Instant::now();
-        if self.shared.take_distrust() {
-            self.look_at = now;
-        }
-        if self.shared.take_published_during_failover() {
-            self.announce_possible_loss();
-        }
         if now >= self.look_at && !self.is_looking {
             self.is_looking = true;
             self.look_at = now + LOOK_INTERVAL;
-            let topology = Arc::clone(self.shared.commands.topology());
+            let topology = Arc::clone(self.topology());
             self.jobs
                 .spawn(async move { Done::Looked(topology.layout().await) });
         }
         let mut next = self.look_at;
-        // A master that was lost may come back as something else, empty even, while another has taken over: it is not gone back
-        // to before somebody has said that it still is the master.
-        let is_trusted = self.shared.commands.topology().is_trusted();
-        for server in self.shared.pubsubs.missing() {
+        // A master that was lost may come back as something else, empty even, while another has taken over: the node does not go
+        // back to it before the layout was looked up.
+        let is_trusted = self.topology().is_trusted();
+        for server in self.pubsubs.missing() {
             if self.opening.contains(&server) {
                 continue;
             }
@@ -137,88 +142,75 @@ impl Interest {
     }
 
     fn finish(&mut self, done: Done) {
-        let shared = &self.shared;
         match done {
-            Done::Asked => {}
+            Done::Subscribed => {}
             Done::Looked(Ok(layout)) => {
                 self.is_looking = false;
                 if self.layout.as_ref() == Some(&layout) {
                     return;
                 }
-                let masters = layout.masters();
-                for pubsub in shared.pubsubs.retain(&masters, Instant::now()) {
-                    pubsub.give_up(&shared.handoff);
+                for pubsub in self.pubsubs.retain(&layout.masters(), Instant::now()) {
+                    pubsub.give_up();
                 }
                 self.failures.clear();
-                let before = self.layout.replace(layout);
-                shared.tracks.look_at_all();
-                if before.is_some_and(|before| before.has_other_masters_than(&masters)) {
-                    self.announce_possible_loss();
-                }
+                self.layout = Some(layout);
+                self.tracks.look_at_all();
             }
             Done::Looked(Err(error)) => {
                 self.is_looking = false;
                 debug!(%error, "the Redis masters are not known");
-                shared.note_trouble(error.to_string());
+                self.pubsubs.note_trouble(error.to_string());
             }
-            Done::Opened(server, Ok(pubsub)) => {
+            Done::Opened(server, opened) => {
                 self.opening.remove(&server);
-                self.failures.remove(&server);
-                if shared.pubsubs.put(&pubsub) {
-                    info!(%server, "pub/sub connection opened");
-                    shared.tracks.unsettled.notify_one();
-                } else {
-                    pubsub.note_lost();
+                match opened {
+                    Ok(pubsub) => self.opened(&server, &pubsub),
+                    Err(error) => self.not_opened(server, &error),
                 }
-            }
-            Done::Opened(server, Err(error)) => {
-                self.opening.remove(&server);
-                shared.pubsubs.note_trouble(&server, error.to_string());
-                shared.note_trouble(error.to_string());
-                shared.commands.topology().distrust();
-                let now = Instant::now();
-                self.look_at = self.look_at.min(now + OPEN_PAUSE_FIRST);
-                let (count, at) = self.failures.entry(server).or_insert((0, now));
-                *count += 1;
-                let pause = OPEN_PAUSE_FIRST * 2_u32.saturating_pow((*count).min(6));
-                let pause = pause.min(OPEN_PAUSE_MAX);
-                *at = now + pause.mul_f64(0.5 + 0.5 * fastrand::f64());
             }
         }
     }
 
-    /// A master was replaced. What this node said to it on channels without positions may be lost, and nobody else knows.
-    fn announce_possible_loss(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        shared.unconfirmed.master_replaced(Instant::now());
-        self.jobs.spawn(async move {
-            // By then most calls that were on their way to the old master are over, and other nodes listen to the new one.
-            tokio::time::sleep(shared.commands.options().command_deadline).await;
-            shared.unconfirmed.master_replaced(Instant::now());
-            while !announce_pending(&shared).await {
-                tokio::time::sleep(OPEN_PAUSE_MAX).await;
-            }
-            Done::Asked
-        });
+    fn opened(&mut self, server: &Server, pubsub: &Arc<PubSubConnection>) {
+        self.failures.remove(server);
+        if self.pubsubs.put(pubsub) {
+            info!(%server, "pub/sub connection opened");
+            self.tracks.unsettled.notify_one();
+        } else {
+            pubsub.note_lost();
+        }
+    }
+
+    fn not_opened(&mut self, server: Server, error: &CommandError) {
+        self.pubsubs.note_trouble_at(&server, error.to_string());
+        self.topology().distrust();
+        let now = Instant::now();
+        self.look_at = self.look_at.min(now + OPEN_PAUSE_FIRST);
+        let (count, at) = self.failures.entry(server).or_insert((0, now));
+        *count += 1;
+        let pause = OPEN_PAUSE_FIRST * 2_u32.saturating_pow((*count).min(6));
+        let pause = pause.min(OPEN_PAUSE_MAX);
+        *at = now + pause.mul_f64(0.5 + 0.5 * fastrand::f64());
     }
 
     fn open(&mut self, server: Server) {
-        let Some(layout) = self.layout.clone() else {
+        let Some(layout) = &self.layout else {
             return;
         };
-        self.opened_count += 1;
-        let number = self.opened_count;
-        let Some(probe) = probe::choose(&self.shared, &layout, &server, number) else {
+        self.opened += 1;
+        let number = self.opened;
+        let Some(probe) = self.pubsubs.probe(layout, &server, number) else {
             return;
         };
         self.opening.insert(server.clone());
-        let shared = Arc::clone(&self.shared);
+        let topology = Arc::clone(self.topology());
+        let handoff = Arc::clone(&self.pubsubs.handoff);
+        let deadline = self.store.options().command_deadline;
         self.jobs.spawn(async move {
-            let topology = shared.commands.topology();
             let names = [probe.name.clone()];
             let opened = PubSubConnection::open(
                 Arc::clone(topology.connections()),
-                Arc::clone(&shared.handoff),
+                handoff,
                 server.clone(),
                 number,
                 probe,
@@ -226,7 +218,6 @@ impl Interest {
             );
             let opened = match opened.await {
                 Ok(pubsub) => {
-                    let deadline = shared.commands.options().command_deadline;
                     let listening = pubsub.subscribe(&names, deadline).await;
                     listening.map(|()| pubsub)
                 }
@@ -236,21 +227,21 @@ impl Interest {
         });
     }
 
-    /// Asks for what differs; answers when to look again.
+    /// Asks Redis for what differs; returns when to look again.
     fn subscribe(&mut self, now: Instant) -> Option<Instant> {
         let layout = self.layout.clone()?;
-        let shared = Arc::clone(&self.shared);
-        let pubsub_of_slot = |slot| shared.pubsubs.to(layout.owner(slot)?);
-        self.requests += 1;
-        let request = self.requests;
-        if let Some(pubsub) = pubsub_of_slot(shared.requests.slot()) {
-            let names = shared.requests.missing(&pubsub, request, now);
+        let pubsubs = Arc::clone(&self.pubsubs);
+        let pubsub_of_slot = |slot| pubsubs.to(layout.owner(slot)?);
+        self.calls += 1;
+        let call = self.calls;
+        if let Some(pubsub) = pubsub_of_slot(self.requests.slot()) {
+            let names = self.requests.missing(pubsub.number, call, now);
             if !names.is_empty() {
-                self.ask(pubsub, request, names, Vec::new(), Vec::new());
+                self.ask(pubsub, call, names, Vec::new(), Vec::new());
             }
         }
-        let pubsub_of = |channel: &ChannelName| pubsub_of_slot(keys::slot(channel.as_str()));
-        let plan = shared.tracks.plan(now, request, pubsub_of);
+        let pubsub_of = |channel: &ChannelName| pubsub_of_slot(slot(channel.as_str()));
+        let plan = self.tracks.plan(now, call, pubsub_of);
         for ConnectionPlan {
             pubsub,
             subscribe,
@@ -260,28 +251,29 @@ impl Interest {
             let names = |channels: &[ChannelName]| {
                 let channels = channels.iter();
                 channels
-                    .map(|channel| shared.commands.keys().channel(channel))
+                    .map(|channel| self.store.keys().channel(channel))
                     .collect()
             };
             let (arriving, leaving) = (names(&subscribe), names(&unsubscribe));
             let channels = [subscribe, unsubscribe].concat();
-            self.ask(pubsub, request, arriving, leaving, channels);
+            self.ask(pubsub, call, arriving, leaving, channels);
         }
-        let asking = shared.requests.pausing_until(now);
-        plan.next.into_iter().chain(asking).min()
+        let pausing = self.requests.pausing_until(now);
+        plan.next.into_iter().chain(pausing).min()
     }
 
     fn ask(
         &mut self,
         pubsub: Arc<PubSubConnection>,
-        request: u64,
+        call: u64,
         subscribe: Vec<String>,
         unsubscribe: Vec<String>,
         channels: Vec<ChannelName>,
     ) {
-        let shared = Arc::clone(&self.shared);
+        let topology = Arc::clone(self.topology());
+        let handoff = Arc::clone(&self.pubsubs.handoff);
+        let deadline = self.store.options().command_deadline;
         self.jobs.spawn(async move {
-            let deadline = shared.commands.options().command_deadline;
             let mut failed = None;
             for names in unsubscribe.chunks(BATCH) {
                 failed = pubsub.unsubscribe(names, deadline).await.err().or(failed);
@@ -290,28 +282,31 @@ impl Interest {
                 failed = pubsub.subscribe(names, deadline).await.err().or(failed);
             }
             if let Some(error) = failed {
-                // Whatever has come to stand is known by its confirmation; the rest is asked for again, where it lives by then.
+                // Redis confirms each subscription that it made; the rest is asked for again, where it lives by then.
                 debug!(server = %pubsub.server, %error, "subscriptions failed");
-                shared.distrust();
+                topology.request_lookup();
                 if matches!(error, CommandError::Unknown(_)) {
-                    pubsub.give_up(&shared.handoff);
+                    pubsub.give_up();
                 }
             }
-            let settled = Item::Settled { request, channels };
-            shared.handoff.hand_over(&pubsub, settled);
-            Done::Asked
+            handoff.hand_over(&pubsub, Item::Settled { call, channels });
+            Done::Subscribed
         });
+    }
+
+    fn topology(&self) -> &Arc<Topology> {
+        self.store.commands().topology()
     }
 }
 
 /// 512: commands for subscriptions that are written at once.
 const BATCH: usize = 512;
 
-/// 1 s: what has changed is told at once; this is for what nobody noticed.
+/// 1 s: changes are noticed at once; this finds those that were not.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// 50 ms, doubled with every failure.
 const OPEN_PAUSE_FIRST: Duration = Duration::from_millis(50);
 
-/// 1 s: a failover takes some, and nobody gains by trying more often.
+/// 1 s: a failover takes some, and trying more often gains nothing.
 const OPEN_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -1,54 +1,63 @@
-//! Finds connections that are open and deaf, and moves away from masters that are none any more.
+//! Finds pub/sub connections that are open and deaf, and leaves masters that are none any more.
 //!
-//! A pub/sub connection that was silent for a while is sent a message the way every message is published: through a script, at the server
-//! that owns the slot by what is known now. When that message does not come in, the pub/sub connection hears nothing, whatever its socket
-//! says.
+//! When a pub/sub connection was silent for a while, a message is published for it the way every message is: through a script, at
+//! the server that owns the slot by what is known now. If that message does not arrive, the connection hears nothing, whatever its
+//! socket says.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "a connection to Redis is open and deaf".
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use fanfare_protocol::ChannelName;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::pubsub::{Probe, PubSubConnection};
+use super::pubsub::{PubSubConnection, PubSubConnections};
 use crate::clock::Instant;
-use crate::engine::redis::channel::keys;
+use crate::engine::redis::channel::store::ChannelStore;
+use crate::engine::redis::connection::cluster::slot;
 use crate::engine::redis::connection::commands::Call;
-use crate::engine::redis::connection::connections::Server;
-use crate::engine::redis::connection::topology::Layout;
-use crate::engine::redis::flow::Shared;
+use crate::engine::redis::connection::milliseconds;
 
-/// Probes until it is told to stop.
-pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut turns = tokio::time::interval(shared.flow.probe_after / TURNS);
+/// Probes until it is stopped.
+pub(crate) async fn run(
+    store: ChannelStore,
+    pubsubs: Arc<PubSubConnections>,
+    stop: CancellationToken,
+) {
+    let probe_after = store.options().flow.probe_after;
+    let mut turns = tokio::time::interval(probe_after / TURNS);
     let mut silent: HashMap<u64, Silence> = HashMap::new();
+    let mut sending = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            Some(_) = sending.join_next() => continue,
             _ = turns.tick() => {}
         }
-        let pubsubs = shared.pubsubs.open();
-        silent.retain(|number, _| pubsubs.iter().any(|pubsub| pubsub.number == *number));
-        for pubsub in pubsubs {
+        let open = pubsubs.open();
+        silent.retain(|number, _| open.iter().any(|pubsub| pubsub.number == *number));
+        for pubsub in open {
             let silence = silent.entry(pubsub.number).or_default();
-            match silence.next(pubsub.heard_at(), Instant::now(), shared.flow.probe_after) {
+            match silence.next(pubsub.heard_at(), Instant::now(), probe_after) {
                 Turn::Nothing => {}
                 Turn::Probe => {
-                    shared.tasks.spawn(send(Arc::clone(&shared), pubsub));
+                    sending.spawn(send(store.clone(), Arc::clone(&pubsubs), pubsub));
                 }
                 Turn::GiveUp => {
-                    warn!(server = %pubsub.server, "a pub/sub connection is open but receives nothing; it is master_replaced");
-                    shared.distrust();
-                    pubsub.give_up(&shared.handoff);
+                    warn!(server = %pubsub.server, "a pub/sub connection is open but receives nothing; it is replaced");
+                    store.commands().topology().request_lookup();
+                    pubsub.give_up();
                 }
             }
         }
     }
 }
 
-/// What was tried on a pub/sub connection that is silent.
+/// What was tried on a silent pub/sub connection.
 #[derive(Debug, Default)]
 struct Silence {
     probed_at: Option<Instant>,
@@ -63,7 +72,7 @@ enum Turn {
 }
 
 impl Silence {
-    fn next(&mut self, heard_at: Instant, now: Instant, probe_after: std::time::Duration) -> Turn {
+    fn next(&mut self, heard_at: Instant, now: Instant, probe_after: Duration) -> Turn {
         if self
             .probed_at
             .is_some_and(|probed_at| heard_at >= probed_at)
@@ -92,85 +101,63 @@ impl Silence {
     }
 }
 
-/// Publishes what the pub/sub connection should hear.
-async fn send(shared: Arc<Shared>, pubsub: Arc<PubSubConnection>) {
-    let deadline = shared.flow.probe_after / 2;
-    if tokio::time::timeout(deadline, publish(&shared, &pubsub))
-        .await
-        .is_err()
-    {
+/// Publishes what a pub/sub connection should hear.
+async fn send(store: ChannelStore, pubsubs: Arc<PubSubConnections>, pubsub: Arc<PubSubConnection>) {
+    let deadline = store.options().flow.probe_after / 2;
+    let sending = publish(&store, &pubsubs, &pubsub, deadline);
+    if tokio::time::timeout(deadline, sending).await.is_err() {
         debug!(server = %pubsub.server, "a probe was not published in time");
     }
 }
 
-async fn publish(shared: &Shared, pubsub: &PubSubConnection) {
-    let topology = shared.commands.topology();
+async fn publish(
+    store: &ChannelStore,
+    pubsubs: &PubSubConnections,
+    pubsub: &PubSubConnection,
+    deadline: Duration,
+) {
+    let topology = store.commands().topology();
     let mut probe = pubsub.probe();
     if topology.is_cluster()
         && let Ok(layout) = topology.layout().await
-        && layout.owner(keys::slot(probe.tag.as_str())) != Some(&pubsub.server)
+        && layout.owner(slot(probe.tag.as_str())) != Some(&pubsub.server)
     {
-        // Its slot has moved; the pub/sub connection's own master gets another one.
-        let Some(other) = choose(shared, &layout, &pubsub.server, pubsub.number) else {
+        // Its slot has moved; the connection's own master gets another one.
+        let Some(other) = pubsubs.probe(&layout, &pubsub.server, pubsub.number) else {
             return;
         };
         let names = [other.name.clone()];
-        if pubsub
-            .subscribe(&names, shared.flow.probe_after / 2)
-            .await
-            .is_err()
-        {
+        if pubsub.subscribe(&names, deadline).await.is_err() {
             return;
         }
         pubsub.set_probe(other.clone());
         probe = other;
     }
-    let keys = [shared.commands.keys().probe_count(&probe.tag)];
-    let ttl = crate::engine::redis::milliseconds(shared.flow.probe_after * 10);
-    let command = shared.commands.publish_command().as_bytes();
+    let keys = [store.keys().probe_count(&probe.tag)];
+    let ttl = milliseconds(store.options().flow.probe_after * 10);
+    let command = store.commands().publish_command().as_bytes();
     let name = probe.name.as_bytes();
     let call = Call {
         attempted: "probing",
-        script: &shared.commands.scripts().publish_live,
+        script: &store.scripts().publish_live,
         channel: &probe.tag,
         keys: &keys,
         args: &[command, name, b"", ttl.as_bytes(), b"1", b"", b"0"],
+        last_args: None,
     };
-    if let Err(error) = shared.commands.run(call).await {
+    if let Err(error) = store.commands().run(call).await {
         debug!(server = %pubsub.server, %error, "a probe was not published");
     }
 }
 
-/// A probe channel on a master.
-pub(crate) fn choose(
-    shared: &Shared,
-    layout: &Layout,
-    server: &Server,
-    pubsub: u64,
-) -> Option<Probe> {
-    let tags = (0..TAGS_TRIED).filter_map(|attempt| {
-        let tag = format!("probe:{:x}:{pubsub}:{attempt}", shared.incarnation);
-        ChannelName::new(&tag).ok()
-    });
-    let mut fitting = tags.filter(|tag| layout.owner(keys::slot(tag.as_str())) == Some(server));
-    let tag = fitting.next()?;
-    let name = shared.commands.keys().probe(&tag);
-    Some(Probe { tag, name })
-}
-
-/// 10: how closely a silent pub/sub connection is watched.
+/// 10: how closely a silent connection is watched.
 const TURNS: u32 = 10;
 
 /// 2: one may be lost to a command connection that has just died.
 const MISSES_MAX: u32 = 2;
 
-/// 100,000: even a master with one slot of 16,384 owns one of so many tags.
-const TAGS_TRIED: u32 = 100_000;
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -181,7 +168,7 @@ mod tests {
         let mut at = |seconds: f64, heard: Instant| {
             silence.next(heard, start + Duration::from_secs_f64(seconds), after)
         };
-        // (seconds, when the pub/sub connection was heard last, what to do)
+        // (seconds, when the connection was heard last, what to do)
         let rows = [
             (4.0, start, Turn::Nothing),
             (5.0, start, Turn::Probe),

@@ -1,8 +1,10 @@
-//! The connections that messages come in on: one to every master.
+//! The pub/sub connections that messages arrive on: one to every master.
 //!
-//! A connection to a whole cluster would be less work, but the client library's hands messages over through an unbounded
-//! queue and subscribes anew by itself, where a hole stays unnoticed. Here nothing subscribes anew by itself: a pub/sub connection that is
-//! lost takes its subscriptions along, and [`interest`](super::interest) compares what is wanted with what stands.
+//! A connection to a whole cluster would be less work, but the client library's queues messages without a bound and restores its
+//! subscriptions by itself, so that a loss goes unnoticed. Here nothing subscribes again by itself: a connection that is lost takes
+//! its subscriptions along, and [`interest`](super::interest) compares what is wanted with what is subscribed.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "a server's connection to Redis breaks".
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +18,10 @@ use redis::{PushInfo, Value};
 use super::handoff::{Handoff, Item};
 use crate::clock::Instant;
 use crate::engine::Health;
+use crate::engine::redis::channel::keys::Keys;
 use crate::engine::redis::connection::connections::{Connections, Server};
 use crate::engine::redis::connection::error::CommandError;
+use crate::engine::redis::connection::topology::Layout;
 
 /// One connection that messages come in on.
 #[derive(Debug)]
@@ -26,8 +30,9 @@ pub(crate) struct PubSubConnection {
     pub(crate) server: Server,
     /// Unique for the life of the engine.
     pub(crate) number: u64,
-    /// The channel that shows whether messages flow.
+    /// The channel that shows whether messages arrive.
     probe: Mutex<Probe>,
+    handoff: Arc<Handoff>,
     is_sharded: bool,
     connection: Mutex<Option<MultiplexedConnection>>,
     is_lost: AtomicBool,
@@ -36,7 +41,7 @@ pub(crate) struct PubSubConnection {
     heard_after: AtomicU64,
 }
 
-/// A channel that only one pub/sub connection listens to, on the pub/sub connection's own master.
+/// A channel in Redis that only one pub/sub connection listens to, on its own master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Probe {
     /// What stands between the braces of its name; it decides the slot.
@@ -59,6 +64,7 @@ impl PubSubConnection {
             server: server.clone(),
             number,
             probe: Mutex::new(probe),
+            handoff: Arc::clone(&handoff),
             is_sharded,
             connection: Mutex::new(None),
             is_lost: AtomicBool::new(false),
@@ -168,9 +174,9 @@ impl PubSubConnection {
     }
 
     /// Gives the pub/sub connection up; what is subscribed on it is lost.
-    pub(crate) fn give_up(self: &Arc<Self>, handoff: &Handoff) {
+    pub(crate) fn give_up(self: &Arc<Self>) {
         if !self.is_lost.swap(true, Ordering::Relaxed) {
-            handoff.hand_over(self, Item::Lost);
+            self.handoff.hand_over(self, Item::Lost);
         }
         self.note_lost();
     }
@@ -182,9 +188,17 @@ impl PubSubConnection {
     }
 }
 
-/// The pub/sub connections that there are and should be.
-#[derive(Debug, Default)]
-pub(crate) struct PubSubConnections(Mutex<BTreeMap<Server, MasterState>>);
+/// The pub/sub connections of a node, by master.
+pub(crate) struct PubSubConnections {
+    masters: Mutex<BTreeMap<Server, MasterState>>,
+    /// What went wrong last, at whichever server.
+    trouble: Mutex<Option<String>>,
+    keys: Keys,
+    /// What the names of probes begin with: only this run of this node uses them.
+    probe_tag: String,
+    /// Where messages go.
+    pub(crate) handoff: Arc<Handoff>,
+}
 
 /// A master and the pub/sub connection to it.
 #[derive(Debug)]
@@ -197,6 +211,24 @@ struct MasterState {
 }
 
 impl PubSubConnections {
+    /// No master is known yet.
+    pub(crate) fn new(keys: Keys, incarnation: u64, handoff: Arc<Handoff>) -> Self {
+        Self {
+            masters: Mutex::default(),
+            trouble: Mutex::default(),
+            keys,
+            probe_tag: format!("probe:{incarnation:x}"),
+            handoff,
+        }
+    }
+
+    /// A probe for a pub/sub connection to a master.
+    pub(crate) fn probe(&self, layout: &Layout, server: &Server, number: u64) -> Option<Probe> {
+        let tag = layout.tag_at(server, &format!("{}:{number}", self.probe_tag))?;
+        let name = self.keys.probe(&tag);
+        Some(Probe { tag, name })
+    }
+
     /// States the masters. Answers the pub/sub connections to servers that are none any more.
     pub(crate) fn retain(&self, masters: &[Server], now: Instant) -> Vec<Arc<PubSubConnection>> {
         let mut states = self.lock();
@@ -239,8 +271,20 @@ impl PubSubConnections {
         true
     }
 
+    /// Notes why messages do not arrive.
+    pub(crate) fn note_trouble(&self, trouble: String) {
+        *lock(&self.trouble) = Some(trouble);
+    }
+
+    /// What went wrong last, as a sentence for the caller of the engine.
+    pub(crate) fn last_trouble(&self) -> String {
+        let trouble = lock(&self.trouble).clone();
+        trouble.unwrap_or_else(|| "Redis does not confirm the subscription in time".to_owned())
+    }
+
     /// Notes why a master has no pub/sub connection.
-    pub(crate) fn note_trouble(&self, server: &Server, trouble: String) {
+    pub(crate) fn note_trouble_at(&self, server: &Server, trouble: String) {
+        self.note_trouble(trouble.clone());
         if let Some(master) = self.lock().get_mut(server) {
             master.trouble = Some(trouble);
         }
@@ -288,7 +332,7 @@ impl PubSubConnections {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Server, MasterState>> {
-        lock(&self.0)
+        lock(&self.masters)
     }
 }
 
@@ -314,9 +358,13 @@ impl MasterState {
 mod tests {
     use super::*;
 
+    fn pubsubs() -> PubSubConnections {
+        PubSubConnections::new(Keys::new("p:"), 1, Arc::new(Handoff::new(1)))
+    }
+
     #[test]
     fn without_any_master_nothing_flows() {
-        let (pubsubs, now) = (PubSubConnections::default(), Instant::now());
+        let (pubsubs, now) = (pubsubs(), Instant::now());
         let after = Duration::from_secs(1);
         assert!(matches!(pubsubs.health(now, after), Health::Stalled { .. }));
         pubsubs.retain(&[Server::at("a", 1)], now);

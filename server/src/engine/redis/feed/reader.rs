@@ -1,4 +1,4 @@
-//! Makes sense of what comes in on the pub/sub connections, in the order of arrival.
+//! Reads what arrives on the pub/sub connections, in the order of arrival.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,63 +6,81 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::handoff::Item;
+use super::handoff::{Handoff, Item};
 use super::pubsub::PubSubConnection;
+use super::tracks::Tracks;
 use crate::clock::{Instant, Throttle};
+use crate::engine::Deliver;
 use crate::engine::redis::channel::envelope;
-use crate::engine::redis::flow::Shared;
+use crate::engine::redis::channel::store::ChannelStore;
+use crate::engine::redis::nodes::requests::NodeRequests;
 use crate::fairness::{Share, units_of};
 
-/// Reads until it is told to stop.
-pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let reader = Reader {
-        shared,
-        overflows: Throttle::new(WARN_INTERVAL),
-    };
-    // Kept from one load to the next: while messages keep coming, every load may be small and there at once.
-    let mut share = Share::of(UNITS_PER_TURN);
-    loop {
-        let queue = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            queue = reader.shared.handoff.take() => queue,
-        };
-        for (pubsub, item) in queue.items {
-            share.spend(1 + units_of(item.payload_bytes()));
-            reader.take(&pubsub, item);
-            share.yield_if_spent().await;
-            if stop.is_cancelled() {
-                return;
-            }
-        }
-        // After everything that came before: what is read now has what was dropped.
-        if !queue.dropped.is_empty() {
-            reader.note_dropped(queue.dropped.iter());
-        }
-    }
-}
-
-struct Reader {
-    shared: Arc<Shared>,
+/// The task that reads.
+pub(crate) struct Reader {
+    store: ChannelStore,
+    tracks: Arc<Tracks>,
+    requests: Arc<NodeRequests>,
+    deliver: Deliver,
     overflows: Throttle,
 }
 
 impl Reader {
+    /// A reader that hands messages to the tracks, and what concerns nodes to the requests.
+    pub(crate) fn new(
+        store: ChannelStore,
+        tracks: Arc<Tracks>,
+        requests: Arc<NodeRequests>,
+        deliver: Deliver,
+    ) -> Self {
+        Self {
+            store,
+            tracks,
+            requests,
+            deliver,
+            overflows: Throttle::new(WARN_INTERVAL),
+        }
+    }
+
+    /// Reads until it is stopped.
+    pub(crate) async fn run(self, handoff: Arc<Handoff>, stop: CancellationToken) {
+        // Kept from one load to the next: while messages keep coming, every load may be small and there at once.
+        let mut share = Share::of(UNITS_PER_TURN);
+        loop {
+            let queue = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                queue = handoff.take() => queue,
+            };
+            for (pubsub, item) in queue.items {
+                share.spend(1 + units_of(item.payload_bytes()));
+                self.take(&pubsub, item);
+                share.yield_if_spent().await;
+                if stop.is_cancelled() {
+                    return;
+                }
+            }
+            // After everything that came before: what is read now has what was dropped.
+            if !queue.dropped.is_empty() {
+                self.note_dropped(queue.dropped.iter());
+            }
+        }
+    }
+
     fn take(&self, pubsub: &Arc<PubSubConnection>, item: Item) {
         let now = Instant::now();
-        let shared = &self.shared;
         match item {
             Item::Lost => {
                 info!(server = %pubsub.server, "pub/sub connection lost");
                 pubsub.note_lost();
-                shared.tracks.lost(pubsub.number, now);
-                shared.requests.lost(pubsub.number);
-                shared.distrust();
+                self.tracks.lost(pubsub.number, now);
+                self.requests.lost(pubsub.number);
+                self.request_lookup();
             }
-            Item::Settled { request, channels } => {
-                let tracks = &shared.tracks;
-                tracks.settled(pubsub.number, request, channels, now);
-                shared.requests.settled(request, now);
+            Item::Settled { call, channels } => {
+                let tracks = &self.tracks;
+                tracks.settled(pubsub.number, call, channels, now);
+                self.requests.settled(call, now);
             }
             _ if pubsub.is_lost() => {}
             Item::Message { name, payload } => {
@@ -71,42 +89,44 @@ impl Reader {
             }
             Item::Subscribed(name) => {
                 pubsub.hear(now);
-                match shared.commands.keys().parse_channel(&name) {
-                    Some(channel) => shared.tracks.subscribed(pubsub.number, &channel),
-                    None => shared.requests.subscribed(pubsub.number, &name),
+                match self.store.keys().parse_channel(&name) {
+                    Some(channel) => self.tracks.subscribed(pubsub.number, &channel),
+                    None => self.requests.subscribed(pubsub.number, &name),
                 }
             }
             Item::Unsubscribed(name) => {
-                let is_surprise = match shared.commands.keys().parse_channel(&name) {
-                    Some(channel) => shared.tracks.unsubscribed(pubsub.number, &channel, now),
-                    None => shared.requests.unsubscribed(pubsub.number, &name),
+                let is_surprise = match self.store.keys().parse_channel(&name) {
+                    Some(channel) => self.tracks.unsubscribed(pubsub.number, &channel, now),
+                    None => self.requests.unsubscribed(pubsub.number, &name),
                 };
                 if is_surprise {
                     // The slot has a new owner.
-                    shared.distrust();
+                    self.request_lookup();
                 }
             }
         }
     }
 
     fn take_message(&self, pubsub: &PubSubConnection, name: &[u8], payload: &[u8], now: Instant) {
-        let shared = &self.shared;
-        let Some(channel) = shared.commands.keys().parse_channel(name) else {
-            let lost = shared.requests.take(&shared.deliver, name, payload);
+        let Some(channel) = self.store.keys().parse_channel(name) else {
+            let lost = self.requests.take(&self.deliver, name, payload);
             if let Some(channels) = lost {
-                shared.tracks.possible_loss(&channels, now);
+                self.tracks.possible_loss(&channels, now);
             }
             return;
         };
-        let commands = &shared.commands;
-        match envelope::decode_message(&channel, payload, commands.payload_bytes_max()) {
-            Ok(message) => shared.tracks.arrived(pubsub.number, message, now),
+        match envelope::decode_message(&channel, payload, self.store.payload_bytes_max()) {
+            Ok(message) => self.tracks.arrived(pubsub.number, message, now),
             Err(error) => {
-                commands.warn_unreadable(&channel, &error);
+                self.store.warn_unreadable(&channel, &error);
                 // It may have stood for a message of the channel, so that it counts as one that was lost.
-                shared.tracks.dropped(&channel, now);
+                self.tracks.dropped(&channel, now);
             }
         }
+    }
+
+    fn request_lookup(&self) {
+        self.store.commands().topology().request_lookup();
     }
 
     fn note_dropped<'a>(&self, names: impl ExactSizeIterator<Item = &'a Vec<u8>>) {
@@ -119,8 +139,8 @@ impl Reader {
         }
         let now = Instant::now();
         for name in names {
-            if let Some(channel) = self.shared.commands.keys().parse_channel(name) {
-                self.shared.tracks.dropped(&channel, now);
+            if let Some(channel) = self.store.keys().parse_channel(name) {
+                self.tracks.dropped(&channel, now);
             }
         }
     }

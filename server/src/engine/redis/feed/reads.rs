@@ -8,117 +8,149 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fanfare_protocol::ChannelName;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::tracks::Tracks;
 use crate::delivery::{Delivery, History, HistoryRange, Retention};
 use crate::engine::EngineError;
 use crate::engine::redis::channel::history;
+use crate::engine::redis::channel::store::ChannelStore;
 use crate::engine::redis::connection::error::CommandError;
-use crate::engine::redis::flow::Shared;
 
-/// Who waits for reads, by channel. A channel is listed while its reads are being made.
-#[derive(Default)]
-pub(crate) struct Reads(Mutex<HashMap<ChannelName, Vec<Asked>>>);
+/// Reads for callers. A channel is listed in `waiting` while its reads are being made.
+pub(crate) struct Reads {
+    store: ChannelStore,
+    tracks: Arc<Tracks>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    waiting: Mutex<HashMap<ChannelName, Vec<Asked>>>,
+}
 
 /// One caller.
 struct Asked {
     range: HistoryRange,
     retention: Retention,
-    answer: oneshot::Sender<Result<History, EngineError>>,
+    reply: oneshot::Sender<Result<History, EngineError>>,
 }
 
-/// Reads part of a channel's history.
-pub(crate) async fn read(
-    shared: &Arc<Shared>,
-    channel: &ChannelName,
-    range: HistoryRange,
-    retention: Retention,
-) -> Result<History, EngineError> {
-    if let Some(history) = shared.tracks.answer(channel, range) {
-        return Ok(history);
-    }
-    let (answer, answered) = oneshot::channel();
-    let asked = Asked {
-        range,
-        retention,
-        answer,
-    };
-    let is_first = {
-        let mut reads = shared.reads.lock();
-        let is_first = !reads.contains_key(channel);
-        reads.entry(channel.clone()).or_default().push(asked);
-        is_first
-    };
-    if is_first {
-        let (of, channel) = (Arc::clone(shared), channel.clone());
-        shared.tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                () = of.stop.cancelled() => of.reads.lock().clear(),
-                () = serve(&of, &channel) => {}
-            }
-        });
-    }
-    let closed = || CommandError::not_executed("it is closed").into_engine_error(ATTEMPTED, 0);
-    answered.await.unwrap_or_else(|_| Err(closed()))
-}
-
-/// Reads until nobody waits.
-async fn serve(shared: &Shared, channel: &ChannelName) {
-    loop {
-        let asked = {
-            let mut reads = shared.reads.lock();
-            match reads.get_mut(channel) {
-                Some(asked) if !asked.is_empty() => std::mem::take(asked),
-                _ => {
-                    reads.remove(channel);
-                    return;
-                }
-            }
-        };
-        let (after, last) = asked
-            .into_iter()
-            .partition(|asked| matches!(asked.range, HistoryRange::After { .. }));
-        tokio::join!(
-            serve_all(shared, channel, after),
-            serve_all(shared, channel, last)
-        );
-    }
-}
-
-/// Makes one read for ranges of one kind.
-async fn serve_all(shared: &Shared, channel: &ChannelName, mut asked: Vec<Asked>) {
-    asked.retain(|asked| !asked.answer.is_closed());
-    let Some(retention) = asked.first().map(|asked| asked.retention) else {
-        return;
-    };
-    let ranges = asked.iter().map(|asked| asked.range);
-    let Some(joint) = ranges.reduce(join) else {
-        return;
-    };
-    let stands = shared.tracks.position(channel);
-    let found = history::read_aged(&shared.commands, channel, joint, retention, stands).await;
-    if let (Ok(read), HistoryRange::After { offset, .. }) = (&found, joint) {
-        shared.tracks.note_read(channel, offset, read);
-    }
-    let found = found.map(|read| read.history);
-    let is_shared = asked.len() > 1;
-    let needs_more = |asked: &Asked| {
-        let is_lacking = |history: &History| lacks(history, joint, asked.range);
-        is_shared && found.as_ref().is_ok_and(is_lacking)
-    };
-    let (lacking, answered): (Vec<_>, Vec<_>) = asked.into_iter().partition(needs_more);
-    for asked in answered {
-        let found = found.as_ref().map_err(Clone::clone);
-        let _ = asked
-            .answer
-            .send(found.map(|history| part(history, asked.range)));
-    }
-    for asked in lacking {
-        // A large read: not for nobody.
-        if !asked.answer.is_closed() {
-            let found = history::read(&shared.commands, channel, asked.range, retention).await;
-            let _ = asked.answer.send(found);
+impl Reads {
+    /// Reads from the store for channels that may have tracks.
+    pub(crate) fn new(
+        store: ChannelStore,
+        tracks: Arc<Tracks>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            store,
+            tracks,
+            tasks,
+            stop,
+            waiting: Mutex::default(),
         }
+    }
+
+    /// Reads part of a channel's history.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        channel: &ChannelName,
+        range: HistoryRange,
+        retention: Retention,
+    ) -> Result<History, EngineError> {
+        if let Some(history) = self.tracks.answer(channel, range) {
+            return Ok(history);
+        }
+        let (reply, replied) = oneshot::channel();
+        let asked = Asked {
+            range,
+            retention,
+            reply,
+        };
+        let is_first = {
+            let mut waiting = self.lock();
+            let is_first = !waiting.contains_key(channel);
+            waiting.entry(channel.clone()).or_default().push(asked);
+            is_first
+        };
+        if is_first {
+            let (reads, channel) = (Arc::clone(self), channel.clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = reads.stop.cancelled() => reads.lock().clear(),
+                    () = reads.serve(&channel) => {}
+                }
+            });
+        }
+        let closed = || CommandError::not_executed("it is closed").into_engine_error(ATTEMPTED, 0);
+        replied.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Reads until no caller waits.
+    async fn serve(&self, channel: &ChannelName) {
+        loop {
+            let asked = {
+                let mut waiting = self.lock();
+                match waiting.get_mut(channel) {
+                    Some(asked) if !asked.is_empty() => std::mem::take(asked),
+                    _ => {
+                        waiting.remove(channel);
+                        return;
+                    }
+                }
+            };
+            let (after, last) = asked
+                .into_iter()
+                .partition(|asked| matches!(asked.range, HistoryRange::After { .. }));
+            tokio::join!(
+                self.serve_all(channel, after),
+                self.serve_all(channel, last)
+            );
+        }
+    }
+
+    /// Makes one read for ranges of one kind.
+    async fn serve_all(&self, channel: &ChannelName, mut asked: Vec<Asked>) {
+        asked.retain(|asked| !asked.reply.is_closed());
+        let Some(retention) = asked.first().map(|asked| asked.retention) else {
+            return;
+        };
+        let ranges = asked.iter().map(|asked| asked.range);
+        let Some(joint) = ranges.reduce(join) else {
+            return;
+        };
+        let stands = self.tracks.position(channel);
+        let found = history::read_aged(&self.store, channel, joint, retention, stands).await;
+        if let (Ok(read), HistoryRange::After { offset, .. }) = (&found, joint) {
+            self.tracks.note_read(channel, offset, read);
+        }
+        let found = found.map(|read| read.history);
+        let is_shared = asked.len() > 1;
+        let needs_more = |asked: &Asked| {
+            let is_lacking = |history: &History| lacks(history, joint, asked.range);
+            is_shared && found.as_ref().is_ok_and(is_lacking)
+        };
+        let (lacking, served): (Vec<_>, Vec<_>) = asked.into_iter().partition(needs_more);
+        for asked in served {
+            let found = found.as_ref().map_err(Clone::clone);
+            let found = found.map(|history| part(history, asked.range));
+            let _ = asked.reply.send(found);
+        }
+        for asked in lacking {
+            // A large read: not for a caller that has gone.
+            if !asked.reply.is_closed() {
+                let found = history::read(&self.store, channel, asked.range, retention).await;
+                let _ = asked.reply.send(found);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelName, Vec<Asked>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,12 +223,6 @@ fn offset_of(entry: &Delivery) -> u64 {
 
 fn index(limit: u32) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
-}
-
-impl Reads {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelName, Vec<Asked>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 const ATTEMPTED: &str = "reading a history";

@@ -8,57 +8,58 @@ use futures_util::stream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::tracks::SyncDue;
+use super::tracks::{SyncDue, Tracks};
 use crate::clock::Instant;
 use crate::engine::redis::channel::history;
-use crate::engine::redis::flow::Shared;
+use crate::engine::redis::channel::store::ChannelStore;
+use crate::engine::redis::connection::flow_options::FlowOptions;
 
 /// Compares until it is told to stop.
-pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut turns = turns(&shared);
+pub(crate) async fn run(store: ChannelStore, tracks: Arc<Tracks>, stop: CancellationToken) {
+    let mut turns = turns(store.options().flow);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             _ = turns.tick() => {}
         }
-        let due = shared.tracks.next_syncs(Instant::now(), CHANNELS_PER_TURN);
+        let due = tracks.next_syncs(Instant::now(), CHANNELS_PER_TURN);
         if due.is_empty() {
             continue;
         }
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = compare(&shared, due) => {}
+            () = compare(&store, &tracks, due) => {}
         }
     }
 }
 
 /// Tells losses that have waited long enough, until it is told to stop. Apart from the comparisons, which may take seconds when
 /// Redis is silent.
-pub(crate) async fn tell(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut turns = turns(&shared);
+pub(crate) async fn tell(flow: FlowOptions, tracks: Arc<Tracks>, stop: CancellationToken) {
+    let mut turns = turns(flow);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            _ = turns.tick() => shared.tracks.tick(Instant::now()),
+            _ = turns.tick() => tracks.tick(Instant::now()),
         }
     }
 }
 
-fn turns(shared: &Shared) -> tokio::time::Interval {
-    let turn = (shared.flow.sync_interval / TURNS).clamp(TURN_MIN, TURN_MAX);
+fn turns(flow: FlowOptions) -> tokio::time::Interval {
+    let turn = (flow.sync_interval / TURNS).clamp(TURN_MIN, TURN_MAX);
     tokio::time::interval(turn)
 }
 
 /// Compares some channels. What Redis has and this node has not is looked at once more, when everything under way has arrived.
-async fn compare(shared: &Shared, due: Vec<SyncDue>) {
+async fn compare(store: &ChannelStore, tracks: &Tracks, due: Vec<SyncDue>) {
     let requests = due.into_iter().map(|due| async move {
         let stands = Some(due.asked_at);
-        let found = history::position(&shared.commands, &due.channel, due.retention, stands);
+        let found = history::position(store, &due.channel, due.retention, stands);
         match found.await {
-            Ok(found) => shared.tracks.compare(&due, found).then_some((due, found)),
+            Ok(found) => tracks.compare(&due, found).then_some((due, found)),
             Err(error) => {
                 debug!(channel = %due.channel, %error, "position not compared");
                 None
@@ -70,9 +71,9 @@ async fn compare(shared: &Shared, due: Vec<SyncDue>) {
     if ahead.is_empty() {
         return;
     }
-    tokio::time::sleep(shared.flow.sync_grace).await;
+    tokio::time::sleep(store.options().flow.sync_grace).await;
     for (due, found) in ahead {
-        shared.tracks.overdue(&due, found);
+        tracks.overdue(&due, found);
     }
 }
 

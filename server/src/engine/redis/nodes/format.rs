@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tracing::{error, info};
 
 use crate::clock::Instant;
+use crate::engine::redis::connection::ENGINE;
 use crate::engine::{EngineError, Health};
 
 /// The format of this release. It goes up when the release before would not understand what this one writes to Redis or says to
@@ -111,7 +112,7 @@ impl Formats {
         let known = self.lock();
         let (others, _) = known.as_ref()?;
         Some(EngineError::Refused {
-            engine: crate::engine::redis::NAME,
+            engine: ENGINE,
             attempted,
             detail: others.to_string(),
         })

@@ -1,7 +1,6 @@
-//! What nodes say to each other.
+//! What nodes say to each other: requests and replies, their formats, and which losses a failover may have caused.
 
+pub(crate) mod failover;
 pub(crate) mod format;
-pub(crate) mod publish_guard;
 pub(crate) mod requests;
-pub(crate) mod unconfirmed;
-pub(crate) mod watch;
+pub(crate) mod sentinel_watch;

@@ -33,7 +33,7 @@ use self::expiry_queue::ExpiryQueue;
 use self::held::{HeldConnections, Membership, UncertainLeave};
 use self::pulse::Pulses;
 use self::streams::Outcome;
-use super::scripts::{BATCH_MAX, NextExpiry, Presence, Snapshot};
+use super::scripts::{BATCH_MAX, NextExpiry, PresenceScripts, Snapshot};
 use crate::delivery::{Departure, Retention};
 use crate::engine::EngineError;
 use crate::engine::redis::connection::connections::Server;
@@ -41,7 +41,7 @@ use crate::engine::redis::connection::error::CommandError;
 
 /// What this node holds, and the calls that keep it.
 pub(crate) struct PresenceLeases {
-    presence: Presence,
+    scripts: PresenceScripts,
     held: Mutex<HeldConnections>,
     expiries: ExpiryQueue,
     pulses: Pulses,
@@ -58,9 +58,9 @@ struct Unsettled<'a> {
 
 impl PresenceLeases {
     /// Holds nothing yet.
-    pub(crate) fn new(presence: Presence) -> Self {
+    pub(crate) fn new(scripts: PresenceScripts) -> Self {
         Self {
-            presence,
+            scripts,
             held: Mutex::default(),
             expiries: ExpiryQueue::new(),
             pulses: Pulses::default(),
@@ -106,7 +106,7 @@ impl PresenceLeases {
     ) -> Result<(), EngineError> {
         let mut unsettled = self.unsettled(channel, connection, Departure::Removed);
         let joined = self
-            .presence
+            .scripts
             .join(channel, connection, &member, retention)
             .await;
         match joined {
@@ -134,14 +134,14 @@ impl PresenceLeases {
         // First here: who joins it again meanwhile finds out that it has another info by then.
         let before = self.held().exchange_info(channel, connection, info.clone());
         let updated = self
-            .presence
+            .scripts
             .update(channel, connection, &info, retention)
             .await;
         match (updated, before) {
             // Redis has forgotten it, and it is still here.
             (Ok(false), Some(_)) => {
                 let joined = self.join_again(channel, connection).await;
-                joined.map_err(|error| self.presence.verdict("updating presence", error))?;
+                joined.map_err(|error| self.scripts.verdict("updating presence", error))?;
                 Ok(self.held().find(channel, connection).is_some())
             }
             (Err(error), Some(before)) => {
@@ -164,7 +164,7 @@ impl PresenceLeases {
         self.held().release(channel, connection);
         let mut unsettled = self.unsettled(channel, connection, departure);
         let wait = self
-            .presence
+            .scripts
             .leave(channel, connection, departure, self.grace())
             .await?;
         unsettled.membership = None;
@@ -184,13 +184,13 @@ impl PresenceLeases {
         for (channel, connection) in held {
             channels.entry(channel).or_default().push(*connection);
         }
-        let lease = self.presence.timings().lease;
+        let lease = self.scripts.timings().lease;
         let mut unknown = Vec::new();
         for (channel, connections) in channels {
             for batch in connections.chunks(BATCH_MAX) {
-                let refreshed = self.presence.refresh(channel, batch, lease).await;
+                let refreshed = self.scripts.refresh(channel, batch, lease).await;
                 let refreshed = refreshed
-                    .map_err(|error| self.presence.verdict("refreshing presence", error))?;
+                    .map_err(|error| self.scripts.verdict("refreshing presence", error))?;
                 let gone = refreshed.unknown.into_iter();
                 unknown.extend(gone.map(|connection| (channel.clone(), connection)));
             }
@@ -204,7 +204,7 @@ impl PresenceLeases {
         channel: &ChannelName,
         caller: Option<SocketId>,
     ) -> Result<Snapshot, EngineError> {
-        self.presence.members(channel, caller).await
+        self.scripts.members(channel, caller).await
     }
 
     /// Schedules an eviction of a channel's expired members. Answers whether this node does such things.
@@ -258,7 +258,7 @@ impl PresenceLeases {
 
     /// The visits that are due, by server.
     fn due_expiries(&self) -> HashMap<Option<Server>, HashSet<ChannelName>> {
-        let owner = self.presence.owners();
+        let owner = self.scripts.owners();
         let mut due: HashMap<_, HashSet<_>> = HashMap::new();
         for channel in self.expiries.take_due() {
             due.entry(owner(&channel)).or_default().insert(channel);
@@ -284,7 +284,7 @@ impl PresenceLeases {
     /// Takes those out whose time is up, and comes back when the next one's is.
     async fn evict_expired(&self, channel: &ChannelName) -> Result<(), CommandError> {
         loop {
-            match self.presence.evict_expired(channel).await? {
+            match self.scripts.evict_expired(channel).await? {
                 NextExpiry::In(Duration::ZERO) => {}
                 next => {
                     self.schedule_eviction(channel, next);
@@ -297,7 +297,7 @@ impl PresenceLeases {
     /// How long a connection that is lost now still counts as present.
     fn grace(&self) -> Duration {
         let handed_over = self.held().handed_over;
-        self.presence
+        self.scripts
             .timings()
             .grace
             .max(handed_over.unwrap_or_default())
@@ -306,7 +306,7 @@ impl PresenceLeases {
     /// How long a connection still counts as present that nothing is said about from now on. A loss only ever shortens that, so
     /// what is handed over must last longer.
     fn lease(&self) -> Duration {
-        let timings = self.presence.timings();
+        let timings = self.scripts.timings();
         let handed_over = self.held().handed_over;
         let handed_over = handed_over.map(|within| within + timings.refresh_interval);
         timings.lease.max(handed_over.unwrap_or_default())
@@ -334,7 +334,7 @@ impl PresenceLeases {
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
         if let Some(membership) = self.membership.take() {
-            let until = Instant::now() + self.leases.presence.timings().lease * 2;
+            let until = Instant::now() + self.leases.scripts.timings().lease * 2;
             let leave = UncertainLeave {
                 departure: self.departure,
                 until,

@@ -4,20 +4,23 @@
 //! the refreshing. Connections are told apart by their ids alone, 128 random bits that are never used again: a node that was
 //! restarted knows none of its predecessor's ids and so cannot refresh them. An incarnation beside them would say nothing more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId, UserId};
 use redis::{FromRedisValue, Value};
 
+use super::eviction::EvictionSafety;
 use super::timings::LeaseTimings;
 use crate::delivery::{Departure, Members, Publication, Retention};
 use crate::engine::EngineError;
 use crate::engine::redis::channel::envelope::{self, encode_body};
-use crate::engine::redis::channel::keys;
 use crate::engine::redis::channel::publish::random_epoch;
-use crate::engine::redis::connection::commands::{Call, Commands};
-use crate::engine::redis::connection::connections::Server;
+use crate::engine::redis::channel::store::ChannelStore;
+use crate::engine::redis::connection::cluster::slot;
+use crate::engine::redis::connection::commands::{Call, LastArgs};
+use crate::engine::redis::connection::connections::{Connection, Server};
 use crate::engine::redis::connection::error::CommandError;
 use crate::engine::redis::connection::scripts::ScriptText;
 use crate::engine::redis::connection::topology::Layout;
@@ -25,9 +28,10 @@ use crate::engine::tag::random_id;
 
 /// The presence scripts, ready to be called.
 #[derive(Clone)]
-pub(crate) struct Presence {
-    commands: Commands,
+pub(crate) struct PresenceScripts {
+    store: ChannelStore,
     timings: LeaseTimings,
+    eviction: Arc<EvictionSafety>,
 }
 
 /// What a refresh found.
@@ -57,15 +61,25 @@ pub(crate) struct Snapshot {
     pub(crate) eviction_deferred: bool,
 }
 
-impl Presence {
-    /// Calls through `commands`.
-    pub(crate) fn new(commands: Commands, timings: LeaseTimings) -> Self {
-        Self { commands, timings }
+impl PresenceScripts {
+    /// The presence scripts on the channels of a store.
+    pub(crate) fn new(store: ChannelStore) -> Self {
+        let timings = LeaseTimings::new(store.options());
+        Self {
+            store,
+            timings,
+            eviction: Arc::new(EvictionSafety::new(timings)),
+        }
     }
 
-    /// What the scripts go through.
-    pub(crate) fn commands(&self) -> &Commands {
-        &self.commands
+    /// The store.
+    pub(crate) fn store(&self) -> &ChannelStore {
+        &self.store
+    }
+
+    /// Which expired members may be evicted.
+    pub(crate) fn eviction(&self) -> &EvictionSafety {
+        &self.eviction
     }
 
     /// How long memberships last.
@@ -75,16 +89,16 @@ impl Presence {
 
     /// Which server each channel is at, as far as that is known now.
     pub(crate) fn owners(&self) -> impl Fn(&ChannelName) -> Option<Server> + use<> {
-        let layout = self.commands.topology().known_layout();
+        let layout = self.store.commands().topology().known_layout();
         move |channel| match layout.as_ref()? {
             Layout::Single(server) => Some(server.clone()),
-            cluster @ Layout::Cluster(_) => cluster.owner(keys::slot(channel.as_str())).cloned(),
+            cluster @ Layout::Cluster(_) => cluster.owner(slot(channel.as_str())).cloned(),
         }
     }
 
     /// The keys of a channel, as every presence script takes them.
     pub(crate) fn keys(&self, channel: &ChannelName) -> Vec<String> {
-        let keys = self.commands.keys();
+        let keys = self.store.keys();
         vec![
             keys.position(channel),
             keys.stream(channel),
@@ -133,7 +147,7 @@ impl Presence {
             number(EVICTED_BESIDE_MAX),
             self.kept(retention),
         ];
-        let script = &self.commands.scripts().presence_update;
+        let script = &self.store.scripts().presence_update;
         let call = self.call("updating presence", script, channel, arguments);
         self.repeat(call).await.map(|is_here: i64| is_here == 1)
     }
@@ -171,7 +185,7 @@ impl Presence {
     ) -> Result<Refreshed, CommandError> {
         let mut arguments = vec![milliseconds(lease), number(EVICTED_MAX)];
         arguments.extend(connections.iter().map(SocketId::to_string).map(Bytes::from));
-        let script = &self.commands.scripts().presence_refresh;
+        let script = &self.store.scripts().presence_refresh;
         let call = self.call("refreshing presence", script, channel, arguments);
         let answer: Vec<i64> = self.once(call).await?;
         let Some((wait, indices)) = answer.split_first() else {
@@ -193,7 +207,7 @@ impl Presence {
         &self,
         channel: &ChannelName,
     ) -> Result<NextExpiry, CommandError> {
-        let script = &self.commands.scripts().presence_evict;
+        let script = &self.store.scripts().presence_evict;
         let attempted = "expiring lost connections";
         let call = self.call(attempted, script, channel, vec![number(EVICTED_MAX)]);
         self.once(call).await.map(next_expiry)
@@ -211,10 +225,10 @@ impl Presence {
             let arguments = vec![
                 number(EVICTED_MAX),
                 number(self.timings.members_max),
-                self.commands.options().empty_position_ttl().into(),
+                self.store.options().empty_position_ttl().into(),
                 caller.clone(),
             ];
-            let script = &self.commands.scripts().presence_members;
+            let script = &self.store.scripts().presence_members;
             let call = self.call("reading members", script, channel, arguments);
             let answer: Vec<Value> = self.repeat(call).await?;
             // So many were still to be taken out that it was left at that: no script runs for long.
@@ -243,7 +257,7 @@ impl Presence {
             self.kept(retention),
             encode_body(&added).into(),
         ];
-        let script = &self.commands.scripts().presence_join;
+        let script = &self.store.scripts().presence_join;
         self.call("joining", script, channel, arguments)
     }
 
@@ -260,14 +274,14 @@ impl Presence {
             milliseconds(grace),
             number(EVICTED_BESIDE_MAX),
         ];
-        let script = &self.commands.scripts().presence_leave;
+        let script = &self.store.scripts().presence_leave;
         self.call("leaving", script, channel, arguments)
     }
 
     /// What a channel keeps, as the scripts note it.
     fn kept(&self, retention: Retention) -> Bytes {
-        let life = self.commands.options().position_ttl(retention);
-        let ttl = crate::engine::redis::milliseconds(retention.ttl);
+        let life = self.store.options().position_ttl(retention);
+        let ttl = crate::engine::redis::connection::milliseconds(retention.ttl);
         format!("{} {ttl} {life}", retention.size).into()
     }
 
@@ -278,10 +292,10 @@ impl Presence {
         channel: &'a ChannelName,
         own: Vec<Bytes>,
     ) -> Prepared<'a> {
-        let position_ttl = self.commands.options().position_ttl(Retention::NONE);
+        let position_ttl = self.store.options().position_ttl(Retention::NONE);
         let mut arguments = vec![
-            Bytes::from_static(self.commands.publish_command().as_bytes()),
-            self.commands.keys().channel(channel).into(),
+            Bytes::from_static(self.store.commands().publish_command().as_bytes()),
+            self.store.keys().channel(channel).into(),
             random_epoch().to_string().into(),
             format!("{:x}", random_id()).into(),
             position_ttl.into(),
@@ -300,21 +314,31 @@ impl Presence {
 
     async fn once<T: FromRedisValue>(&self, prepared: Prepared<'_>) -> Result<T, CommandError> {
         let arguments = prepared.arguments();
-        let answer = self.commands.run(prepared.call(&arguments)).await?;
-        redis::from_redis_value(answer).map_err(|_| unreadable())
+        let window = self.window(prepared.channel);
+        let call = prepared.call(&arguments, &window);
+        let reply = self.store.commands().run(call).await?;
+        self.eviction.note_executed(prepared.channel);
+        redis::from_redis_value(reply).map_err(|_| unreadable())
     }
 
-    /// Every presence script may be executed twice: the second time it finds done what it was to do.
+    /// Every presence script may be executed twice: the second time it has nothing left to do.
     async fn repeat<T: FromRedisValue>(&self, prepared: Prepared<'_>) -> Result<T, EngineError> {
         let arguments = prepared.arguments();
-        let call = prepared.call(&arguments);
-        let answer = self.commands.run_retrying(call, true).await?;
-        redis::from_redis_value(answer).map_err(|_| self.verdict(call.attempted, unreadable()))
+        let window = self.window(prepared.channel);
+        let call = prepared.call(&arguments, &window);
+        let reply = self.store.commands().run_retrying(call, true).await?;
+        self.eviction.note_executed(prepared.channel);
+        redis::from_redis_value(reply).map_err(|_| self.verdict(call.attempted, unreadable()))
+    }
+
+    /// The last arguments of every presence script: when it may evict.
+    fn window(&self, channel: &ChannelName) -> impl Fn(&Connection) -> [u64; 3] + Send + Sync {
+        |connection| self.eviction.window(connection, channel).as_args()
     }
 
     /// What the caller of the engine is told about a call that is not repeated.
     pub(crate) fn verdict(&self, attempted: &'static str, error: CommandError) -> EngineError {
-        self.commands.retry(attempted).verdict(error)
+        self.store.commands().retry(attempted).verdict(error)
     }
 
     fn snapshot_of(&self, channel: &ChannelName, answer: Vec<Value>) -> Option<Snapshot> {
@@ -333,7 +357,7 @@ impl Presence {
             match self.member_of(&user, &fields.next()?) {
                 Some(member) => members.push(member),
                 None => self
-                    .commands
+                    .store
                     .warn_unreadable(channel, &"a member that Redis keeps cannot be read"),
             }
         }
@@ -351,10 +375,11 @@ impl Presence {
         let Value::BulkString(info) = info else {
             return None;
         };
-        let user: String = serde_json::from_str(crate::engine::redis::text(user)?).ok()?;
+        let user: String =
+            serde_json::from_str(crate::engine::redis::connection::text(user)?).ok()?;
         Some(Member {
             id: UserId::new(&user).ok()?,
-            info: envelope::payload(info, self.commands.payload_bytes_max())?,
+            info: envelope::payload(info, self.store.payload_bytes_max())?,
         })
     }
 }
@@ -373,13 +398,14 @@ impl Prepared<'_> {
         self.arguments.iter().map(Bytes::as_ref).collect()
     }
 
-    fn call<'a>(&'a self, arguments: &'a [&'a [u8]]) -> Call<'a> {
+    fn call<'a>(&'a self, arguments: &'a [&'a [u8]], window: LastArgs<'a>) -> Call<'a> {
         Call {
             attempted: self.attempted,
             script: self.script,
             channel: self.channel,
             keys: &self.keys,
             args: arguments,
+            last_args: Some(window),
         }
     }
 }
@@ -401,7 +427,7 @@ fn next_expiry(answer: i64) -> NextExpiry {
 }
 
 fn milliseconds(duration: Duration) -> Bytes {
-    crate::engine::redis::milliseconds(duration).into()
+    crate::engine::redis::connection::milliseconds(duration).into()
 }
 
 fn number(number: usize) -> Bytes {

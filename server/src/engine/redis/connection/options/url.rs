@@ -6,8 +6,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use redis::ConnectionAddr;
 
-use super::{Login, RedisOptions, Target, address, host_and_port};
-use crate::engine::redis::channel::keys::{self, KeyPrefixError};
+use super::{KeyPrefixError, Login, RedisOptions, Target, address, check_prefix, host_and_port};
 
 /// Why a text is not the URL of a Redis. None of these repeats the text: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -112,7 +111,7 @@ impl RedisOptions {
             let value = decoded(value)?;
             match name {
                 "prefix" => {
-                    keys::check_prefix(&value).map_err(RedisUrlError::Prefix)?;
+                    check_prefix(&value).map_err(RedisUrlError::Prefix)?;
                     self.prefix = value;
                 }
                 "db" if is_unix => self.database = database(&value)?,

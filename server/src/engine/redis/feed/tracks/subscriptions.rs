@@ -25,8 +25,8 @@ pub(crate) enum SubscriptionState {
     Requested {
         /// On which pub/sub connection.
         pubsub: u64,
-        /// Which request.
-        request: u64,
+        /// By which call.
+        call: u64,
     },
     /// Redis has confirmed it.
     Confirmed {
@@ -37,8 +37,8 @@ pub(crate) enum SubscriptionState {
     Leaving {
         /// On which pub/sub connection.
         pubsub: u64,
-        /// Which request.
-        request: u64,
+        /// By which call.
+        call: u64,
     },
 }
 
@@ -115,7 +115,7 @@ impl Tracks {
     pub(crate) fn plan(
         &self,
         now: Instant,
-        request: u64,
+        call: u64,
         pubsub_of: impl Fn(&ChannelName) -> Option<Arc<PubSubConnection>>,
     ) -> Plan {
         let mut guard = self.lock();
@@ -148,7 +148,7 @@ impl Tracks {
                     table.later.push(Reverse((due, channel)));
                 }
                 (Some(_), SubscriptionState::Confirmed { pubsub }, Some(on)) => {
-                    entry.subscription = SubscriptionState::Leaving { pubsub, request };
+                    entry.subscription = SubscriptionState::Leaving { pubsub, call };
                     entry.track.cut(now);
                     plan.of(on).unsubscribe.push(channel);
                 }
@@ -161,7 +161,7 @@ impl Tracks {
                         (_, None) => unroutable.push(channel),
                         (_, Some(on)) => {
                             let pubsub = on.number;
-                            entry.subscription = SubscriptionState::Requested { pubsub, request };
+                            entry.subscription = SubscriptionState::Requested { pubsub, call };
                             plan.of(on).subscribe.push(channel);
                         }
                     }
@@ -187,7 +187,7 @@ impl Tracks {
     /// Redis confirms a subscription.
     pub(crate) fn subscribed(&self, pubsub: u64, channel: &ChannelName) {
         if !self.lock().entries.contains_key(channel) {
-            // The answer to a request that was given up.
+            // The answer to a call that was given up.
             self.lock()
                 .orphaned_subscriptions
                 .insert((pubsub, channel.clone()));
@@ -239,23 +239,17 @@ impl Tracks {
         self.unsettled.notify_one();
     }
 
-    /// A request is over: what it has not brought by now has failed.
-    pub(crate) fn settled(
-        &self,
-        pubsub: u64,
-        request: u64,
-        channels: Vec<ChannelName>,
-        now: Instant,
-    ) {
+    /// A call is over: what it has not brought by now has failed.
+    pub(crate) fn settled(&self, pubsub: u64, call: u64, channels: Vec<ChannelName>, now: Instant) {
         let mut guard = self.lock();
         let table = &mut *guard;
         for channel in channels {
             let Some(entry) = table.entries.get_mut(&channel) else {
                 continue;
             };
-            if entry.subscription == (SubscriptionState::Requested { pubsub, request }) {
+            if entry.subscription == (SubscriptionState::Requested { pubsub, call }) {
                 entry.backoff.fail(now, self.options.retry_pause_max);
-            } else if entry.subscription == (SubscriptionState::Leaving { pubsub, request }) {
+            } else if entry.subscription == (SubscriptionState::Leaving { pubsub, call }) {
                 table
                     .orphaned_subscriptions
                     .insert((pubsub, channel.clone()));

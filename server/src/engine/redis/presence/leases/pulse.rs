@@ -10,8 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
 use super::PresenceLeases;
-use crate::engine::redis::channel::keys;
-use crate::engine::redis::connection::commands::Call;
+use crate::engine::redis::connection::cluster::migrating_slots;
+use crate::engine::redis::connection::commands::{Call, within};
 use crate::engine::redis::connection::connections::Server;
 use crate::engine::redis::connection::error::CommandError;
 use crate::engine::redis::connection::topology::Layout;
@@ -22,52 +22,47 @@ pub(super) struct Pulses(Mutex<HashMap<Server, Pulse>>);
 
 #[derive(Debug, Default)]
 struct Pulse {
-    /// Which of the numbered tags is in a slot of its own.
-    attempt: u32,
-    /// Whether it refuses to answer, and that has been said.
+    /// Failures so far: each moves the pulse to another slot of the master.
+    failures: u32,
+    /// Whether the master refuses to reply, and that has been logged.
     is_refused: bool,
 }
 
 impl Pulses {
     /// A tag in a slot of this master.
     fn tag(&self, layout: &Layout, server: &Server) -> Option<ChannelName> {
-        let mut pulses = self.lock();
-        let pulse = pulses.entry(server.clone()).or_default();
-        let attempts = pulse.attempt..pulse.attempt + ATTEMPTS_MAX;
-        let mut found = attempts.filter_map(|attempt| {
-            let tag = ChannelName::new(&format!("pulse:{attempt}")).ok()?;
-            let is_its = layout.owner(keys::slot(tag.as_str())) == Some(server);
-            is_its.then_some((attempt, tag))
-        });
-        let (attempt, tag) = found.next()?;
-        pulse.attempt = attempt;
-        Some(tag)
+        let failures = self.lock().entry(server.clone()).or_default().failures;
+        layout.tag_at(server, &format!("pulse:{failures}"))
     }
 
-    /// It has answered.
-    fn note_answer(&self, server: &Server) {
+    /// It has replied.
+    fn note_reply(&self, server: &Server) {
         if let Some(pulse) = self.lock().get_mut(server) {
             pulse.is_refused = false;
         }
     }
 
-    /// It has not. The slot of the tag may be migrating elsewhere, which says nothing about the master: another one next time.
+    /// It has not. The slot of the tag may be migrating, which says nothing about the master: another one next time.
     fn note_failure(&self, server: &Server, error: &CommandError) {
         let mut pulses = self.lock();
         let Some(pulse) = pulses.get_mut(server) else {
             return;
         };
-        pulse.attempt = (pulse.attempt + 1) % ATTEMPTS_MAX;
+        pulse.failures = pulse.failures.wrapping_add(1);
         let is_refused = matches!(
             error,
             CommandError::Refused(_) | CommandError::Denied { .. }
         );
         if is_refused && !pulse.is_refused {
-            warn!(%server, %error, "nobody there is taken for gone: Redis refuses to run_refreshes uptime");
+            warn!(%server, %error, "expired members of this server's channels are not evicted: Redis refuses the pulse");
         } else {
-            debug!(%server, %error, "uptime is lost");
+            debug!(%server, %error, "a pulse failed");
         }
         pulse.is_refused = is_refused;
+    }
+
+    fn retain(&self, servers: &[Server]) {
+        self.lock().retain(|server, _| servers.contains(server));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Server, Pulse>> {
@@ -78,7 +73,7 @@ impl Pulses {
 impl PresenceLeases {
     /// Makes sure of the contact now and then, until it is stopped. A master that is slow holds up no other one.
     pub(super) async fn keep_contact(self: Arc<Self>) {
-        let interval = self.presence.timings().pulse_interval;
+        let interval = self.scripts.timings().pulse_interval;
         let mut turns = tokio::time::interval_at(Instant::now() + interval, interval);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -100,7 +95,7 @@ impl PresenceLeases {
 
     /// Asks every master for the time.
     pub(super) async fn pulse(&self) {
-        let commands = self.presence.commands();
+        let commands = self.scripts.store().commands();
         let options = commands.options();
         let deadline = Instant::now() + options.connect_deadline + options.command_deadline;
         let looking = tokio::time::timeout_at(deadline, commands.topology().layout());
@@ -108,26 +103,43 @@ impl PresenceLeases {
             return;
         };
         let masters = layout.masters();
+        self.pulses.retain(&masters);
+        self.scripts.eviction().retain(&masters);
         let asked = masters.iter().map(async |server| {
             let Some(tag) = self.pulses.tag(&layout, server) else {
                 return;
             };
-            let keys = [commands.keys().pulse(&tag)];
-            let call = Call {
-                attempted: "asking for the time",
-                script: &commands.scripts().pulse,
-                channel: &tag,
-                keys: &keys,
-                args: &[],
-            };
-            match commands.touch(deadline, call).await {
-                Ok(()) => self.pulses.note_answer(server),
+            match self.pulse_at(deadline, &tag).await {
+                Ok(()) => self.pulses.note_reply(server),
                 Err(error) => self.pulses.note_failure(server, &error),
             }
         });
         join_all(asked).await;
     }
-}
 
-/// 100,000: even a master with one slot of 16,384 owns one of so many tags.
-const ATTEMPTS_MAX: u32 = 100_000;
+    /// Asks the master that owns a tag for the time and, in a cluster, for the slots that are migrating.
+    async fn pulse_at(&self, deadline: Instant, tag: &ChannelName) -> Result<(), CommandError> {
+        let (store, eviction) = (self.scripts.store(), self.scripts.eviction());
+        let commands = store.commands();
+        let connection = commands.connection(deadline, tag).await?;
+        if commands.topology().is_cluster() {
+            let asked = within(deadline, migrating_slots(&connection)).await;
+            let migrating = asked.map_err(|error| commands.judge(&connection, &error))?;
+            eviction.note_migrating(&migrating);
+        }
+        let keys = [store.keys().pulse(tag)];
+        let call = Call {
+            attempted: "asking for the time",
+            script: &store.scripts().pulse,
+            channel: tag,
+            keys: &keys,
+            args: &[],
+            last_args: None,
+        };
+        let reply = commands.run_on(deadline, &connection, call).await?;
+        if let Ok(now) = redis::from_redis_value(reply) {
+            eviction.note_heard(&connection, now);
+        }
+        Ok(())
+    }
+}

@@ -99,10 +99,10 @@ impl Rounds {
 impl PresenceLeases {
     /// Keeps what this node holds, until it is stopped.
     pub(super) async fn run_refreshes(&self) {
-        let timings = *self.presence.timings();
+        let timings = *self.scripts.timings();
         // A server that something is held at since lately is found by then, and one that channels have moved to.
         let look_interval = timings.refresh_interval / 2;
-        let mut layouts = self.presence.commands().topology().changes();
+        let mut layouts = self.scripts.store().commands().topology().changes();
         let mut rounds = Rounds::default();
         let mut under_way = FuturesUnordered::new();
         let mut looked = Instant::now();
@@ -118,7 +118,7 @@ impl PresenceLeases {
                 }
                 () = tokio::time::sleep_until(next) => {
                     looked = Instant::now();
-                    let owner = self.presence.owners();
+                    let owner = self.scripts.owners();
                     let held = self.held();
                     let beginning = rounds.begin(held.servers(&owner), looked);
                     let batches = held.batches(BATCH_MAX, beginning, &owner);
@@ -133,7 +133,7 @@ impl PresenceLeases {
 
     /// One round everywhere. Answers why some of it failed, if it did.
     pub(super) async fn round(&self) -> Option<CommandError> {
-        let owner = self.presence.owners();
+        let owner = self.scripts.owners();
         let batches = {
             let held = self.held();
             held.batches(BATCH_MAX, held.servers(&owner), &owner)
@@ -168,7 +168,7 @@ impl PresenceLeases {
         if refreshed.is_away {
             return refreshed.failure;
         }
-        let owner = self.presence.owners();
+        let owner = self.scripts.owners();
         let is_there = |channel: &ChannelName| owner(channel) == server;
         let uncertain = self.held().uncertain_leaves(Instant::now(), is_there);
         let uncertain = uncertain
@@ -192,7 +192,7 @@ impl PresenceLeases {
         batch: &[SocketId],
         lease: Duration,
     ) -> Result<(), CommandError> {
-        let refreshed = self.presence.refresh(channel, batch, lease).await?;
+        let refreshed = self.scripts.refresh(channel, batch, lease).await?;
         self.schedule_eviction(channel, refreshed.next);
         let mut joins = stream::iter(refreshed.unknown)
             .map(|connection| self.join_again(channel, connection))
@@ -214,7 +214,7 @@ impl PresenceLeases {
         };
         let mut unsettled = self.unsettled(channel, connection, Departure::Goodbye);
         loop {
-            self.presence
+            self.scripts
                 .join_once(channel, connection, &member, retention)
                 .await?;
             let found = self.held().find(channel, connection);
@@ -224,7 +224,7 @@ impl PresenceLeases {
                 Some(present) => (member, retention) = present,
                 // It has left meanwhile, and its leave may have come first. Then this join is one too many.
                 None => {
-                    self.presence
+                    self.scripts
                         .leave_once(channel, connection, Departure::Goodbye, self.grace())
                         .await?;
                     break;
@@ -244,7 +244,7 @@ impl PresenceLeases {
         leave: UncertainLeave,
     ) -> Result<(), CommandError> {
         let left = self
-            .presence
+            .scripts
             .leave_once(channel, connection, leave.departure, self.grace())
             .await;
         // It may have joined anew meanwhile, before it was taken out.
@@ -260,7 +260,7 @@ impl PresenceLeases {
     /// Has somebody come by when a member's time is up, unless the next round does.
     pub(super) fn schedule_eviction(&self, channel: &ChannelName, next: NextExpiry) {
         match next {
-            NextExpiry::In(wait) if wait < self.presence.timings().refresh_interval => {
+            NextExpiry::In(wait) if wait < self.scripts.timings().refresh_interval => {
                 self.expiries.add(channel, wait);
             }
             NextExpiry::EvictionDeferred => self.schedule_deferred_eviction(channel),
@@ -270,7 +270,7 @@ impl PresenceLeases {
 
     /// Has somebody come by soon where a member was kept because the eviction is deferred, who may be gone for all that.
     pub(super) fn schedule_deferred_eviction(&self, channel: &ChannelName) {
-        let pause = self.presence.timings().pulse_interval;
+        let pause = self.scripts.timings().pulse_interval;
         self.expiries.add_on_grid(channel, pause, pause);
     }
 }
