@@ -24,7 +24,7 @@ use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 
 use self::channel::store::ChannelStore;
 use self::channel::{history, publish, rights};
-pub use self::connection::flow_options::FlowOptions;
+pub use self::connection::options::FlowOptions;
 pub use self::connection::options::{KeyPrefixError, RedisOptions, RedisUrlError};
 use self::connection::scripts::Scripts;
 use self::connection::{ENGINE, startup};
@@ -83,7 +83,7 @@ impl RedisEngine {
         rights::check(&self.store).await?;
         let leases = Arc::clone(&self.leases);
         let on_evict_request = Arc::new(move |channel: &ChannelName| {
-            leases.look(channel);
+            leases.schedule_eviction(channel);
         });
         let flow = Flow::start(self.store.clone(), role, deliver, on_evict_request).await?;
         self.flow.set(flow).map_err(|_| was_started())
@@ -247,7 +247,7 @@ impl PresenceStore for RedisEngine {
         let flow = self.flow("reading members")?;
         let snapshot = self.leases.members(channel, caller).await?;
         // Somebody may be gone for all that, and nobody else may ever come by.
-        if snapshot.eviction_deferred && !self.leases.look(channel) {
+        if snapshot.eviction_deferred && !self.leases.schedule_eviction(channel) {
             flow.request_eviction(channel);
         }
         // Who is about to compose a snapshot with what is delivered here has all that is in it.

@@ -12,7 +12,7 @@ use super::tracks::{SyncDue, Tracks};
 use crate::clock::Instant;
 use crate::engine::redis::channel::history;
 use crate::engine::redis::channel::store::ChannelStore;
-use crate::engine::redis::connection::flow_options::FlowOptions;
+use crate::engine::redis::connection::options::FlowOptions;
 
 /// Compares until it is told to stop.
 pub(crate) async fn run(store: ChannelStore, tracks: Arc<Tracks>, stop: CancellationToken) {

@@ -17,13 +17,12 @@ use std::time::Duration;
 
 use fanfare_protocol::{Position, Tag};
 
-use self::held::HeldBack;
 use self::numbers::Numbers;
+use self::reading::HeldBack;
 use crate::clock::Instant;
 use crate::delivery::{Delivery, History};
 use crate::engine::redis::channel::envelope::Count;
 
-mod held;
 mod numbers;
 mod reading;
 

@@ -22,10 +22,10 @@ use super::format::{FORMAT, Formats, Listed, OtherFormats};
 use crate::clock::Instant;
 use crate::engine::redis::channel::keys::NODES;
 use crate::engine::redis::channel::store::ChannelStore;
-use crate::engine::redis::connection::backoff::Backoff;
 use crate::engine::redis::connection::cluster::slot;
 use crate::engine::redis::connection::commands::Call;
 use crate::engine::redis::connection::error::CommandError;
+use crate::engine::redis::connection::retry::Backoff;
 use crate::engine::redis::connection::text;
 use crate::engine::{Arrival, Deliver, EngineError, NodeReplySender};
 

@@ -1,83 +1,71 @@
-//! What this node holds in presence channels, and how it stays there.
+//! The connections that this node holds in presence channels, and the calls that keep them there.
 //!
-//! Redis forgets a connection whose node says nothing about it for the length of a lease. So one task says so three times
-//! within a lease, channel by channel, and joins again what Redis no longer knows: because this node was paused for too long, or
-//! because Redis lost its data. Another task comes by when a lost connection's grace, or the lease of a node that died, is
-//! over; where nobody comes by, the next call on that channel notices, from whichever node.
+//! Redis drops a connection whose node does not refresh it for the length of a lease. So a node refreshes each channel three times
+//! within a lease, and joins again what Redis no longer knows: because the node was paused for too long, or because Redis lost its
+//! data. Members are evicted when they expire ([`expiry`](super::expiry)), by any node that is allowed to
+//! ([`eviction`](super::eviction)). A publisher holds nothing and evicts nobody.
 //!
-//! When Redis was out of reach, nobody is taken out until every node has had the time to speak again: an outage of Redis is no
-//! reason to show everybody as gone. [`super::uptime`] says how that is known, and a third task sees to it that it is. Who only
-//! publishes holds nothing, runs none of the three, and so takes nobody out.
+//! A call without a reply leaves an **uncertain** connection: Redis may show it although this node does not hold it. It is not
+//! refreshed, so it expires with its lease at the latest; and the next refresh removes it.
 //!
-//! A call without an answer is a **doubt**: Redis may show a connection that this node does not hold. It is not refreshed, so
-//! it goes with its lease at the latest; and it is taken out with the next round.
+//! Promise: docs/guarantees.md, *Presence*, "When Redis has lost the members, all servers put theirs back".
 
-mod expiry_queue;
-mod held;
-mod pulse;
-mod rounds;
-mod streams;
-
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use self::expiry_queue::ExpiryQueue;
-use self::held::{HeldConnections, Membership, UncertainLeave};
-use self::pulse::Pulses;
-use self::streams::Outcome;
-use super::scripts::{BATCH_MAX, NextExpiry, PresenceScripts, Snapshot};
+use super::expiry::Expiries;
+use super::held::{HeldConnections, Membership, UncertainLeave};
+use super::pulse::Pulses;
+use super::scripts::{BATCH_MAX, PresenceScripts, Snapshot};
 use crate::delivery::{Departure, Retention};
 use crate::engine::EngineError;
-use crate::engine::redis::connection::connections::Server;
-use crate::engine::redis::connection::error::CommandError;
 
-/// What this node holds, and the calls that keep it.
+/// The connections that this node holds, and the calls that keep them.
 pub(crate) struct PresenceLeases {
-    scripts: PresenceScripts,
+    pub(super) scripts: PresenceScripts,
     held: Mutex<HeldConnections>,
-    expiries: ExpiryQueue,
-    pulses: Pulses,
-    stop: CancellationToken,
+    pub(super) expiries: Arc<Expiries>,
+    pulses: Arc<Pulses>,
+    pub(super) stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 /// A call under way after which this node does not hold a connection. Dropped before it is settled, it is a doubt.
-struct Unsettled<'a> {
+pub(super) struct Unsettled<'a> {
     leases: &'a PresenceLeases,
-    membership: Option<Membership>,
+    pub(super) membership: Option<Membership>,
     departure: Departure,
 }
 
 impl PresenceLeases {
-    /// Holds nothing yet.
+    /// A node that holds nothing yet.
     pub(crate) fn new(scripts: PresenceScripts) -> Self {
         Self {
-            scripts,
             held: Mutex::default(),
-            expiries: ExpiryQueue::new(),
-            pulses: Pulses::default(),
+            expiries: Arc::new(Expiries::new(scripts.clone())),
+            pulses: Arc::new(Pulses::new(scripts.clone())),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            scripts,
         }
     }
 
-    /// Starts the three tasks, once there was contact with Redis.
+    /// Starts the tasks after a first attempt to reach every master.
     pub(crate) async fn start(self: &Arc<Self>) {
-        self.pulse().await;
-        let (keeping, visiting) = (Arc::clone(self), Arc::clone(self));
-        self.tasks.spawn(Arc::clone(self).keep_contact());
+        self.pulses.ask_all().await;
+        let leases = Arc::clone(self);
+        let (pulses, expiries) = (Arc::clone(&self.pulses), Arc::clone(&self.expiries));
+        self.tasks.spawn(pulses.run(self.stop.clone()));
+        self.tasks.spawn(expiries.run(self.stop.clone()));
         self.tasks
-            .spawn(async move { keeping.run_refreshes().await });
-        self.tasks
-            .spawn(async move { visiting.run_expiries().await });
+            .spawn(async move { leases.run_refreshes().await });
         self.tasks.close();
     }
 
@@ -170,7 +158,7 @@ impl PresenceLeases {
         unsettled.membership = None;
         self.held().settle(channel, connection);
         if let Some(wait) = wait {
-            self.expiries.add(channel, wait);
+            self.expiries.schedule(channel, wait);
         }
         Ok(())
     }
@@ -207,11 +195,11 @@ impl PresenceLeases {
         self.scripts.members(channel, caller).await
     }
 
-    /// Schedules an eviction of a channel's expired members. Answers whether this node does such things.
-    pub(crate) fn look(&self, channel: &ChannelName) -> bool {
+    /// Schedules an eviction of a channel's expired members. Returns whether this node evicts.
+    pub(crate) fn schedule_eviction(&self, channel: &ChannelName) -> bool {
         let is_started = self.tasks.is_closed();
         if is_started {
-            self.schedule_deferred_eviction(channel);
+            self.expiries.schedule_soon(channel);
         }
         is_started
     }
@@ -225,77 +213,8 @@ impl PresenceLeases {
         }
     }
 
-    /// Looks for expired members when it is, until it is stopped. A server that is slow holds up no other's.
-    async fn run_expiries(&self) {
-        let mut under_way = FuturesUnordered::new();
-        let mut waiting: HashMap<Option<Server>, HashSet<ChannelName>> = HashMap::new();
-        loop {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                Some(server) = under_way.next(), if !under_way.is_empty() => {
-                    if let Some(channels) = waiting.remove(&server)
-                        && !channels.is_empty()
-                    {
-                        waiting.insert(server.clone(), HashSet::new());
-                        under_way.push(self.evict_at_server(server, channels));
-                    }
-                }
-                () = self.expiries.until_due() => {
-                    for (server, channels) in self.due_expiries() {
-                        // Where there is an entry somebody is on the way.
-                        if let Some(waiting) = waiting.get_mut(&server) {
-                            waiting.extend(channels);
-                        } else {
-                            waiting.insert(server.clone(), HashSet::new());
-                            under_way.push(self.evict_at_server(server, channels));
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// The visits that are due, by server.
-    fn due_expiries(&self) -> HashMap<Option<Server>, HashSet<ChannelName>> {
-        let owner = self.scripts.owners();
-        let mut due: HashMap<_, HashSet<_>> = HashMap::new();
-        for channel in self.expiries.take_due() {
-            due.entry(owner(&channel)).or_default().insert(channel);
-        }
-        due
-    }
-
-    /// Looks in channels of one server, and answers which it was.
-    async fn evict_at_server(
-        &self,
-        server: Option<Server>,
-        channels: HashSet<ChannelName>,
-    ) -> Option<Server> {
-        let expiries = channels.into_iter().map(|channel| (channel, ())).collect();
-        // Where that fails, whoever refreshes the channel next comes by.
-        Outcome::of(expiries, EVICTIONS_MAX, async |channel, ()| {
-            self.evict_expired(&channel).await
-        })
-        .await;
-        server
-    }
-
-    /// Takes those out whose time is up, and comes back when the next one's is.
-    async fn evict_expired(&self, channel: &ChannelName) -> Result<(), CommandError> {
-        loop {
-            match self.scripts.evict_expired(channel).await? {
-                NextExpiry::In(Duration::ZERO) => {}
-                next => {
-                    self.schedule_eviction(channel, next);
-                    return Ok(());
-                }
-            }
-        }
-    }
-
     /// How long a connection that is lost now still counts as present.
-    fn grace(&self) -> Duration {
+    pub(super) fn grace(&self) -> Duration {
         let handed_over = self.held().handed_over;
         self.scripts
             .timings()
@@ -305,7 +224,7 @@ impl PresenceLeases {
 
     /// How long a connection still counts as present that nothing is said about from now on. A loss only ever shortens that, so
     /// what is handed over must last longer.
-    fn lease(&self) -> Duration {
+    pub(super) fn lease(&self) -> Duration {
         let timings = self.scripts.timings();
         let handed_over = self.held().handed_over;
         let handed_over = handed_over.map(|within| within + timings.refresh_interval);
@@ -313,11 +232,11 @@ impl PresenceLeases {
     }
 
     /// A panic under the lock is a bug elsewhere, and the state was complete when it happened.
-    fn held(&self) -> MutexGuard<'_, HeldConnections> {
+    pub(super) fn held(&self) -> MutexGuard<'_, HeldConnections> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unsettled(
+    pub(super) fn unsettled(
         &self,
         channel: &ChannelName,
         connection: SocketId,
@@ -343,6 +262,3 @@ impl Drop for Unsettled<'_> {
         }
     }
 }
-
-/// 32: visits under way at once.
-const EVICTIONS_MAX: usize = 32;

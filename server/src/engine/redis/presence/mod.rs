@@ -1,7 +1,9 @@
 //! Who is present, kept in Redis as leases.
 
-pub(crate) mod eviction;
+mod eviction;
+mod expiry;
+mod held;
 pub(crate) mod leases;
-pub(crate) mod migrating;
+mod pulse;
+mod refresh;
 pub(crate) mod scripts;
-pub(crate) mod timings;

@@ -12,7 +12,7 @@ use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId, UserId}
 use redis::{FromRedisValue, Value};
 
 use super::eviction::EvictionSafety;
-use super::timings::LeaseTimings;
+use super::eviction::LeaseTimings;
 use crate::delivery::{Departure, Members, Publication, Retention};
 use crate::engine::EngineError;
 use crate::engine::redis::channel::envelope::{self, encode_body};

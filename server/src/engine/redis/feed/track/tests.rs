@@ -1,7 +1,6 @@
 use fanfare_protocol::{ChannelName, Epoch, EventName, RawJson};
 
-use super::held::HELD_MAX;
-use super::reading::TOO_OLD;
+use super::reading::{HELD_MAX, TOO_OLD};
 use super::*;
 use crate::delivery::Publication;
 use crate::engine::redis::channel::envelope::Term;

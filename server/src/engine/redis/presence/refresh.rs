@@ -11,14 +11,13 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::PresenceLeases;
+use super::eviction::LeaseTimings;
 use super::held::{Batch, UncertainLeave};
-use super::streams::Outcome;
+use super::leases::PresenceLeases;
+use super::scripts::BATCH_MAX;
 use crate::delivery::Departure;
 use crate::engine::redis::connection::connections::Server;
 use crate::engine::redis::connection::error::CommandError;
-use crate::engine::redis::presence::scripts::{BATCH_MAX, NextExpiry};
-use crate::engine::redis::presence::timings::LeaseTimings;
 
 /// When each server's next round is due. Pure: takes `now`.
 #[derive(Default)]
@@ -193,7 +192,8 @@ impl PresenceLeases {
         lease: Duration,
     ) -> Result<(), CommandError> {
         let refreshed = self.scripts.refresh(channel, batch, lease).await?;
-        self.schedule_eviction(channel, refreshed.next);
+        self.expiries
+            .schedule_before_refresh(channel, refreshed.next);
         let mut joins = stream::iter(refreshed.unknown)
             .map(|connection| self.join_again(channel, connection))
             .buffer_unordered(JOINS_MAX);
@@ -252,26 +252,9 @@ impl PresenceLeases {
         let wait = left?;
         self.held().settle(channel, connection);
         if let Some(wait) = wait {
-            self.expiries.add(channel, wait);
+            self.expiries.schedule(channel, wait);
         }
         Ok(())
-    }
-
-    /// Has somebody come by when a member's time is up, unless the next round does.
-    pub(super) fn schedule_eviction(&self, channel: &ChannelName, next: NextExpiry) {
-        match next {
-            NextExpiry::In(wait) if wait < self.scripts.timings().refresh_interval => {
-                self.expiries.add(channel, wait);
-            }
-            NextExpiry::EvictionDeferred => self.schedule_deferred_eviction(channel),
-            NextExpiry::In(_) | NextExpiry::Never => {}
-        }
-    }
-
-    /// Has somebody come by soon where a member was kept because the eviction is deferred, who may be gone for all that.
-    pub(super) fn schedule_deferred_eviction(&self, channel: &ChannelName) {
-        let pause = self.scripts.timings().pulse_interval;
-        self.expiries.add_on_grid(channel, pause, pause);
     }
 }
 
@@ -285,12 +268,61 @@ const JOINS_MAX: usize = 16;
 /// 32: doubts of one server that are being cleared at once.
 const UNCERTAIN_MAX: usize = 32;
 
+/// What became of calls to one server.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Whether the server was given up.
+    pub(super) is_away: bool,
+    /// Why a call failed, if one did.
+    pub(super) failure: Option<CommandError>,
+}
+
+impl Outcome {
+    /// Makes calls to one server, some at once. When as many as that have failed in a row, the server is given up: every further
+    /// one would run into its deadline too.
+    pub(super) async fn of<T, F>(
+        calls: Vec<(ChannelName, T)>,
+        at_once: usize,
+        call: impl Fn(ChannelName, T) -> F,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), CommandError>>,
+    {
+        let enough = at_once.min(calls.len());
+        let answers = calls.into_iter().map(|(channel, what)| {
+            let answer = call(channel.clone(), what);
+            async move { (channel, answer.await) }
+        });
+        let mut answers = stream::iter(answers).buffer_unordered(at_once);
+        let mut outcome = Self::default();
+        let mut in_a_row = 0;
+        while let Some((channel, answer)) = answers.next().await {
+            match answer {
+                Ok(()) => in_a_row = 0,
+                Err(error @ (CommandError::NotExecuted(_) | CommandError::Unknown(_))) => {
+                    in_a_row += 1;
+                    outcome.failure = Some(error);
+                }
+                // Of this channel alone.
+                Err(error) => {
+                    in_a_row = 0;
+                    warn!(%channel, %error, "presence of a channel cannot be kept");
+                }
+            }
+            if in_a_row == enough {
+                outcome.is_away = true;
+                break;
+            }
+        }
+        outcome
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::slice;
-
     use super::*;
     use crate::engine::redis::RedisOptions;
+    use std::slice;
 
     /// Rounds every 5 s, looks every second.
     fn timings() -> LeaseTimings {
