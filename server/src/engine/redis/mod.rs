@@ -246,11 +246,11 @@ impl PresenceStore for RedisEngine {
     ) -> Result<Members, EngineError> {
         let flow = self.flow("reading members")?;
         let snapshot = self.leases.members(channel, caller).await?;
-        // Somebody may be gone for all that, and nobody else may ever come by.
+        // A listed member may have expired, and this call may be the last one on the channel.
         if snapshot.eviction_deferred && !self.leases.schedule_eviction(channel) {
             flow.request_eviction(channel);
         }
-        // Who is about to compose a snapshot with what is delivered here has all that is in it.
+        // The caller combines the snapshot with what is delivered here: everything up to its position must have been delivered.
         flow.reached(channel, snapshot.members.position).await;
         Ok(snapshot.members)
     }

@@ -13,7 +13,7 @@ use super::presence::scripts::{self, PresenceScripts};
 use crate::delivery::{Departure, History, HistoryRange, Members, Retention};
 use crate::engine::EngineError;
 
-/// The presence scripts, called as an engine calls them, by somebody who decides when.
+/// The presence scripts, called as an engine calls them, when a test decides.
 pub struct ScriptedPresence {
     store: ChannelStore,
     scripts: PresenceScripts,
@@ -22,11 +22,11 @@ pub struct ScriptedPresence {
 /// When the next member of a channel expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nobody is here.
+    /// The channel has no member.
     Never,
     /// From now.
     In(Duration),
-    /// It is, and somebody was spared.
+    /// A member has expired, and its eviction is deferred.
     EvictionDeferred,
 }
 
@@ -54,7 +54,7 @@ impl ScriptedPresence {
         self.scripts.keys(channel)
     }
 
-    /// Notes that Redis was heard at a time by its clock. Who was never heard takes nobody out.
+    /// Notes that Redis replied at a time by its clock. Without a reply nobody is evicted.
     ///
     /// # Errors
     /// As the engine's.
@@ -81,7 +81,7 @@ impl ScriptedPresence {
         joined.await
     }
 
-    /// Replaces the info of a connection. Answers whether it is here.
+    /// Replaces the info of a connection. Returns whether it is present.
     ///
     /// # Errors
     /// As the engine's.
@@ -96,7 +96,7 @@ impl ScriptedPresence {
         updated.await
     }
 
-    /// Takes a connection out. Answers how long a lost one still counts.
+    /// Removes a connection. Returns how long a lost one still counts as present.
     ///
     /// # Errors
     /// As the engine's.
@@ -111,7 +111,7 @@ impl ScriptedPresence {
         left.await
     }
 
-    /// Extends leases. Answers the connections that are unknown, and when the next member expires.
+    /// Extends leases. Returns the unknown connections, and when the next member expires.
     ///
     /// # Errors
     /// As the engine's.
@@ -126,7 +126,7 @@ impl ScriptedPresence {
         Ok((refreshed.unknown, refreshed.next.into()))
     }
 
-    /// Evicts expired members, some of them. Answers when the next one's is.
+    /// Evicts some of the expired members. Returns when the next member expires.
     ///
     /// # Errors
     /// As the engine's.
@@ -146,7 +146,7 @@ impl ScriptedPresence {
         Ok(snapshot.members)
     }
 
-    /// What the channel was told after an offset.
+    /// The messages of the channel after an offset.
     ///
     /// # Errors
     /// As the engine's.
@@ -161,7 +161,7 @@ impl ScriptedPresence {
         history::read(&self.store, channel, range, retention).await
     }
 
-    /// Drops what the channel keeps.
+    /// Clears the channel's history.
     ///
     /// # Errors
     /// As the engine's.

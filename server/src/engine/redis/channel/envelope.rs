@@ -8,8 +8,10 @@
 //! `1 <epoch> <offset> <tag before> <tag> <body>`, or, on channels without positions,
 //! `0 <config-epoch> <since> <number before> <number> <id> <body>`.
 //!
-//! Whoever may publish on a channel of Redis can write anything there. So whatever comes in is checked here, once per node: names
-//! by their grammar, payloads for being one JSON value of the allowed size. What passes can be spliced into frames.
+//! Another program may publish anything on the channels in Redis. So every message is checked here, once per node: names by their
+//! grammar, payloads for being one JSON value of the allowed size. What passes can be spliced into frames.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "another program writes to the Redis channels".
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use crate::engine::redis::connection::text;
 /// A message as it reaches a node.
 #[derive(Debug, Clone)]
 pub(crate) struct PubSubMessage {
-    /// What it says and where it stands.
+    /// The message and its position.
     pub(crate) delivery: Delivery,
     /// On channels without positions: which message it is, so that losses are noticed.
     pub(crate) count: Option<Count>,
@@ -60,8 +62,7 @@ pub(crate) struct NotAMessage {
 
 /// Writes a publication's body.
 ///
-/// Nothing in it is longer than its length can say: names have at most 200 bytes, and the id of a bus event that is longer than
-/// that is cut by nobody but left out.
+/// No field is longer than its length can say: names have at most 200 bytes, and a longer id of a bus event is left out.
 pub(crate) fn encode_body(publication: &Publication) -> Vec<u8> {
     let except = publication.except.map(|except| except.bits().to_be_bytes());
     let event_id = publication.event_id.as_deref().map(str::as_bytes);

@@ -1,4 +1,4 @@
-//! Reading and clearing the history that a channel keeps.
+//! Reading and clearing the history of a channel.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct Aged {
     pub(crate) history: History,
     pub(crate) ages: Ages,
     /// Whether Redis remembers the channel only since this read.
-    has_begun: bool,
+    is_new: bool,
 }
 
 /// How old messages were when they were read, by offset and by the clock of Redis.
@@ -29,7 +29,7 @@ pub(crate) struct Aged {
 pub(crate) struct Ages(HashMap<u64, Duration>);
 
 impl Ages {
-    /// How old a message was; one that was not read has just come.
+    /// How old a message was; zero for one that was not read.
     pub(crate) fn of(&self, delivery: &Delivery) -> Duration {
         let offset = delivery.position.map(|position| position.offset);
         let age = offset.and_then(|offset| self.0.get(&offset));
@@ -59,8 +59,8 @@ pub(crate) async fn read(
 
 /// Reads part of a channel's history on its master.
 ///
-/// A channel never heard of begins with the epoch that `stands` is at the begin of, where it is, else with a new one. Redis
-/// remembers as many of them as [`Commands::may_begin`] allows.
+/// A channel that Redis does not know starts with the epoch of `stands`, if that is the start of one, else with a new epoch. Redis
+/// remembers as many such channels as [`ChannelStore::may_remember_channel`] allows.
 ///
 /// At most [`READ_BYTES_MAX`] of payloads come at once: the answer then is shorter than the range asked for, and its last entry is
 /// not at its top.
@@ -79,7 +79,7 @@ pub(crate) async fn read_aged(
     let (offset, limit) = (offset.to_string(), limit.to_string());
     let ttl = crate::engine::redis::connection::milliseconds(retention.ttl);
     let begins = stands.filter(|position| position.offset == 0);
-    // Who follows it stands at that epoch, and would have to be told of another one.
+    // The subscribers here stand at that epoch; another one would be a reset for them.
     let stays_unwritten = begins.is_some_and(is_unwritten);
     let epoch = begins.map_or_else(random_epoch, |position| position.epoch);
     let epoch = epoch.to_string();
@@ -112,7 +112,7 @@ pub(crate) async fn read_aged(
     let answer = store.commands().run_retrying(call, true).await?;
     let read = decode(store, channel, &answer);
     let read = read.ok_or_else(|| unreadable("reading a history"))?;
-    if read.has_begun {
+    if read.is_new {
         store.note_remembered_channel();
     }
     Ok(read)
@@ -123,7 +123,7 @@ fn is_unwritten(position: Position) -> bool {
     position.epoch.0 >> 48 == 0xffff
 }
 
-/// Where a channel stands, as [`read_aged`].
+/// Reads the position of a channel, as [`read_aged`].
 pub(crate) async fn position(
     store: &ChannelStore,
     channel: &ChannelName,
@@ -152,7 +152,7 @@ pub(crate) async fn clear(store: &ChannelStore, channel: &ChannelName) -> Result
     store.commands().run_retrying(call, true).await.map(|_| ())
 }
 
-/// Reads an answer. What follows an entry that cannot be read is all there is: the history then reaches no further back.
+/// Decodes a reply. An entry that cannot be read ends the history: only what follows it counts.
 fn decode(store: &ChannelStore, channel: &ChannelName, answer: &Value) -> Option<Aged> {
     let Value::Array(parts) = answer else {
         return None;
@@ -186,11 +186,11 @@ fn decode(store: &ChannelStore, channel: &ChannelName, answer: &Value) -> Option
         ages.0.insert(offset, Duration::from_millis(age));
         history.entries.push(delivery);
     }
-    let has_begun = *begun == 1;
+    let is_new = *begun == 1;
     Some(Aged {
         history,
         ages,
-        has_begun,
+        is_new,
     })
 }
 

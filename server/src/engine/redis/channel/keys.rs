@@ -106,7 +106,7 @@ impl Keys {
         self.own(tag.as_str(), ":n")
     }
 
-    /// Never written: a key of a certain server, for scripts that ask it for nothing but the time.
+    /// Never written: a key in a slot of a certain master, for scripts that only ask it for the time.
     pub(crate) fn pulse(&self, tag: &ChannelName) -> String {
         self.own(tag.as_str(), "")
     }
@@ -126,12 +126,12 @@ impl Keys {
         &self.prefix
     }
 
-    /// Pub/sub channel: questions to all nodes.
+    /// Pub/sub channel: requests to all nodes.
     pub(crate) fn requests(&self) -> String {
         self.own(NODES, ":questions")
     }
 
-    /// Pub/sub channel: answers to the questions of one node.
+    /// Pub/sub channel: replies to the requests of one node.
     pub(crate) fn replies(&self, incarnation: u64) -> String {
         self.own("nodes", &format!(":answers:{incarnation:x}"))
     }
@@ -154,7 +154,7 @@ impl Keys {
     }
 }
 
-/// What stands for the nodes themselves where others have a channel's name.
+/// The tag of the keys and channels that the nodes share.
 pub(crate) const NODES: &str = "nodes";
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Waiting for more than that Redis took a message: for replicas, or for the disk.
+//! Publishes that wait until replicas (`WAIT`) or the disk (`WAITAOF`) have the message.
 //!
-//! Redis confirms what was written on the connection that asks. So these calls have a connection to themselves for as long as
-//! they wait, of which there are a few per server.
+//! Redis confirms the last write of the connection that asks. So these calls have a connection of their own while they wait; there
+//! are a few per server.
+//!
+//! Promise: docs/guarantees.md, *What `Ok` of a publish means*.
 
 use std::time::Duration;
 
@@ -163,7 +165,7 @@ enum Disk {
     Always,
     /// Now and then; it can be asked to say when.
     OnRequest,
-    /// Never, or nobody can tell.
+    /// Never, or the server does not say.
     Never,
 }
 

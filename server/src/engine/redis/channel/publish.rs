@@ -1,4 +1,6 @@
-//! Publishing: one script, repeated until it is known what became of it or the budget is used up.
+//! Publishing: one script, repeated until its outcome is known or the budget is used up.
+//!
+//! Promise: docs/guarantees.md, *What `Ok` of a publish means*.
 
 use std::time::Duration;
 
@@ -16,11 +18,11 @@ use crate::engine::redis::connection::commands::Call;
 use crate::engine::redis::connection::error::CommandError;
 use crate::engine::tag::random_id;
 
-/// Publishes.
+/// Publishes a message.
 ///
-/// A call whose answer is lost is repeated only where the script can tell that it was executed: by the caller's key, or by the
-/// message's id among what the channel keeps. Elsewhere its outcome is unknown. A repetition leaves that id behind, so that
-/// an earlier attempt that Redis reads only then publishes nothing.
+/// A call whose reply is lost is repeated only where the script can tell that it was executed: by the caller's key, or by the
+/// message's id in the channel's history. Elsewhere its outcome is unknown. A repetition stores that id, so that an earlier attempt
+/// that Redis executes afterwards publishes nothing.
 pub(crate) async fn publish(
     store: &ChannelStore,
     publication: &Publication,
@@ -60,7 +62,7 @@ pub(crate) async fn publish(
     }
 }
 
-/// Publishes something that nobody hears and that is gone after a while: whether a publish works now.
+/// Publishes on a channel without subscribers, for `life`, to find out whether a publish works now.
 pub(crate) async fn probe(
     store: &ChannelStore,
     channel: &ChannelName,
@@ -262,5 +264,5 @@ pub(crate) fn random_epoch() -> Epoch {
     Epoch(fastrand::u64(1..0xffff << 48))
 }
 
-/// 10 minutes: after so long without a message nobody can tell a loss from silence anyway.
+/// 10 minutes: after so long without a message a loss cannot be told from silence.
 const COUNT_TTL_MS: &str = "600000";

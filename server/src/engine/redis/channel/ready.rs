@@ -1,4 +1,6 @@
-//! Whether what this node publishes is taken: tried now and then, on the way that every message takes.
+//! Tries at intervals whether Redis accepts a publish, through the script that every message takes.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "a server cannot publish".
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +19,7 @@ use crate::engine::redis::connection::cluster::slot;
 use crate::engine::redis::connection::connections::Server;
 use crate::engine::redis::connection::error::CommandError;
 
-/// What the last attempts came to.
+/// The outcome of the last attempts.
 #[derive(Debug, Default)]
 pub(crate) struct Publishing(Mutex<Option<Trouble>>);
 
@@ -30,7 +32,7 @@ struct Trouble {
 }
 
 impl Publishing {
-    /// Whether publishing works, as far as is known. A Redis that is away for a moment is no reason to send clients elsewhere.
+    /// Whether publishing works, as far as is known. A short outage of Redis is no reason to send clients elsewhere.
     pub(crate) fn health(&self, now: Instant, stalled_after: Duration) -> Health {
         let trouble = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lasts = |trouble: &&Trouble| {
@@ -52,7 +54,7 @@ impl Publishing {
         let Err(error) = outcome else {
             *trouble = None;
             if was_refused {
-                info!("what this server publishes is taken again");
+                info!("Redis accepts what this server publishes again");
             }
             return;
         };
@@ -61,7 +63,7 @@ impl Publishing {
             CommandError::Full | CommandError::Refused(_) | CommandError::Denied { .. } => true,
         };
         if is_refused && !was_refused {
-            warn!(%error, "what this server publishes is refused: it is not ready");
+            warn!(%error, "Redis refuses what this server publishes: it is not ready");
         }
         *trouble = Some(Trouble {
             since: trouble.as_ref().map_or(now, |trouble| trouble.since),

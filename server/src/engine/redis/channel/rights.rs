@@ -1,4 +1,6 @@
-//! What the login of Redis is not allowed: found at the start and named, so that whoever set it up knows what to add.
+//! Rights that the login lacks: tried at the start and named as `ACL SETUSER` takes them, so that an operator knows what to add.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "a server cannot publish: its login lost rights".
 
 use fanfare_protocol::{ChannelName, IdempotencyKey, SocketId};
 use redis::Value;
@@ -42,7 +44,7 @@ pub(crate) async fn check(store: &ChannelStore) -> Result<(), EngineError> {
     }
 }
 
-/// Tries at a master everything that servers do there.
+/// Tries at a master every command that servers run there.
 ///
 /// # Errors
 /// [`CommandError::Refused`] names all rights that are missing; anything else that went wrong says nothing about rights.
@@ -103,7 +105,7 @@ fn unsaid(channel: &ChannelName) -> Publication {
     Publication::member_removed_head(channel.clone()).from_connection(SocketId::from_bits(0))
 }
 
-/// Answers the commands that are denied, each with the words of Redis.
+/// Returns the commands that are denied, each with the error text of Redis.
 async fn try_all(
     store: &ChannelStore,
     deadline: Instant,

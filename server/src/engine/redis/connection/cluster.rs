@@ -14,17 +14,17 @@ use super::error::CommandError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SlotMap {
     masters: Vec<Server>,
-    /// By slot, the index into `masters`; beyond its end where nobody owns the slot.
+    /// By slot, the index into `masters`; beyond its end where no master owns the slot.
     owners: Vec<u16>,
 }
 
-const NOBODY: u16 = u16::MAX;
+const NO_OWNER: u16 = u16::MAX;
 
 impl SlotMap {
     fn empty() -> Self {
         Self {
             masters: Vec::new(),
-            owners: vec![NOBODY; usize::from(SLOTS)],
+            owners: vec![NO_OWNER; usize::from(SLOTS)],
         }
     }
 
@@ -50,15 +50,15 @@ impl SlotMap {
             self.masters.push(owner);
             self.masters.len() - 1
         });
-        let index = u16::try_from(index).unwrap_or(NOBODY);
+        let index = u16::try_from(index).unwrap_or(NO_OWNER);
         let range = usize::from(first)..=usize::from(last);
         if let Some(owners) = self.owners.get_mut(range) {
             owners.fill(index);
         }
     }
 
-    /// Reads what `CLUSTER SLOTS` answers: `[first, last, [host, port, …], replicas…]` each. A server that does not know its own
-    /// host means the one it was asked at.
+    /// Reads the reply to `CLUSTER SLOTS`: `[first, last, [host, port, …], replicas…]` each. A server that does not know its own
+    /// host means the one that this node reached it at.
     fn parse(asked: &Server, slots: &Value) -> Option<Self> {
         let Value::Array(ranges) = slots else {
             return None;
@@ -109,15 +109,15 @@ impl SlotMap {
         let places: Vec<u16> = before
             .iter()
             .map(|server| index_of(server).and_then(|at| u16::try_from(at).ok()))
-            .map(|at| at.unwrap_or(NOBODY))
+            .map(|at| at.unwrap_or(NO_OWNER))
             .collect();
         for owner in &mut self.owners {
-            *owner = places.get(usize::from(*owner)).copied().unwrap_or(NOBODY);
+            *owner = places.get(usize::from(*owner)).copied().unwrap_or(NO_OWNER);
         }
     }
 }
 
-/// Reads the map from the first server that says the cluster is in order; failing that, from whoever answers with the newest.
+/// Reads the map from the first server that says the cluster is in order; failing that, the newest map of all that reply.
 pub(crate) async fn read_map(
     connections: &Arc<Connections>,
     known: Vec<Server>,
@@ -130,7 +130,7 @@ pub(crate) async fn read_map(
     let mut failed = CommandError::NotExecuted("no server of the cluster knows its map".to_owned());
     while let Some(answer) = asked.next().await {
         match answer {
-            // A server that was reset, or met nobody yet, owns nothing and knows of nobody who does.
+            // A server that was reset, or has not joined a cluster, knows of no slots.
             Ok(view) if view.map.masters.is_empty() => {}
             Ok(view) if view.is_in_order => return Ok(view.map),
             Ok(view) => {
@@ -162,7 +162,7 @@ async fn ask(connections: &Arc<Connections>, server: Server) -> Result<View, Com
     let answers = connection.commands.send_packed_commands(&questions, 0, 2);
     let answers = answers.await.map_err(|error| {
         connections.retire(&connection);
-        // Nothing but a question went unanswered.
+        // Only a question got no reply: nothing was changed.
         CommandError::NotExecuted(format!("{server}: {error}"))
     })?;
     let [info, slots] = answers.as_slice() else {

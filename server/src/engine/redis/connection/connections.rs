@@ -1,9 +1,9 @@
-//! Open connections to Redis servers: one for commands per server, shared by all callers, and a few whole ones for callers that
+//! Open connections to Redis servers: one for commands per server, shared by all callers, and a few exclusive ones for callers that
 //! wait for replicas or the disk.
 //!
-//! A connection that was lost, or that left a command without an answer, serves no further command; one that a caller had to
-//! itself, also when nobody waits for that answer any more. The next one opens another; whoever comes while it opens waits for
-//! the same attempt.
+//! A connection that was lost, or that left a command without a reply, serves no further command; an exclusive one not even when
+//! its caller has stopped waiting for the reply. The next caller opens another, and callers that come while it opens wait for the
+//! same attempt.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -141,7 +141,7 @@ impl Connections {
         opening.await
     }
 
-    /// A connection to a server that nobody else uses meanwhile. Waits for one of the few there are.
+    /// An exclusive connection to a server. Waits until one of the few is free.
     pub(crate) async fn whole(
         self: &Arc<Self>,
         server: &Server,
@@ -157,7 +157,7 @@ impl Connections {
         };
         let connection = match idle {
             Some(connection) => connection,
-            // Whoever waits on it says how long, which may be longer than a command takes.
+            // Its caller has a deadline of its own, which may be longer than that of a command.
             None => Arc::clone(self).open(server.clone(), None).await?,
         };
         Ok(WholeConnection {
@@ -167,7 +167,7 @@ impl Connections {
         })
     }
 
-    /// Lets no further command use a connection; those under way still get their answers.
+    /// Lets no further command use a connection; those under way still get their replies.
     pub(crate) fn retire(&self, connection: &Connection) {
         connection.is_lost.store(true, Ordering::Relaxed);
         let mut servers = self.lock();
@@ -318,7 +318,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// 16: whoever waits for replicas or the disk holds one for the time of a round trip.
+/// 16: a caller that waits for replicas or the disk holds one for the time of a round trip.
 const WHOLE_CONNECTIONS_MAX: usize = 16;
 
 /// 1,024: so many commands wait to be written; further callers wait for their turn.

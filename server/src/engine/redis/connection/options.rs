@@ -58,7 +58,7 @@ pub struct RedisOptions {
     pub budget: Duration,
     /// How long an idempotency key is remembered; 10 minutes.
     pub key_ttl: Duration,
-    /// How long the position of a channel that nobody uses is remembered, at least; 1 day.
+    /// How long the position of a channel that is not used is remembered, at least; 1 day.
     pub position_ttl_min: Duration,
     /// How many channels without a message each server makes Redis remember per second, for about two minutes after their last
     /// subscriber has left; 1,000. Who comes back to one beyond is told `recovered: false`.
@@ -315,14 +315,14 @@ pub(crate) fn host_and_port(text: &str, default_port: u16) -> Option<(&str, u16)
     Some((host, port))
 }
 
-/// 100: as long as half a channel name, and nobody needs more.
+/// 100: half as long as a channel's name.
 const PREFIX_BYTES_MAX: usize = 100;
 
 /// Intervals and bounds of what a node receives from Redis.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct FlowOptions {
-    /// How long a channel that nobody wants any more stays subscribed; 10 s.
+    /// How long a channel stays subscribed after its last subscriber has left; 10 s.
     pub unsubscribe_delay: Duration,
     /// How often a channel's position is compared with Redis, give or take a fifth; 25 s.
     pub sync_interval: Duration,

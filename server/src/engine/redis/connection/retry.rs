@@ -99,7 +99,7 @@ impl Retry {
 /// 20 ms: a slot that is moving, or a script that was forgotten, is there by then.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 
-/// 1 s: a failover takes some seconds, and nobody gains by asking more often.
+/// 1 s: a failover takes some seconds, and trying more often gains nothing.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How often something failed in a row, and when it may be tried again.

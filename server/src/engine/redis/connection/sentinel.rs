@@ -2,7 +2,7 @@
 //!
 //! Around a partition sentinels name different masters, and each of these takes itself for the one. Their `config-epoch` tells
 //! which is right: every failover gets a higher one from a majority of the sentinels. So all of them are asked and the highest
-//! wins, whoever answers first.
+//! wins, whichever replies first.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -253,7 +253,7 @@ fn read(answers: &[Value]) -> Result<Word, Option<redis::RedisError>> {
     // While a failover is being completed, only this address is the new master's.
     let address: (String, u16) = redis::from_redis_value_ref(address).map_err(|_| None)?;
     let server = Server::at(&address.0, address.1);
-    // Whoever tells no more than the address knows of no failover.
+    // A sentinel that tells only the address knows of no failover.
     let facts: HashMap<String, String> = redis::from_redis_value_ref(facts).unwrap_or_default();
     let fact = |name: &str| facts.get(name).map_or("", String::as_str);
     let port = fact("port").parse().unwrap_or(0);

@@ -1,6 +1,6 @@
 //! Which server owns what: one server, the master that the sentinels name, or the masters of a cluster.
 //!
-//! The answer is remembered until somebody finds it wrong ([`Topology::distrust`]); then it is looked up once for all who ask.
+//! The layout is remembered until a caller finds it wrong ([`Topology::distrust`]); then it is looked up once for all callers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,10 +51,10 @@ pub(crate) enum Opinion {
 #[derive(Default)]
 struct Known {
     layout: Option<Layout>,
-    /// Whether somebody found the layout wrong.
+    /// Whether a caller found the layout wrong.
     is_distrusted: bool,
-    /// Whether the sentinels name another master than that of the layout. Then nobody goes on with it while it is looked up: what
-    /// it takes is lost.
+    /// Whether the sentinels name another master than that of the layout. Then no caller uses it while it is looked up: what the old
+    /// master accepts is lost.
     is_replaced: bool,
     /// The highest `config-epoch` that sentinels have named a master with.
     epoch: u64,
@@ -134,7 +134,7 @@ impl Topology {
         &self.connections
     }
 
-    /// How often a master is none any more.
+    /// How often a master was replaced.
     pub(crate) fn replacements(&self) -> u64 {
         self.replacements.load(Ordering::Relaxed)
     }
@@ -171,7 +171,7 @@ impl Topology {
             if let (Some(layout), false) = (&known.layout, known.is_distrusted || must_wait) {
                 return Ok(layout.clone());
             }
-            // An attempt that is over, but that nobody has cleared away: all who waited for it have given up.
+            // A look-up that is over and still here: all callers that waited for it have given up.
             if known
                 .looking
                 .as_ref()
@@ -196,13 +196,13 @@ impl Topology {
         known.layout.as_ref()?.owner(slot).cloned()
     }
 
-    /// Whether the layout was looked up since somebody last found it wrong.
+    /// Whether the layout was looked up since a caller last found it wrong.
     pub(crate) fn is_trusted(&self) -> bool {
         let known = self.lock();
         known.layout.is_some() && !known.is_distrusted && known.looking.is_none()
     }
 
-    /// Says that the layout was found wrong: the next one who asks looks it up.
+    /// Notes that the layout was found wrong: the next caller looks it up.
     pub(crate) fn distrust(&self) {
         self.lock().is_distrusted = true;
     }
@@ -213,7 +213,7 @@ impl Topology {
         self.lookup_requested.notify_one();
     }
 
-    /// Takes a server's word that a slot has moved. The rest of the layout stays until somebody finds it wrong.
+    /// Follows a `MOVED` redirection. The rest of the layout stays until a caller finds it wrong.
     pub(crate) fn moved(&self, slot: u16, owner: Server) {
         let mut known = self.lock();
         if let Some(Layout::Cluster(map)) = &mut known.layout {
@@ -231,7 +231,7 @@ impl Topology {
         let before = self.lock().before();
         let epoch = before.epoch;
         let named = sentinel::named(&self.options, sentinels, master, before).await;
-        // Sentinels that do not answer, or name nobody, are no reason to leave a master that takes commands.
+        // Sentinels that do not reply, or name no master, are no reason to leave one that accepts commands.
         let Ok((named, is_agreed)) = named else {
             return Opinion::None;
         };
@@ -255,7 +255,7 @@ impl Topology {
     async fn look_up(self: Arc<Self>) -> Result<Layout, CommandError> {
         let (before, named_before) = {
             let mut known = self.lock();
-            // Whoever finds it wrong from now on means what is looked up now.
+            // A caller that finds it wrong from now on means the layout that is being looked up.
             known.is_distrusted = false;
             (known.layout.clone(), known.before())
         };

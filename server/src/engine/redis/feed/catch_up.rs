@@ -1,4 +1,6 @@
-//! Reads the histories of channels that have no position yet or may have missed something: one read per channel at a time.
+//! Reads the histories of channels that have no position yet or may have missed messages: one read per channel at a time.
+//!
+//! Promise: docs/guarantees.md, *Channels with history*, "Delivery".
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +15,10 @@ use crate::delivery::HistoryRange;
 use crate::engine::redis::channel::history;
 use crate::engine::redis::channel::store::ChannelStore;
 
-/// Reads until it is told to stop.
+/// Reads until it is stopped.
 ///
-/// First reads go first, for somebody is waiting to be subscribed. Catching up is paced: after an outage every channel has to,
-/// and Redis has just come back.
+/// First reads go first: a subscriber waits for them. Catching up is paced: after an outage every channel has to catch up, and Redis
+/// has just come back.
 pub(crate) async fn run(store: ChannelStore, tracks: Arc<Tracks>, stop: CancellationToken) {
     let pace = Duration::from_secs(1) / store.options().flow.catch_ups_per_second.max(1);
     let failures = Arc::new(Throttle::new(WARN_INTERVAL));

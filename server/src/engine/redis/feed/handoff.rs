@@ -1,7 +1,9 @@
-//! The bounded hand-off from the connections that read Redis to the task that makes sense of it.
+//! The bounded queue from the pub/sub connections to the reader.
 //!
-//! A connection must never wait: Redis cuts off a subscriber that does not read. So when the queue is full, messages are
-//! dropped and their channels are remembered, which is enough to make every loss good or to tell it.
+//! A connection must never wait: Redis cuts off a subscriber that does not read. So when the queue is full, messages are dropped and
+//! their channels are remembered, which is enough to read them from the history or to report a gap.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "more arrives than a server can take".
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -229,7 +229,7 @@ impl PubSubConnections {
         Some(Probe { tag, name })
     }
 
-    /// States the masters. Answers the pub/sub connections to servers that are none any more.
+    /// Sets the masters. Returns the pub/sub connections to servers that are none any more.
     pub(crate) fn retain(&self, masters: &[Server], now: Instant) -> Vec<Arc<PubSubConnection>> {
         let mut states = self.lock();
         let gone: Vec<Server> = states
@@ -239,7 +239,7 @@ impl PubSubConnections {
             .collect();
         let gone = gone.iter().filter_map(|server| states.remove(server));
         let gone: Vec<MasterState> = gone.collect();
-        // Who takes over from a silent master is not heard yet either.
+        // A master that takes over from a silent one has not been heard either.
         let heard_at = gone.iter().map(MasterState::heard_at).min().unwrap_or(now);
         for master in masters {
             states.entry(master.clone()).or_insert_with(|| MasterState {

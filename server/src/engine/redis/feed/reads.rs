@@ -1,7 +1,11 @@
-//! Reads of histories for callers: from what the node remembers, else from Redis, once for all who ask meanwhile.
+//! Reads of histories for callers: from the cache of recent messages, else from Redis, once for all callers that wait.
 //!
-//! Who asks while a read of the channel is under way does not get its result: it may be older than what that caller has been
-//! sent since. All who ask during a read share the one after it.
+//! A caller that comes while a read of the channel is under way does not get its result, which may be older than what that caller
+//! has been sent since. All callers that come during a read share the next one: the smallest range that holds all of theirs.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "thousands of clients come back at once". The cache cannot keep
+//! it alone: a channel that catches up after an outage, a history beyond the cache's bounds and the last messages of a channel
+//! (`HistoryRange::Last`) are read from Redis.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,11 @@
-//! The last messages of the channels this node follows, so that many clients who come back at once are one read of the store.
+//! A cache of the last messages of the channels that this node follows, so that many clients that come back at once are one read
+//! of Redis.
 //!
-//! Pure. A window is an unbroken run of messages that ends at the channel's live position; whoever asks makes sure that the
-//! track is live. What a read of the store could answer differently is not answered here: what lies beyond the live position,
-//! before what is held (unless the store has nothing older either), or is as old as messages get.
+//! Pure. A window is an unbroken run of messages that ends at the channel's live position; the caller makes sure that the track is
+//! live. The cache does not answer where Redis could answer differently: beyond the live position, before the window (unless Redis
+//! has nothing older either), and close to the end of a message's life.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "thousands of clients come back at once".
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -115,7 +118,7 @@ impl Recent {
         self.make_room();
     }
 
-    /// Begins a channel's window anew if that makes it reach further back. The history was read when the channel was live at its
+    /// Replaces a channel's window if that makes it reach further back. The history was read when the channel was live at its
     /// top; cut short by its limit, it changes nothing.
     pub(crate) fn offer(
         &mut self,

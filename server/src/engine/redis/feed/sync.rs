@@ -1,4 +1,6 @@
-//! Compares every channel's position with Redis now and then: what was lost without a trace shows here.
+//! Compares the position of every channel with Redis at intervals, to find losses that no message shows.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "a message is lost between Redis and a server".
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use crate::engine::redis::channel::history;
 use crate::engine::redis::channel::store::ChannelStore;
 use crate::engine::redis::connection::options::FlowOptions;
 
-/// Compares until it is told to stop.
+/// Compares until it is stopped.
 pub(crate) async fn run(store: ChannelStore, tracks: Arc<Tracks>, stop: CancellationToken) {
     let mut turns = turns(store.options().flow);
     loop {
@@ -35,8 +37,8 @@ pub(crate) async fn run(store: ChannelStore, tracks: Arc<Tracks>, stop: Cancella
     }
 }
 
-/// Tells losses that have waited long enough, until it is told to stop. Apart from the comparisons, which may take seconds when
-/// Redis is silent.
+/// Reports losses that no message followed, until it is stopped. A task of its own, because comparisons may take seconds when Redis
+/// does not reply.
 pub(crate) async fn tell(flow: FlowOptions, tracks: Arc<Tracks>, stop: CancellationToken) {
     let mut turns = turns(flow);
     loop {

@@ -1,4 +1,4 @@
-//! One wanted channel on this node: what may pass to the hub, what is missing, and when that is told.
+//! One wanted channel on this node: which messages are delivered, what is missing, and when a gap is reported.
 //!
 //! Pure: time and the history come in, what to do goes out. The rules:
 //!
@@ -33,7 +33,7 @@ pub(crate) enum Output {
     Deliver(Delivery),
     /// The channel has to be read: [`Track::begin_reading`] says from where, once its turn has come.
     Read,
-    /// Where the track begins, or begins anew.
+    /// Where the track starts, or starts over.
     Adopt {
         /// The history as it was read.
         history: History,

@@ -1,8 +1,7 @@
 //! The tracks of all wanted channels, and the one lock around them.
 //!
-//! Everything that decides what passes happens under this lock: messages as they come in, reads as they come back, and answers
-//! from what is remembered. So an answer and the deliveries around it always fit together: what an answer does not hold is
-//! delivered after it.
+//! All decisions about deliveries are made under this lock: on messages, on histories that were read, and on reads from the cache.
+//! So a history and the deliveries around it always fit together: what the history lacks is delivered after it.
 //!
 //! Lock order: the table, then the interests; the table, then whatever [`Deliver`] takes. [`Tracks::record_interest`] takes the interests only.
 
@@ -46,7 +45,7 @@ pub(crate) struct Tracks {
 /// How long things take that concern tracks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
-    /// How long a channel that nobody wants stays subscribed.
+    /// How long a channel stays subscribed after its last subscriber has left.
     pub(crate) unsubscribe_delay: Duration,
     /// How often a channel is compared with the store, give or take a fifth.
     pub(crate) sync_interval: Duration,
@@ -64,9 +63,9 @@ struct Table {
     orphaned_subscriptions: HashSet<(u64, ChannelName)>,
     /// Channels that have to be looked at later.
     later: BinaryHeap<Reverse<(Instant, ChannelName)>>,
-    /// Channels that have something to tell sooner or later.
+    /// Channels with a loss to report once time has passed.
     has_timers: HashSet<ChannelName>,
-    /// Channels without a position yet: somebody waits for them.
+    /// Channels without a position yet: subscribers wait for them.
     first_reads: VecDeque<(ChannelName, u64)>,
     /// Channels that may have missed something, the longest waiting first.
     catch_ups: VecDeque<(ChannelName, u64)>,
@@ -79,12 +78,12 @@ struct Entry {
     id: u64,
     track: Track,
     retention: Retention,
-    /// Since when nobody wants it.
+    /// Since when no subscriber wants it.
     unwanted_since: Option<Instant>,
     subscription: SubscriptionState,
     /// Of the subscription.
     backoff: Backoff,
-    /// A message that this node published; answers must not lack it.
+    /// The position of the last message that this node published: a read from the cache must reach it.
     min_position: Option<Position>,
     ready: Vec<oneshot::Sender<()>>,
     reached: Vec<(Position, oneshot::Sender<()>)>,
@@ -128,7 +127,7 @@ impl Tracks {
         self.unsettled.notify_one();
     }
 
-    /// Nothing is delivered any more; whoever waits is let go.
+    /// Ends all deliveries, and lets all waiting callers go.
     pub(crate) fn close(&self) {
         let mut table = self.lock();
         table.is_closed = true;
@@ -201,7 +200,7 @@ impl Tracks {
         }
     }
 
-    /// Answers a read without the store, where that is certain to be what the store would say.
+    /// Reads from the cache, where Redis would certainly return the same.
     pub(crate) fn answer(&self, channel: &ChannelName, range: HistoryRange) -> Option<History> {
         let mut table = self.lock();
         let table = &mut *table;
@@ -262,7 +261,7 @@ impl Tracks {
         self.with(channel, None, |entry, out| entry.track.dropped(now, out));
     }
 
-    /// Another node has spoken to a master that was replaced: where nothing else would show it, messages may be lost.
+    /// Another node has published at a master that was replaced: on channels without history, messages may be lost.
     pub(crate) fn possible_loss(&self, channels: &AffectedChannels, now: Instant) {
         let every: Vec<ChannelName>;
         let channels = match channels {
@@ -277,7 +276,7 @@ impl Tracks {
         }
     }
 
-    /// Tells losses that have waited long enough.
+    /// Reports losses that no message has followed for long enough.
     pub(crate) fn tick(&self, now: Instant) {
         let has_timers: Vec<ChannelName> = self.lock().has_timers.iter().cloned().collect();
         for channel in has_timers {

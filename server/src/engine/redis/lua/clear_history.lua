@@ -1,9 +1,9 @@
--- Drops what a channel keeps; it stands at the start of a new epoch.
+-- Clears a channel's history; the channel stands at the start of a new epoch.
 --
 -- KEYS: 1 position, 2 stream.
 -- ARGV: 1 the new epoch, 2 position ttl (milliseconds).
 -- Returns: 1.
--- Why atomic: nobody reads messages of the old epoch beside a position of the new one.
+-- Why atomic: no reader sees messages of the old epoch beside a position of the new one.
 
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[1], 'e', ARGV[1], 's', '0', 't', '0')

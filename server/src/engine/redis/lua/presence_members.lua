@@ -1,10 +1,10 @@
--- Who is here, and at which position of the channel that holds.
+-- The members of a channel, and the position at which that list holds.
 --
--- KEYS, ARGV: those of presence.lua; ARGV further: 8 how many expired ones are taken out at most, 9 how many members are
+-- KEYS, ARGV: those of presence.lua; ARGV further: 8 how many expired ones are evicted at most, 9 how many members are
 --       listed at most, 10 position ttl of a channel without a message (milliseconds), 11 a connection whose user is listed
---       besides them, or nothing. Who is kept because the eviction is deferred counts as here.
--- Returns: nothing when some are left to be evicted: the call is repeated. Else epoch, offset, tag, count, whether somebody was
---       spared (1 or 0), and user and info of each member, in the order of the users.
+--       besides them, or nothing. A member whose eviction is deferred is listed.
+-- Returns: nothing when some are left to be evicted: the call is repeated. Else epoch, offset, tag, count, whether an
+--       eviction was deferred (1 or 0), and user and info of each member, in the order of the users.
 -- Why atomic: the snapshot is the sum of all messages up to its position, and of no other.
 
 evict_expired(ARGV[8])

@@ -1,7 +1,9 @@
-//! The number of the format in which nodes write to Redis and speak to each other. Nodes of two formats never work together.
+//! The version of what nodes write to Redis and send to each other. Nodes of two formats never work together.
 //!
-//! Every node has its format on the list of those that live. One that finds another format there does not join it; where others
-//! came onto the list all the same, because their release knows of no formats, the nodes that were there are not ready.
+//! Every node puts its format on the list of live nodes. A node that finds another format there does not start; where nodes of
+//! another format came onto the list all the same, because their release knows of no formats, the other nodes are not ready.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "servers whose formats differ meet on one Redis".
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! The connections that a node holds in presence channels, and those that it may have left behind. Pure: takes `now`.
+//! The connections that a node holds in presence channels, and those that Redis may still show after a call without a reply. Pure:
+//! takes `now`.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -71,7 +72,7 @@ impl HeldConnections {
         }
     }
 
-    /// Replaces the info of a connection that is held. Answers the one before.
+    /// Replaces the info of a connection that is held. Returns the previous one.
     pub(super) fn exchange_info(
         &mut self,
         channel: &ChannelName,

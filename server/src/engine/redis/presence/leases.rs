@@ -81,7 +81,7 @@ impl PresenceLeases {
         self.tasks.wait().await;
     }
 
-    /// Adds a connection and keeps it from now on.
+    /// Adds a connection and holds it from now on.
     ///
     /// # Cancel safety
     /// If the future is dropped, it may have added the connection; it is not kept then, and is taken out with the next round.
@@ -108,7 +108,7 @@ impl PresenceLeases {
         joined
     }
 
-    /// Replaces the info of a connection, with which it is kept from now on. Answers whether it is here.
+    /// Replaces the info of a connection, with which it is kept from now on. Returns whether it is present.
     ///
     /// # Cancel safety
     /// If the future is dropped, it may have replaced the info.
@@ -119,14 +119,14 @@ impl PresenceLeases {
         info: RawJson,
         retention: Retention,
     ) -> Result<bool, EngineError> {
-        // First here: who joins it again meanwhile finds out that it has another info by then.
+        // First here, so that a task that joins it again meanwhile finds the new info.
         let before = self.held().exchange_info(channel, connection, info.clone());
         let updated = self
             .scripts
             .update(channel, connection, &info, retention)
             .await;
         match (updated, before) {
-            // Redis has forgotten it, and it is still here.
+            // Redis does not know it any more, and this node still holds it.
             (Ok(false), Some(_)) => {
                 let joined = self.join_again(channel, connection).await;
                 joined.map_err(|error| self.scripts.verdict("updating presence", error))?;
@@ -142,7 +142,7 @@ impl PresenceLeases {
         }
     }
 
-    /// Takes a connection out and keeps it no longer, whatever the answer.
+    /// Removes a connection and holds it no longer, whatever the reply.
     pub(crate) async fn leave(
         &self,
         channel: &ChannelName,
@@ -163,7 +163,7 @@ impl PresenceLeases {
         Ok(())
     }
 
-    /// Says that connections are still here; answers those that Redis does not know.
+    /// Refreshes leases; returns the connections that Redis does not know.
     pub(crate) async fn refresh(
         &self,
         held: &[Membership],
@@ -186,7 +186,7 @@ impl PresenceLeases {
         Ok(unknown)
     }
 
-    /// Who is here.
+    /// The members of a channel.
     pub(crate) async fn members(
         &self,
         channel: &ChannelName,
@@ -204,8 +204,8 @@ impl PresenceLeases {
         is_started
     }
 
-    /// Lets what is lost here from now on count as present for `within`, and what is held as well, should the node end: its users
-    /// turn up elsewhere.
+    /// Lets connections that are lost from now on count as present for `within`, and those that are held, too, should the node end:
+    /// their users connect to other nodes.
     pub(crate) async fn hand_over(&self, within: Duration) {
         self.held().handed_over = Some(within);
         if let Some(error) = self.round().await {
@@ -222,8 +222,8 @@ impl PresenceLeases {
             .max(handed_over.unwrap_or_default())
     }
 
-    /// How long a connection still counts as present that nothing is said about from now on. A loss only ever shortens that, so
-    /// what is handed over must last longer.
+    /// How long a connection still counts as present if it is not refreshed from now on. A loss only ever shortens that, so a lease
+    /// that is handed over must last longer.
     pub(super) fn lease(&self) -> Duration {
         let timings = self.scripts.timings();
         let handed_over = self.held().handed_over;

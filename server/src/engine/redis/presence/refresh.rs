@@ -1,6 +1,8 @@
-//! The rounds in which a node says that its connections are still here, and clears up what it doubts.
+//! Refreshes the leases of this node's connections, and settles calls without a reply.
 //!
-//! Each server has its own rounds. One that is slow, or not to be reached, holds up its own channels and no other's.
+//! Each server has its own rounds. A slow or unreachable server holds up its own channels and no other's.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "a master of a Redis Cluster is away, slow, or back again".
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -71,14 +73,14 @@ impl Rounds {
             }
         };
         let mut due = began + interval;
-        // What has moved here since it began is not in it.
+        // Channels that moved here since the round began were not refreshed.
         if let Some((_, until)) = self.hurried.filter(|(when, _)| *when >= began) {
             due = due.min(until);
         }
         self.due.insert(server, due);
     }
 
-    /// Channels may be at other servers now, where no round has seen them: the next ones begin by `until`.
+    /// Channels may have moved to servers where no round has refreshed them: the next rounds begin by `until`.
     fn hurry(&mut self, now: Instant, until: Instant) {
         self.hurried = Some((now, until));
         for due in self.due.values_mut() {
@@ -96,10 +98,10 @@ impl Rounds {
 }
 
 impl PresenceLeases {
-    /// Keeps what this node holds, until it is stopped.
+    /// Refreshes until it is stopped.
     pub(super) async fn run_refreshes(&self) {
         let timings = *self.scripts.timings();
-        // A server that something is held at since lately is found by then, and one that channels have moved to.
+        // New servers are found by then: where a connection joined lately, or where channels have moved to.
         let look_interval = timings.refresh_interval / 2;
         let mut layouts = self.scripts.store().commands().topology().changes();
         let mut rounds = Rounds::default();
@@ -130,7 +132,7 @@ impl PresenceLeases {
         }
     }
 
-    /// One round everywhere. Answers why some of it failed, if it did.
+    /// Makes one round at every server. Returns why some of it failed, if it did.
     pub(super) async fn round(&self) -> Option<CommandError> {
         let owner = self.scripts.owners();
         let batches = {
@@ -156,14 +158,14 @@ impl PresenceLeases {
         }
     }
 
-    /// Refreshes everything at a server once, and then clears up the doubts. Answers why some of it failed, if it did.
+    /// Refreshes all leases at a server once, and then settles uncertain connections. Returns why some of it failed, if it did.
     async fn round_at(&self, server: Option<Server>, batches: Vec<Batch>) -> Option<CommandError> {
         let lease = self.lease();
         let refreshed = Outcome::of(batches, REFRESHES_MAX, async |channel, batch| {
             self.refresh_batch(&channel, &batch, lease).await
         })
         .await;
-        // Whoever is here has said so before anything else is said, and nobody waits twice for a server that is away.
+        // Leases come first, and an unreachable server is not waited for twice.
         if refreshed.is_away {
             return refreshed.failure;
         }
@@ -203,7 +205,7 @@ impl PresenceLeases {
         Ok(())
     }
 
-    /// Adds a connection that Redis has forgotten, if it is still here.
+    /// Adds a connection that Redis does not know any more, if this node still holds it.
     pub(super) async fn join_again(
         &self,
         channel: &ChannelName,
@@ -220,9 +222,9 @@ impl PresenceLeases {
             let found = self.held().find(channel, connection);
             match found {
                 Some((present, _)) if present.info == member.info => break,
-                // It was updated meanwhile, and its update may have come first: then this join showed the info of before.
+                // It was updated meanwhile, and the update may have been executed first: then this join showed the old info.
                 Some(present) => (member, retention) = present,
-                // It has left meanwhile, and its leave may have come first. Then this join is one too many.
+                // It has left meanwhile, and the leave may have been executed first. Then this join must be undone.
                 None => {
                     self.scripts
                         .leave_once(channel, connection, Departure::Goodbye, self.grace())
@@ -236,7 +238,7 @@ impl PresenceLeases {
         Ok(())
     }
 
-    /// Takes out what Redis may still show although this node does not hold it.
+    /// Removes a connection that Redis may still show although this node does not hold it.
     async fn settle_uncertain(
         &self,
         channel: &ChannelName,
@@ -247,7 +249,7 @@ impl PresenceLeases {
             .scripts
             .leave_once(channel, connection, leave.departure, self.grace())
             .await;
-        // It may have joined anew meanwhile, before it was taken out.
+        // It may have joined again meanwhile, before this removed it.
         self.join_again(channel, connection).await?;
         let wait = left?;
         self.held().settle(channel, connection);
@@ -265,7 +267,7 @@ const REFRESHES_MAX: usize = 64;
 /// which are one after the other, are joined again in 2 s where an answer takes 1 ms.
 const JOINS_MAX: usize = 16;
 
-/// 32: doubts of one server that are being cleared at once.
+/// 32: uncertain connections of one server that are settled at once.
 const UNCERTAIN_MAX: usize = 32;
 
 /// What became of calls to one server.

@@ -1,8 +1,8 @@
-//! Who is present, kept in Redis: what each presence script is called with, and what it answers.
+//! The arguments and replies of the presence scripts.
 //!
-//! A membership is a lease: it ends when its node no longer refreshes it, whatever became of that node. [`super::leases`] does
-//! the refreshing. Connections are told apart by their ids alone, 128 random bits that are never used again: a node that was
-//! restarted knows none of its predecessor's ids and so cannot refresh them. An incarnation beside them would say nothing more.
+//! A membership is a lease: it ends when its node no longer refreshes it ([`refresh`](super::refresh)). A connection is known by its
+//! id alone, 128 random bits that are never used again: a node that was restarted knows none of its former ids and cannot refresh
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,18 +46,18 @@ pub(crate) struct Refreshed {
 /// When the next member expires in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NextExpiry {
-    /// Nobody is here.
+    /// The channel has no member.
     Never,
     /// From now.
     In(Duration),
-    /// It is, and somebody was kept because the eviction is deferred all the same: contact with Redis has not lasted for long enough.
+    /// A member has expired and was not evicted: the uptime of the connection to Redis is too short.
     EvictionDeferred,
 }
 
-/// Who is here.
+/// The members of a channel.
 pub(crate) struct Snapshot {
     pub(crate) members: Members,
-    /// Somebody counts as here whose time is up.
+    /// Whether a member is listed although it has expired.
     pub(crate) eviction_deferred: bool,
 }
 
@@ -133,7 +133,7 @@ impl PresenceScripts {
         self.once(call).await.map(|_: Value| ())
     }
 
-    /// Replaces the info of a connection, repeating what failed. Answers whether it is here.
+    /// Replaces the info of a connection, repeating what failed. Returns whether it is present.
     pub(crate) async fn update(
         &self,
         channel: &ChannelName,
@@ -152,7 +152,7 @@ impl PresenceScripts {
         self.repeat(call).await.map(|is_here: i64| is_here == 1)
     }
 
-    /// Takes a connection out, repeating what failed. Answers when a lost one counts as gone, if it is still here.
+    /// Takes a connection out, repeating what failed. Returns how long a lost one still counts as present, if it does.
     pub(crate) async fn leave(
         &self,
         channel: &ChannelName,
@@ -202,7 +202,7 @@ impl PresenceScripts {
         })
     }
 
-    /// Evicts expired members, some of them at a time, in one attempt. Answers when the next one's is.
+    /// Evicts some of the expired members, in one attempt. Returns when the next member expires.
     pub(crate) async fn evict_expired(
         &self,
         channel: &ChannelName,
@@ -213,7 +213,7 @@ impl PresenceScripts {
         self.once(call).await.map(next_expiry)
     }
 
-    /// Who is here, and at which position that holds; a capped list also has the user of `caller`.
+    /// The members of a channel, and the position at which that list holds; a capped list also has the user of `caller`.
     pub(crate) async fn members(
         &self,
         channel: &ChannelName,
@@ -231,7 +231,7 @@ impl PresenceScripts {
             let script = &self.store.scripts().presence_members;
             let call = self.call("reading members", script, channel, arguments);
             let answer: Vec<Value> = self.repeat(call).await?;
-            // So many were still to be taken out that it was left at that: no script runs for long.
+            // The script evicts a bounded number of members at a time: no script runs for long.
             if !answer.is_empty() {
                 let snapshot = self.snapshot_of(channel, answer);
                 return snapshot.ok_or_else(|| self.verdict("reading members", unreadable()));
@@ -353,7 +353,7 @@ impl PresenceScripts {
         let eviction_deferred = text()? == "1";
         let mut members = Vec::new();
         while let Some(user) = fields.next() {
-            // Who cannot be read is left out, and so is an info that is not one: neither ever reaches a frame.
+            // A member or an info that cannot be read is left out: neither ever reaches a frame.
             match self.member_of(&user, &fields.next()?) {
                 Some(member) => members.push(member),
                 None => self
@@ -434,7 +434,7 @@ fn number(number: usize) -> Bytes {
     number.to_string().into()
 }
 
-/// -2: what the scripts answer when they have spared somebody.
+/// -2: what the scripts reply when they have deferred an eviction.
 const EVICTION_DEFERRED: i64 = -2;
 
 /// 500: connections of one channel in one call; about 17 KiB, and some 200 µs of Redis.

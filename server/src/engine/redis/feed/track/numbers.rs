@@ -1,4 +1,6 @@
-//! Losses and repetitions on a channel without positions, by the numbers that the store gives to its messages.
+//! Losses and repetitions on a channel without history, by the numbers that the script gives to its messages.
+//!
+//! Promise: docs/guarantees.md, *Channels without history*, and "a master is stopped with publishes in its sockets".
 //!
 //! Numbers are compared within one term of a master. In a Cluster a master that was replaced and does not know yet hands its
 //! messages on to the new one, which is heard here: they are dropped once the new one was heard, and before that if they were
@@ -33,7 +35,7 @@ struct Last {
 }
 
 impl Numbers {
-    /// Takes note of a message; answers whether it passes.
+    /// Notes a message; returns whether it is delivered.
     pub(super) fn count(&mut self, count: Count, now: Instant) -> bool {
         let Count {
             term,
@@ -45,7 +47,7 @@ impl Numbers {
         if last.is_some_and(|last| !last.lets_pass(&count)) {
             return false;
         }
-        // A count that the store forgot begins anew; when the store itself was lost, so was the connection to it.
+        // A count that Redis has dropped starts over; when Redis itself was lost, so was the connection to it.
         let is_loss = |last: Last| {
             let is_other_master = term.epoch != last.term.epoch;
             !last.is_cut && (is_other_master || previous > last.number)
@@ -63,7 +65,7 @@ impl Numbers {
         !is_known
     }
 
-    /// Remembers a message; answers whether it was heard in an earlier term. Outside of a Cluster there is one term.
+    /// Remembers a message; returns whether it was received in an earlier term. Outside of a Cluster there is one term.
     fn remember(&mut self, id: u64, last: Option<Last>, term: Term) -> bool {
         if term == Term::default() {
             return false;

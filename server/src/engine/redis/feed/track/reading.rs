@@ -1,4 +1,6 @@
-//! What a read of the history means for a channel: it goes on, or begins anew.
+//! What a read of the history means for a channel, which goes on or starts over; and what is held back meanwhile.
+//!
+//! Promise: docs/guarantees.md, *Channels with history*, "Order" and "No false history".
 
 use std::collections::VecDeque;
 
@@ -69,7 +71,7 @@ impl Track {
         out.push(Output::Adopt { history, is_whole });
     }
 
-    /// Lets pass what the history has after `at`. Answers whether it continues there.
+    /// Delivers what the history has after `at`. Returns whether it continues there.
     ///
     /// A read that was cut short ends before the top; the next one goes on where it ended.
     fn feed(&mut self, at: Position, history: &History, out: &mut Vec<Output>) -> bool {
@@ -101,10 +103,9 @@ impl Track {
         true
     }
 
-    /// Begins anew in a history that does not continue at `at`. Answers whether the read was cut short.
+    /// Starts over in a history that does not continue at `at`. Returns whether the read was cut short.
     ///
-    /// Nobody here has seen what a new epoch began with, nor what has arrived since: the beginning is before that, where it leads
-    /// up to the top.
+    /// No subscriber here has seen the first messages of a new epoch: the track starts before them, where they lead up to the top.
     fn reset(
         &mut self,
         at: Position,
@@ -169,7 +170,7 @@ impl Track {
             match self.check(&delivery) {
                 Check::Next => self.pass(delivery, out),
                 Check::Repeated => {}
-                // The history was read after it arrived and does not have it: the store lost it, and nobody here saw it.
+                // The history was read after it arrived and does not have it: the store lost it, and no subscriber here saw it.
                 Check::Broken if is_before_read => {}
                 Check::Broken => {
                     held.deliveries.push_front(delivery);
@@ -214,7 +215,7 @@ impl HeldBack {
         self.deliveries.is_empty()
     }
 
-    /// Answers whether there was room; if not, everything held so far is dropped with it.
+    /// Returns whether there was room; if not, everything held back so far is dropped with the message.
     pub(super) fn push(&mut self, delivery: Delivery) -> bool {
         let cost = delivery.cost_bytes();
         let has_room = self.deliveries.len() < HELD_MAX && self.bytes + cost <= HELD_BYTES_MAX;

@@ -1,7 +1,7 @@
-//! Wanted against subscribed: what the tracks know of their subscriptions.
+//! Wanted against subscribed: the state of every channel's subscription.
 //!
-//! Nothing here reacts to an edge. A channel that changed in any way is looked at once; what is wanted and what stands
-//! decide what to do. So the first subscriber, the last one, a lost connection and a slot that moved are one thing.
+//! A channel that changed in any way is looked at once, and what is wanted and what is subscribed decide what to do. So the first
+//! subscriber, the last one, a lost connection and a slot that moved are one case.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -207,7 +207,7 @@ impl Tracks {
         self.look_at(channel);
     }
 
-    /// Redis has ended a subscription; answers whether nobody here had asked for that.
+    /// Redis has ended a subscription; returns whether this node had not asked for that.
     pub(crate) fn unsubscribed(&self, pubsub: u64, channel: &ChannelName, now: Instant) -> bool {
         let mut is_surprise = false;
         self.with(channel, None, |entry, _| {

@@ -96,7 +96,7 @@ impl Tracks {
         due
     }
 
-    /// Compares a channel with the store; answers whether it has to be looked at again a moment later.
+    /// Compares a channel with the store; returns whether it has to be compared again a moment later.
     pub(crate) fn compare(&self, due: &SyncDue, found: Position) -> bool {
         let mut is_ahead = false;
         self.with(&due.channel, None, |entry, out| {
