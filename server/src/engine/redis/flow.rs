@@ -3,7 +3,7 @@
 //! ```text
 //! pub/sub connection ─ Handoff ─ Reader ─ Tracks ─ Deliver          messages
 //! Interest ─ pub/sub connections                                    wanted against subscribed
-//! catch_up, sync ─ Redis ─ Tracks                                   what is missing
+//! catch_up ─ Redis ─ Tracks                                         what is missing
 //! probe ─ Redis ─ pub/sub connection                                whether messages arrive
 //! ```
 
@@ -24,7 +24,7 @@ use super::feed::reader::Reader;
 use super::feed::reads::Reads;
 use super::feed::recent::Bounds;
 use super::feed::tracks::{Times, Tracks};
-use super::feed::{catch_up, probe, sync};
+use super::feed::{catch_up, probe};
 use super::nodes::failover::{self, Failover, PublishGuard};
 use super::nodes::requests::{self, NodeRequests, OnEvictRequest, Role};
 use super::nodes::sentinel_watch;
@@ -111,8 +111,10 @@ impl Flow {
         self.tasks.spawn(interest.run(stop()));
         self.tasks.spawn(reader.run(handoff, stop()));
         self.tasks.spawn(catch_up::run(store(), tracks(), stop()));
-        self.tasks.spawn(sync::run(store(), tracks(), stop()));
-        self.tasks.spawn(sync::tell(flow, tracks(), stop()));
+        self.tasks
+            .spawn(catch_up::compare_all(store(), tracks(), stop()));
+        self.tasks
+            .spawn(catch_up::report_losses(flow, tracks(), stop()));
         self.tasks.spawn(probe::run(store(), pubsubs(), stop()));
     }
 

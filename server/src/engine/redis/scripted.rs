@@ -137,7 +137,7 @@ impl ScriptedPresence {
         Ok(next.into())
     }
 
-    /// Who is here.
+    /// The members of a channel.
     ///
     /// # Errors
     /// As the engine's.

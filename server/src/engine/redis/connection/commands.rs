@@ -1,4 +1,4 @@
-//! Running scripts where their channel lives, and trying again what may be tried again.
+//! Runs scripts on the master that owns their channel, follows redirections, and repeats what may be repeated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use super::topology::Topology;
 use crate::clock::Throttle;
 use crate::engine::EngineError;
 
-/// Runs scripts where their channel lives. Clones share everything.
+/// Runs scripts on the master that owns their channel. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Commands(Arc<Inner>);
 
@@ -185,7 +185,7 @@ impl Commands {
         connected
     }
 
-    /// What an unsuccessful answer means, and what it says about the connection and the layout.
+    /// What an error means for the call, and what it shows about the connection and the layout.
     pub(crate) fn judge(&self, connection: &Connection, error: &RedisError) -> CommandError {
         let meaning = self.named(&connection.server, CommandError::while_executing(error));
         let topology = self.topology();
@@ -202,7 +202,7 @@ impl Commands {
         meaning
     }
 
-    /// Names a right that is missing, and tells the operator now and then.
+    /// Names a missing right with the prefix of the keys, and logs it at a limited rate.
     fn named(&self, server: &Server, mut meaning: CommandError) -> CommandError {
         if let CommandError::Denied { right, detail, .. } = &mut meaning {
             *right = right.replace(NO_PREFIX, &self.options().prefix);
@@ -229,12 +229,12 @@ impl Commands {
         }
     }
 
-    /// Whether the slot has moved for good; then its new owner is known from now on.
+    /// Follows `MOVED`; returns whether the error was one.
     pub(crate) fn follow(&self, error: &RedisError, call: Call<'_>) -> bool {
         if !is(error, Answer::Moved) {
             return false;
         }
-        // Not looked up again: other servers may not have heard of it yet.
+        // Not looked up: other servers may not know of the move yet.
         match self.redirection(error, call) {
             Some(owner) => {
                 let slot = slot(call.channel.as_str());
@@ -245,7 +245,7 @@ impl Commands {
         true
     }
 
-    /// Runs a script at the server that a slot is moving to, as an answer says that came over another connection.
+    /// Follows `ASK`: runs a script once at the master that the slot is migrating to.
     async fn ask_elsewhere(
         &self,
         deadline: Instant,
@@ -339,18 +339,18 @@ pub(crate) async fn within<T>(
     })
 }
 
-/// Answers that lead elsewhere.
+/// Errors that lead elsewhere.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
-    /// The script is not there.
+    /// `NOSCRIPT`: the server does not have the script.
     NoScript,
-    /// The slot has moved.
+    /// `MOVED`: the slot has another master.
     Moved,
-    /// The slot is moving.
+    /// `ASK`: the slot is migrating.
     Ask,
 }
 
-/// Whether Redis answered this.
+/// Whether this is the error.
 pub(crate) fn is(error: &RedisError, answer: Answer) -> bool {
     let kind = match answer {
         Answer::NoScript => ServerErrorKind::NoScript,

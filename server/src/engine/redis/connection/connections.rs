@@ -52,13 +52,13 @@ struct PerServer {
 
 type Opening = Shared<BoxFuture<'static, Result<Connection, CommandError>>>;
 
-/// Connections that one caller has to itself.
+/// The exclusive connections to one server.
 struct Whole {
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
 }
 
-/// A connection that one caller has to itself. It ends when this is dropped, unless it was given back.
+/// An exclusive connection of one caller. It is closed when this is dropped, unless it was given back.
 pub(crate) struct WholeConnection {
     connection: Connection,
     home: Arc<Whole>,
@@ -179,7 +179,7 @@ impl Connections {
         }
     }
 
-    /// Lets go of all connections but those to these servers.
+    /// Drops all connections but those to these servers.
     pub(crate) fn retain(&self, servers: &[Server]) {
         self.lock().retain(|server, _| servers.contains(server));
     }
@@ -253,7 +253,7 @@ impl Connections {
 }
 
 impl Connection {
-    /// Whether it has ended, or left a command without an answer.
+    /// Whether it has ended, or left a command without a reply.
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
     }
@@ -274,7 +274,7 @@ impl WholeConnection {
         &self.connection
     }
 
-    /// Leaves it to the next one who needs one: everything that was sent has been answered.
+    /// Leaves it to the next caller: every command has its reply.
     pub(crate) fn give_back(self) {
         if !self.connection.is_lost() {
             lock(&self.home.idle).push(self.connection);

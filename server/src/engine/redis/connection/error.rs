@@ -1,4 +1,4 @@
-//! What can become of one command, sorted by what it means for trying again.
+//! Why a command has no result, sorted by whether it may be repeated; and what Redis says about missing rights.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -27,7 +27,7 @@ pub(crate) enum CommandError {
         right: String,
         /// What Redis said.
         detail: String,
-        /// A script had begun: what it did before it was denied something stands.
+        /// A script had begun: what it wrote before a command was denied stays.
         may_have_run: bool,
     },
 }
@@ -38,7 +38,7 @@ impl CommandError {
         Self::NotExecuted(detail.into())
     }
 
-    /// What it means that no connection could be opened.
+    /// The error of a connection that could not be opened.
     pub(crate) fn while_opening(server: &Server, error: &RedisError) -> Self {
         let detail = format!("{server}: {}", text(error));
         let code = error.code().unwrap_or_default();
@@ -55,7 +55,7 @@ impl CommandError {
         }
     }
 
-    /// What it means that a command was answered by this, or by nothing.
+    /// The error of a command that got an error reply, or no reply.
     pub(crate) fn while_executing(error: &RedisError) -> Self {
         let detail = text(error);
         if let Some(IsInScript(may_have_run)) = denial(&detail) {
@@ -86,7 +86,7 @@ impl CommandError {
         }
     }
 
-    /// Before version 7, Redis wraps what a script's command was answered into an error of the script.
+    /// Before version 7, Redis wraps the error of a script's command into an error of the script.
     fn before_7(detail: String) -> Self {
         if detail.contains("-OOM ") {
             Self::Full
@@ -97,7 +97,7 @@ impl CommandError {
         }
     }
 
-    /// What the caller of the engine is told when there is no further attempt.
+    /// The error for the caller of the engine, when there is no further attempt.
     pub(crate) fn into_engine_error(
         self,
         attempted: &'static str,
@@ -141,7 +141,7 @@ fn text(error: &RedisError) -> String {
     text[..end].to_owned()
 }
 
-/// What an answer of Redis says about a right that the login lacks: nothing, or whether that showed in the middle of a script.
+/// Whether an error of Redis is about a right that the login lacks, and then whether a script had begun.
 pub(crate) fn denial(text: &str) -> Option<IsInScript> {
     let is_in_script = text.contains("The user executing the script can")
         || text.contains("ACL failure in script");

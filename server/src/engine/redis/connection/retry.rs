@@ -44,7 +44,7 @@ impl Retry {
     /// Pauses before the next attempt.
     ///
     /// # Errors
-    /// What the caller is told when there is no further attempt.
+    /// The error for the caller, when there is no further attempt.
     pub(crate) async fn pause(
         &mut self,
         error: CommandError,
@@ -74,7 +74,7 @@ impl Retry {
         Err(self.verdict(error))
     }
 
-    /// What the caller is told about a call that another attempt has ended with this error.
+    /// The error for the caller of a call whose last attempt ended with this error.
     pub(crate) fn refused(&self, error: EngineError) -> EngineError {
         // What was accepted is accepted, whichever attempt that was.
         let is_accepted = matches!(error, EngineError::LevelNotReached { .. });
@@ -85,7 +85,7 @@ impl Retry {
         }
     }
 
-    /// What the caller is told about a call that ends with this error.
+    /// The error for the caller of a call that ends with this error.
     pub(crate) fn verdict(&self, error: CommandError) -> EngineError {
         let error = if self.is_unknown {
             CommandError::Unknown(String::new())
@@ -96,7 +96,7 @@ impl Retry {
     }
 }
 
-/// 20 ms: a slot that is moving, or a script that was forgotten, is there by then.
+/// 20 ms: a migrating slot, or a script that is sent again, is often there by then.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 
 /// 1 s: a failover takes some seconds, and trying more often gains nothing.
@@ -122,7 +122,7 @@ impl Backoff {
         *self = Self::default();
     }
 
-    /// When it may be tried again, unless it may now.
+    /// When it may be tried again. `None` if it may now.
     pub(crate) fn pausing_until(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|at| *at > now)
     }

@@ -11,7 +11,7 @@ pub(crate) struct Scripts {
     pub(crate) publish: ScriptText,
     /// Publishes on a channel without positions.
     pub(crate) publish_live: ScriptText,
-    /// Reads a history and where the channel stands.
+    /// Reads a history and the position of its channel.
     pub(crate) read: ScriptText,
     /// Clears a history.
     pub(crate) clear_history: ScriptText,
@@ -19,19 +19,19 @@ pub(crate) struct Scripts {
     pub(crate) presence_join: ScriptText,
     /// Replaces the info of a connection in a presence channel.
     pub(crate) presence_update: ScriptText,
-    /// Takes a connection out of a presence channel.
+    /// Removes a connection from a presence channel.
     pub(crate) presence_leave: ScriptText,
     /// Extends leases.
     pub(crate) presence_refresh: ScriptText,
     /// Evicts expired members.
     pub(crate) presence_evict: ScriptText,
-    /// Reads who is present.
+    /// Reads the members of a channel.
     pub(crate) presence_members: ScriptText,
-    /// Says that a node is there, and hears that Redis is.
+    /// Asks a master for the time.
     pub(crate) pulse: ScriptText,
-    /// Keeps the list of live nodes and speaks to them.
+    /// Keeps the list of live nodes and publishes to them.
     pub(crate) node: ScriptText,
-    /// Tries what the others do.
+    /// Tries every command of the others.
     pub(crate) rights: ScriptText,
 }
 

@@ -1,8 +1,10 @@
-//! Asking the sentinels who the master is.
+//! Asks the sentinels for the master.
 //!
-//! Around a partition sentinels name different masters, and each of these takes itself for the one. Their `config-epoch` tells
-//! which is right: every failover gets a higher one from a majority of the sentinels. So all of them are asked and the highest
-//! wins, whichever replies first.
+//! Around a partition sentinels name different masters, and each of these takes the role of master. Their `config-epoch` decides:
+//! every failover gets a higher one from a majority of the sentinels. So all of them are asked, and the highest epoch wins,
+//! whichever replies first.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "Sentinel fails over".
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,7 +42,7 @@ pub(crate) struct Before {
     pub(crate) used: Option<Server>,
 }
 
-/// The master, which says itself that it is one.
+/// The master, confirmed by its own `ROLE`.
 ///
 /// Nothing is kept between calls: a sentinel that was unreachable may be back.
 pub(crate) async fn master(
@@ -56,7 +58,7 @@ pub(crate) async fn master(
     Ok(named)
 }
 
-/// The same as far as the sentinels know it, and whether most of them agree. Every sentinel that answers is heard.
+/// The master without that confirmation, and whether most sentinels agree. All sentinels that reply are counted.
 pub(crate) async fn named(
     options: &RedisOptions,
     sentinels: &[ConnectionAddr],
@@ -267,7 +269,7 @@ fn read(answers: &[Value]) -> Result<Word, Option<redis::RedisError>> {
     })
 }
 
-/// Has a master say that it is one: after a failover the old one may have been told already, or the new one not yet.
+/// Asks a master for its `ROLE`: after a failover the old one may be a replica already, and the new one still.
 async fn confirm(connections: &Arc<Connections>, server: &Server) -> Result<(), CommandError> {
     let deadline = Instant::now() + QUESTION_DEADLINE;
     let connecting = connections.shared(server);

@@ -1,5 +1,5 @@
-//! What start-up checks: whether Redis is new enough, and whether its settings keep the promises. The former refuses, the latter
-//! warns and says what to set.
+//! Checks at the start whether Redis is new enough, which is required, and whether its settings keep the promises, which is only
+//! warned about, with what to set.
 
 use redis::aio::ConnectionLike;
 use redis::{RedisError, Value};

@@ -28,7 +28,7 @@ pub(crate) struct Topology {
     pub(crate) lookup_requested: Notify,
 }
 
-/// Who owns which slot.
+/// Which master owns which slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// One master owns everything.
@@ -124,7 +124,7 @@ impl Topology {
         matches!(self.options.target, Target::Cluster(_))
     }
 
-    /// Whether sentinels say who the master is.
+    /// Whether sentinels name the master.
     pub(crate) fn has_sentinels(&self) -> bool {
         matches!(self.options.target, Target::Sentinel { .. })
     }
@@ -139,7 +139,7 @@ impl Topology {
         self.replacements.load(Ordering::Relaxed)
     }
 
-    /// Goes up whenever the owners may have changed.
+    /// Changes whenever the owners may have changed.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -163,7 +163,7 @@ impl Topology {
         Ok(owner.clone())
     }
 
-    /// Who owns what, looked up when it is not known or was found wrong.
+    /// The layout, looked up if it is not known or was found wrong.
     pub(crate) async fn layout(self: &Arc<Self>) -> Result<Layout, CommandError> {
         let looking = {
             let mut known = self.lock();
@@ -185,7 +185,7 @@ impl Topology {
         looking.await
     }
 
-    /// Who owns what as far as it is known, right or wrong.
+    /// The layout as far as it is known, right or wrong.
     pub(crate) fn known_layout(&self) -> Option<Layout> {
         self.lock().layout.clone()
     }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::pubsub::PubSubConnection;
 
-/// What a connection hands over.
+/// What a pub/sub connection hands to the reader.
 #[derive(Debug)]
 pub(crate) enum Item {
     /// A message arrived.
@@ -32,7 +32,7 @@ pub(crate) enum Item {
     Settled {
         /// Which call.
         call: u64,
-        /// What it was about.
+        /// The channels that it asked for.
         channels: Vec<ChannelName>,
     },
     /// The connection is gone.
@@ -67,14 +67,14 @@ impl Handoff {
         }
     }
 
-    /// Takes what a connection was sent. Never blocks for longer than the queue is swapped.
+    /// Adds a push that arrived on a connection. Blocks no longer than a swap of the queue.
     pub(crate) fn push(&self, pubsub: &Arc<PubSubConnection>, push: PushInfo) {
         if let Some(item) = Item::of(push) {
             self.hand_over(pubsub, item);
         }
     }
 
-    /// Puts something behind all that has arrived so far.
+    /// Adds an item behind all that have arrived so far.
     pub(crate) fn hand_over(&self, pubsub: &Arc<PubSubConnection>, item: Item) {
         let mut queue = self.lock();
         if let Item::Message { name, payload } = &item {
@@ -97,7 +97,7 @@ impl Handoff {
         }
     }
 
-    /// Waits until there is something, and takes all of it. Cancel safe.
+    /// Waits until there is an item, and takes all of them. Cancel safe.
     pub(crate) async fn take(&self) -> Queue {
         loop {
             {
@@ -116,7 +116,7 @@ impl Handoff {
 }
 
 impl Item {
-    /// How much there is to read in it.
+    /// The bytes of its payload.
     pub(crate) fn payload_bytes(&self) -> usize {
         match self {
             Self::Message { payload, .. } => payload.len(),

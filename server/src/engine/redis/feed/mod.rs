@@ -8,6 +8,5 @@ pub(crate) mod pubsub;
 pub(crate) mod reader;
 pub(crate) mod reads;
 pub(crate) mod recent;
-pub(crate) mod sync;
 pub(crate) mod track;
 pub(crate) mod tracks;

@@ -23,7 +23,7 @@ use crate::engine::redis::connection::connections::{Connections, Server};
 use crate::engine::redis::connection::error::CommandError;
 use crate::engine::redis::connection::topology::Layout;
 
-/// One connection that messages come in on.
+/// A connection that messages arrive on.
 #[derive(Debug)]
 pub(crate) struct PubSubConnection {
     /// The master.
@@ -44,14 +44,14 @@ pub(crate) struct PubSubConnection {
 /// A channel in Redis that only one pub/sub connection listens to, on its own master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Probe {
-    /// What stands between the braces of its name; it decides the slot.
+    /// The part of its name in braces, which decides the slot.
     pub(crate) tag: ChannelName,
     /// Its name in Redis.
     pub(crate) name: String,
 }
 
 impl PubSubConnection {
-    /// Opens a connection to a master. What comes in on it goes into the hand-off, its end included.
+    /// Opens a connection to a master. Everything that arrives on it goes into the hand-off, its end included.
     pub(crate) async fn open(
         connections: Arc<Connections>,
         handoff: Arc<Handoff>,
@@ -71,7 +71,7 @@ impl PubSubConnection {
             born: Instant::now(),
             heard_after: AtomicU64::new(0),
         });
-        // The connection holds the closure and the pub/sub connection holds the connection: only a weak one lets both go.
+        // The client's connection holds the closure, and `Self` holds that connection: only a weak reference lets both end.
         let weak = Arc::downgrade(&pubsub);
         let pushes = move |push: PushInfo| {
             if let Some(pubsub) = weak.upgrade() {
@@ -84,10 +84,10 @@ impl PubSubConnection {
         Ok(pubsub)
     }
 
-    /// Asks for subscriptions. They stand when their confirmations have come in.
+    /// Asks for subscriptions. Each of them counts once its confirmation has arrived.
     ///
     /// # Errors
-    /// When the connection failed, or Redis answered something else for at least one of them: the first such answer.
+    /// When the connection failed, or Redis refused at least one of them: the first error.
     pub(crate) async fn subscribe(
         &self,
         names: &[String],
@@ -115,7 +115,7 @@ impl PubSubConnection {
         self.send(command, names, deadline).await
     }
 
-    /// One command per name: in a cluster each has a slot of its own, and each is answered by itself.
+    /// One command per name: in a cluster each has a slot of its own, and each has a reply of its own.
     async fn send(
         &self,
         command: &str,
@@ -146,7 +146,7 @@ impl PubSubConnection {
         Ok(())
     }
 
-    /// The channel that shows whether messages flow.
+    /// The channel that shows whether messages arrive.
     pub(crate) fn probe(&self) -> Probe {
         lock(&self.probe).clone()
     }
@@ -181,7 +181,7 @@ impl PubSubConnection {
         self.note_lost();
     }
 
-    /// Notes that it is gone, and closes what may be left of it.
+    /// Notes that it is gone, and closes it.
     pub(crate) fn note_lost(&self) {
         self.is_lost.store(true, Ordering::Relaxed);
         *lock(&self.connection) = None;
@@ -204,7 +204,7 @@ pub(crate) struct PubSubConnections {
 #[derive(Debug)]
 struct MasterState {
     pubsub: Option<Arc<PubSubConnection>>,
-    /// When the last message came from this master, as far as pub/sub connections before this one know.
+    /// When the last message arrived from this master on earlier connections.
     heard_at: Instant,
     /// What went wrong last.
     trouble: Option<String>,
@@ -307,7 +307,7 @@ impl PubSubConnections {
             .collect()
     }
 
-    /// Whether every master has been heard of lately, and there is one.
+    /// Whether a message has arrived from every master lately, and there is a master.
     pub(crate) fn health(&self, now: Instant, stalled_after: Duration) -> Health {
         let masters = self.lock();
         let silent = masters.iter().min_by_key(|(_, master)| master.heard_at());

@@ -16,12 +16,12 @@ use crate::clock::Instant;
 use crate::delivery::{Delivery, History, Retention};
 use crate::engine::redis::channel::history::Ages;
 
-/// How much is remembered.
+/// How much the cache holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// Of one channel.
     pub(crate) channel_bytes_max: usize,
-    /// Of all together; the channels that were not asked for longest go first.
+    /// Of all channels; the least recently used windows are dropped first.
     pub(crate) bytes_max: usize,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Bounds {
 pub(crate) struct Recent {
     bounds: Bounds,
     windows: HashMap<ChannelName, Window>,
-    /// The windows by last use, the one unused for longest first.
+    /// The windows by last use, the least recently used one first.
     by_use: BTreeSet<(u64, ChannelName)>,
     uses: u64,
     bytes: usize,
@@ -63,7 +63,7 @@ struct Window {
 }
 
 impl Recent {
-    /// Nothing is remembered yet.
+    /// An empty cache.
     pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
@@ -76,7 +76,7 @@ impl Recent {
 
     /// Begins a channel's window with what was just read; `is_whole` says that the store holds no more than this.
     ///
-    /// What does not reach the top of the history begins no window, and ends the one there was.
+    /// A read that does not reach the top of the history starts no window, and ends the one there was.
     pub(crate) fn adopt(
         &mut self,
         channel: &ChannelName,
@@ -139,7 +139,7 @@ impl Recent {
         }
     }
 
-    /// Remembers the message that just passed, at its age.
+    /// Adds the message that was just delivered, with its age.
     pub(crate) fn push(&mut self, delivery: &Delivery, age: Duration, now: Instant) {
         let Some(window) = self.windows.get_mut(&delivery.channel) else {
             return;
@@ -159,13 +159,13 @@ impl Recent {
         self.make_room();
     }
 
-    /// Takes note that the channel is published to with another retention.
+    /// Notes the retention that the channel is published to with.
     pub(crate) fn keep(&mut self, channel: &ChannelName, keeps: Retention) {
         let Some(window) = self.windows.get_mut(channel) else {
             return;
         };
         if keeps.size > window.keeps.size || keeps.ttl > window.keeps.ttl {
-            // What went by the old measure, the store may still have by the new one.
+            // Redis may keep messages by the new retention that the window has dropped by the old one.
             self.forget(channel);
         } else if window.keeps != keeps {
             let before = window.bytes;
@@ -183,8 +183,8 @@ impl Recent {
         }
     }
 
-    /// The messages after an offset, oldest first, at most `limit`, of a channel that is live at `top`; none when only the
-    /// store can tell.
+    /// The messages after an offset, oldest first, at most `limit`, of a channel that is live at `top`. `None` if only
+    /// Redis can tell.
     pub(crate) fn after(
         &mut self,
         channel: &ChannelName,
@@ -256,7 +256,7 @@ impl Window {
         }
     }
 
-    /// How far this node's idea of a message's age may be off.
+    /// How wrong the age of a message may be on this node.
     fn margin(&self) -> Duration {
         (self.keeps.ttl / 10).min(MARGIN_MAX)
     }

@@ -1,16 +1,18 @@
 //! One wanted channel on this node: which messages are delivered, what is missing, and when a gap is reported.
 //!
-//! Pure: time and the history come in, what to do goes out. The rules:
+//! Pure: messages, histories and the time are inputs, and what to do is the output. The rules:
 //!
-//! - A message passes when it is exactly the next one (epoch, offset and the tag of the message before it). A repetition is
-//!   dropped. Anything else means that messages were lost or that the history was rewritten.
-//! - Then, and after every (re)subscription, the history is read once from the position that the subscribers here stand at.
-//!   Meanwhile a message passes only if it is the next one, which shows that nothing is missing; all else is held back, within a
-//!   bound. If the history continues the position, the missing messages pass and what was held back follows; if not, the
-//!   subscribers are told that it was replaced.
-//! - A read counts only if it began after the loss that it has to make good.
-//! - A channel without positions has nothing to read. There losses show in the numbers that the store gives to the messages, and
-//!   every cut of the subscription is told once. A message of a master that was replaced is dropped.
+//! - A message is delivered if it is exactly the next one (epoch, offset and the tag of the message before it). A repetition is
+//!   dropped. Any other message means that messages were lost or that the history was replaced.
+//! - Then, and after every subscription, the history is read once from the position of the subscribers here. Meanwhile a message is
+//!   delivered only if it is the next one, which shows that none is missing; all others are held back, within a bound. If the
+//!   history continues the position, the missing messages are delivered, and those held back after them; if not, the subscribers
+//!   get a reset.
+//! - A read counts only if it began after the loss that it has to repair.
+//! - A channel without history cannot be read. There losses show in the numbers of the messages, and every time without a
+//!   subscription is reported as one gap. A message of a master that was replaced is dropped.
+//!
+//! Promise: docs/guarantees.md, *Channels without history* and *Channels with history*.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -40,35 +42,35 @@ pub(crate) enum Output {
         /// Whether the store has no more than this.
         is_whole: bool,
     },
-    /// Messages were lost and nothing brings them back.
+    /// Messages were lost and cannot be read.
     Gap(&'static str),
-    /// The history no longer continues what passed; it goes on after the position.
+    /// The history no longer continues what was delivered; it goes on after the position.
     Reset(Position, &'static str),
 }
 
 /// A read that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// The offset to read from; none reads what there is.
+    /// The offset to read from. `None`: the last messages that the channel keeps.
     pub(crate) after: Option<u64>,
-    /// Where the track stood.
+    /// The position of the track when the read began.
     from: Option<Position>,
-    /// Which losses it makes good.
+    /// The losses up to this generation are repaired by it.
     generation: u64,
 }
 
-/// What a position read beside the messages means.
+/// What comparing the track with a position in Redis shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It agrees.
     Agrees,
-    /// The store is ahead: either the messages are on their way, or they were lost. [`Track::overdue`] decides a moment later.
+    /// Redis is ahead: the messages are about to arrive, or they were lost. [`Track::overdue`] decides a moment later.
     Ahead,
     /// It disagrees; the history is being read.
     Differs,
 }
 
-/// How a message follows what passed.
+/// How a message follows those that were delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
     Next,
@@ -81,17 +83,17 @@ enum Check {
 pub(crate) struct Track {
     is_positioned: bool,
     is_subscribed: bool,
-    /// The last message that passed.
+    /// The position of the last message that was delivered.
     position: Option<Position>,
     /// The tags of the last messages up to `position`, the newest last.
     tags: VecDeque<Tag>,
-    /// What waits for the history; none while messages pass.
+    /// The messages held back until the history is read. `None` while messages are delivered.
     held: Option<HeldBack>,
     /// Whether a read was asked for and has not come back.
     is_read_due: bool,
-    /// Whether the read begins where the history does, because it is another one than what passed.
+    /// Whether the next read starts at the beginning, because the history is another one than before.
     reads_whole: bool,
-    /// Whether a message arrived, or the store stood, where this history has another message.
+    /// Whether a message arrived, or a position was read, that contradicts what was delivered.
     is_contradicted: bool,
     /// Rises with every loss.
     generation: u64,
@@ -101,7 +103,7 @@ pub(crate) struct Track {
     cut: Option<Cut>,
 }
 
-/// A time without a subscription, on a channel that cannot be read.
+/// A time without a subscription, on a channel without history.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     since: Instant,
@@ -127,23 +129,23 @@ impl Track {
         }
     }
 
-    /// Whether what is published from now on will pass.
+    /// Whether messages that are published from now on will be delivered.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_subscribed && (!self.is_positioned || self.position.is_some())
     }
 
-    /// The position that everything up to it has passed, unless something may be missing.
+    /// The position up to which all messages were delivered. `None` if messages may be missing after it.
     pub(crate) fn live_position(&self) -> Option<Position> {
         let is_live = self.is_subscribed && self.held.is_none();
         self.position.filter(|_| is_live && self.is_positioned)
     }
 
-    /// The last position that passed, whatever may be missing after it.
+    /// The position of the last message that was delivered, whatever may be missing after it.
     pub(crate) fn position(&self) -> Option<Position> {
         self.position
     }
 
-    /// The subscription stands: what is published from now on arrives.
+    /// The subscription is confirmed: messages that are published from now on arrive.
     pub(crate) fn subscribed(&mut self, out: &mut Vec<Output>) {
         self.is_subscribed = true;
         if self.is_positioned {
@@ -156,7 +158,7 @@ impl Track {
         }
     }
 
-    /// The subscription is gone: whatever is published now does not arrive.
+    /// The subscription is gone: messages that are published now do not arrive.
     pub(crate) fn cut(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.is_subscribed, false) {
             return;
@@ -185,7 +187,7 @@ impl Track {
         }
     }
 
-    /// Messages may be lost that no number tells of. What is kept is compared anyway.
+    /// Messages may be lost without a trace in the numbers. A channel with history is compared with Redis anyway.
     pub(crate) fn possible_loss(&mut self, now: Instant) {
         if !self.is_positioned && self.is_subscribed {
             self.numbers.note_possible_loss(now);
@@ -235,8 +237,8 @@ impl Track {
         }
     }
 
-    /// Whether a message shows that nothing was missed before it, so that nothing has to wait any longer. The read that was asked
-    /// for is made all the same: it may have been asked for something after this message.
+    /// Whether a message shows that none was missed before it, so that no message is held back any longer. The read that was asked
+    /// for is made all the same: it may repair a loss after this message.
     fn resumes_with(&self, delivery: &Delivery) -> bool {
         let is_first = self.held.as_ref().is_some_and(HeldBack::is_empty);
         let has_places = self.position.is_some() && delivery.position.is_some();
@@ -252,7 +254,7 @@ impl Track {
         (is_first && begins && next.epoch != at.epoch).then(|| Position::start(next.epoch))
     }
 
-    /// The read has its turn: from where it reads, or none when there is nothing to read for now.
+    /// Begins the read whose turn has come. `None` if there is nothing to read now.
     pub(crate) fn begin_reading(&mut self) -> Option<Reading> {
         if !self.is_subscribed {
             self.is_read_due = false;
@@ -272,7 +274,7 @@ impl Track {
         })
     }
 
-    /// The store says where the channel stands. The question went out when the track was live at `asked_at`.
+    /// Compares the track with a position that Redis returned. It was asked for when the track was live at `asked_at`.
     pub(crate) fn compare(
         &mut self,
         asked_at: Position,
@@ -305,12 +307,12 @@ impl Track {
         }
     }
 
-    /// Whether [`tick`](Self::tick) has something to tell sooner or later.
+    /// Whether [`tick`](Self::tick) will report a loss at some time.
     pub(crate) fn is_waiting_to_tell(&self) -> bool {
         self.numbers.has_losses() || self.cut.is_some_and(|cut| !cut.was_told)
     }
 
-    /// Tells losses that no message has followed for a while.
+    /// Reports losses that no message has followed for a while.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
         if self.numbers.take_old_losses(now) {
             out.push(Output::Gap(DROPPED));
@@ -324,7 +326,7 @@ impl Track {
         }
     }
 
-    /// Nothing passes until the history was read again.
+    /// Holds messages back until the history was read again.
     fn suspend(&mut self, out: &mut Vec<Output>) {
         self.generation += 1;
         self.held.get_or_insert_default();
@@ -352,7 +354,7 @@ impl Track {
         }
     }
 
-    /// Whether a message of this epoch stands where another one has passed, or follows another one.
+    /// Whether a message of this epoch has the offset of another one that was delivered, or follows another one.
     fn is_contradicted_by(&self, delivery: &Delivery) -> bool {
         let (Some(at), Some(next)) = (self.position, delivery.position) else {
             return false;
@@ -362,8 +364,8 @@ impl Track {
         next.epoch == at.epoch && (is_passed || follows_another)
     }
 
-    /// Whether this position has passed. So far back that its tag is forgotten, a busy channel is given credit: what passed
-    /// since was checked message by message.
+    /// Whether the message at this position was delivered. One so far back that its tag is not known any more counts as delivered: all
+    /// messages since then were checked one by one.
     fn has_passed(&self, position: Position) -> bool {
         let is_forgotten = self.position.is_some_and(|at| {
             let back = at.offset.saturating_sub(position.offset);
@@ -372,7 +374,7 @@ impl Track {
         is_forgotten || self.is_known(position)
     }
 
-    /// Whether exactly this message is among the last that passed.
+    /// Whether exactly this message is among the last ones that were delivered.
     fn is_known(&self, position: Position) -> bool {
         let Some(at) = self.position else {
             return false;
@@ -411,7 +413,7 @@ const DROPPED: &str = "messages were lost between the servers";
 /// 64: repetitions after a catch-up are recognised without another read, for 512 bytes per busy channel.
 const TAGS_MAX: usize = 64;
 
-/// 10 s: a cut that lasts is told while it lasts (and once more when it ends), well within the 15 s that are promised.
+/// 10 s: a cut is reported while it lasts (and once more when it ends), well within the 15 s that are promised.
 const CUT_TOLD_AFTER: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! All decisions about deliveries are made under this lock: on messages, on histories that were read, and on reads from the cache.
 //! So a history and the deliveries around it always fit together: what the history lacks is delivered after it.
 //!
-//! Lock order: the table, then the interests; the table, then whatever [`Deliver`] takes. [`Tracks::record_interest`] takes the interests only.
+//! Lock order: the table, then the interests; the table, then the locks that [`Deliver`] takes. [`Tracks::record_interest`] takes the
+//! interests only.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -36,13 +37,13 @@ pub(crate) struct Tracks {
     interests: Mutex<HashMap<ChannelName, (Retention, bool)>>,
     deliver: Deliver,
     options: Times,
-    /// Wanted and subscribed may differ.
+    /// Notified when wanted and subscribed channels may differ.
     pub(crate) unsettled: Notify,
-    /// Channels have to be read.
+    /// Notified when channels have to be read.
     pub(crate) unread: Notify,
 }
 
-/// How long things take that concern tracks.
+/// Intervals that concern tracks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     /// How long a channel stays subscribed after its last subscriber has left.
@@ -59,7 +60,7 @@ struct Table {
     next_id: u64,
     /// Channels whose subscription has to be looked at.
     unsettled: HashSet<ChannelName>,
-    /// Subscriptions that were given up and came to stand all the same, by pub/sub connection.
+    /// Subscriptions that were given up and confirmed all the same, by pub/sub connection.
     orphaned_subscriptions: HashSet<(u64, ChannelName)>,
     /// Channels that have to be looked at later.
     later: BinaryHeap<Reverse<(Instant, ChannelName)>>,
@@ -67,7 +68,7 @@ struct Table {
     has_timers: HashSet<ChannelName>,
     /// Channels without a position yet: subscribers wait for them.
     first_reads: VecDeque<(ChannelName, u64)>,
-    /// Channels that may have missed something, the longest waiting first.
+    /// Channels that may have missed messages, the longest waiting first.
     catch_ups: VecDeque<(ChannelName, u64)>,
     syncs: BinaryHeap<Reverse<(Instant, ChannelName, u64)>>,
     is_closed: bool,
@@ -134,7 +135,7 @@ impl Tracks {
         table.entries.clear();
     }
 
-    /// Resolves when what is published on a wanted channel passes; none when it is not wanted here.
+    /// Resolves when messages of a wanted channel are delivered. `None` if it is not wanted here.
     pub(crate) fn when_ready(&self, channel: &ChannelName) -> Option<oneshot::Receiver<()>> {
         let mut table = self.lock();
         let entry = table.entries.get_mut(channel)?;
@@ -151,7 +152,7 @@ impl Tracks {
         Some(waiting)
     }
 
-    /// Resolves when everything up to a position has passed here; none when the channel is not followed here.
+    /// Resolves when all messages up to a position were delivered here. `None` if the channel is not followed here.
     pub(crate) fn when_reached(
         &self,
         channel: &ChannelName,
@@ -165,7 +166,7 @@ impl Tracks {
         Some(waiting)
     }
 
-    /// Takes note of what this node published itself.
+    /// Notes what this node published itself.
     pub(crate) fn note_published(
         &self,
         channel: &ChannelName,
@@ -189,8 +190,8 @@ impl Tracks {
         }
     }
 
-    /// Takes note that the store's history of a channel was dropped: only the store knows what it holds, until the first message
-    /// of the new history. That one comes behind the last ones of the old, which may still be on their way.
+    /// Notes that a channel's history was cleared: reads go to Redis until the first message of the new history. That one arrives after
+    /// the last ones of the old.
     pub(crate) fn note_cleared(&self, channel: &ChannelName) {
         let mut table = self.lock();
         if let Some(entry) = table.entries.get_mut(channel)
@@ -224,12 +225,12 @@ impl Tracks {
         Some(History { top, entries })
     }
 
-    /// Where a channel that is followed here stands, whatever may be missing after it.
+    /// The position of a channel that is followed here, whatever may be missing after it.
     pub(crate) fn position(&self, channel: &ChannelName) -> Option<Position> {
         self.lock().entries.get(channel)?.track.position()
     }
 
-    /// Takes note of what a read of the store outside of the tracks has brought, so that the next one need not.
+    /// Puts what a caller's read has returned into the cache, so that the next caller needs no read.
     pub(crate) fn note_read(&self, channel: &ChannelName, after: u64, read: &Aged) {
         let Aged { history, ages, .. } = read;
         let mut table = self.lock();
@@ -256,7 +257,7 @@ impl Tracks {
         });
     }
 
-    /// A message was dropped on its way here.
+    /// A message was dropped before it reached the track.
     pub(crate) fn dropped(&self, channel: &ChannelName, now: Instant) {
         self.with(channel, None, |entry, out| entry.track.dropped(now, out));
     }
@@ -284,7 +285,7 @@ impl Tracks {
         }
     }
 
-    /// Lets a track do something and carries out what follows. With `pubsub`, only if it is subscribed there.
+    /// Lets a track act and carries out its outputs. With `pubsub`, only if the channel is subscribed there.
     fn with(
         &self,
         channel: &ChannelName,
@@ -294,7 +295,7 @@ impl Tracks {
         self.with_ages(channel, pubsub, &Ages::default(), act);
     }
 
-    /// The same, where messages may pass that are older than just now.
+    /// The same, where messages are delivered that were published some time ago.
     fn with_ages(
         &self,
         channel: &ChannelName,

@@ -78,7 +78,7 @@ pub(crate) struct Formats {
 }
 
 impl Formats {
-    /// Takes note of who lives.
+    /// Notes the live nodes of other formats.
     pub(crate) fn note(&self, others: Option<OtherFormats>, now: Instant) {
         let mut known = self.lock();
         match (others, known.as_ref()) {

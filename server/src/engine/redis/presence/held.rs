@@ -16,12 +16,12 @@ pub(super) type Membership = (ChannelName, SocketId);
 /// Connections in a channel.
 pub(super) type Batch = (ChannelName, Vec<SocketId>);
 
-/// What a node holds, and what it doubts.
+/// The connections that a node holds, and those that are uncertain.
 #[derive(Debug, Default)]
 pub(super) struct HeldConnections {
     channels: HashMap<ChannelName, HeldChannel>,
     uncertain: HashMap<Membership, UncertainLeave>,
-    /// How long a connection that is lost here may take to turn up at another node.
+    /// How long a connection that is lost here may take to appear at another node.
     pub(super) handed_over: Option<Duration>,
 }
 
@@ -35,7 +35,7 @@ struct HeldChannel {
 /// A connection that Redis may show although this node does not hold it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UncertainLeave {
-    /// How it is taken out.
+    /// How it is removed.
     pub(super) departure: Departure,
     /// Its lease is over by then.
     pub(super) until: Instant,
@@ -95,7 +95,7 @@ impl HeldConnections {
         Some((member, entry.retention))
     }
 
-    /// The servers at which something is held or in doubt, where `owner` says which one a channel is at.
+    /// The servers with connections that are held or uncertain, where `owner` returns the server of a channel.
     pub(super) fn servers<S: Eq + Hash>(&self, owner: impl Fn(&ChannelName) -> S) -> HashSet<S> {
         let doubted = self.uncertain.keys().map(|(channel, _)| channel);
         self.channels.keys().chain(doubted).map(owner).collect()
@@ -124,21 +124,21 @@ impl HeldConnections {
         batches
     }
 
-    /// Notes a doubt.
+    /// Notes an uncertain connection.
     pub(super) fn note_uncertain(&mut self, membership: Membership, leave: UncertainLeave) {
         if self.uncertain.len() < UNCERTAIN_MAX {
             self.uncertain.insert(membership, leave);
         }
     }
 
-    /// Redis has said what became of a connection.
+    /// A reply of Redis has settled a connection.
     pub(super) fn settle(&mut self, channel: &ChannelName, connection: SocketId) {
         if !self.uncertain.is_empty() {
             self.uncertain.remove(&(channel.clone(), connection));
         }
     }
 
-    /// The doubts that are still open in some channels: neither did the connection come back, nor has its lease ended.
+    /// The connections that are still uncertain in some channels: they have not come back, and their leases have not ended.
     pub(super) fn uncertain_leaves(
         &mut self,
         now: Instant,
@@ -161,7 +161,7 @@ impl HeldConnections {
     }
 }
 
-/// 100,000: more departures than that without an answer are left to their leases.
+/// 100,000: more departures without a reply are left to their leases.
 const UNCERTAIN_MAX: usize = 100_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who is present, kept in Redis as leases.
+//! The members of presence channels, kept in Redis as leases.
 
 mod eviction;
 mod expiry;

@@ -2,10 +2,10 @@
 //!
 //! Promise: docs/guarantees.md, *Channels without history*, and "a master is stopped with publishes in its sockets".
 //!
-//! Numbers are compared within one term of a master. In a Cluster a master that was replaced and does not know yet hands its
-//! messages on to the new one, which is heard here: they are dropped once the new one was heard, and before that if they were
-//! heard already. What the new master counts passes, whatever its numbers: it may lack the last messages of the old one. Only what
-//! the old one was given too, and what was heard of it, is dropped.
+//! Numbers are compared within one term of a master. In a Cluster a replaced master that does not know it yet forwards its messages
+//! to its replicas, the new master among them, whose subscribers receive them. Such a message is dropped once one of the new master
+//! has arrived, and before that if it was delivered already. A message of the new master is delivered whatever its number, because
+//! the new master may lack the last messages of the old one; it is dropped only if the old one had delivered it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,13 +24,13 @@ pub(super) struct Numbers {
     losing_since: Option<Instant>,
 }
 
-/// The last message that passed.
+/// The last message that was delivered.
 #[derive(Debug, Clone, Copy)]
 struct Last {
     term: Term,
     number: u64,
     at: Instant,
-    /// Whether a loss since was told, or will be.
+    /// Whether a loss since was reported, or will be.
     is_cut: bool,
 }
 
@@ -80,18 +80,18 @@ impl Numbers {
         self.earlier.contains(&id)
     }
 
-    /// A message was certainly lost; the number it took with it is no second loss.
+    /// A message was certainly lost; the gap in the numbers that it leaves is no second loss.
     pub(super) fn lose(&mut self, now: Instant) {
         self.note_cut();
         self.losing_since.get_or_insert(now);
     }
 
-    /// Something may have been lost that has no number here.
+    /// Messages may have been lost that leave no gap in the numbers.
     pub(super) fn note_possible_loss(&mut self, now: Instant) {
         self.losing_since.get_or_insert(now);
     }
 
-    /// The subscription was cut: what was missed meanwhile is told otherwise.
+    /// The subscription was cut, which the track reports.
     pub(super) fn cut(&mut self) {
         self.losing_since = None;
         self.note_cut();
@@ -101,12 +101,12 @@ impl Numbers {
         self.losing_since.is_some()
     }
 
-    /// Whether losses have to be told before the message that passes now; they are told once.
+    /// Whether losses have to be reported before the message that is delivered now. They are reported once.
     pub(super) fn take_losses(&mut self) -> bool {
         self.losing_since.take().is_some()
     }
 
-    /// Whether losses have to be told although no message follows them; they are told once.
+    /// Whether losses have to be reported although no message follows them. They are reported once.
     pub(super) fn take_old_losses(&mut self, now: Instant) -> bool {
         let is_old = |since| now.saturating_duration_since(since) >= TOLD_AFTER;
         self.losing_since.is_some_and(is_old) && self.take_losses()
@@ -120,25 +120,25 @@ impl Numbers {
 }
 
 impl Last {
-    /// Whether a message is none that passed already, nor one of a master that was replaced.
+    /// Whether a message is new, and not one of a master that was replaced.
     fn lets_pass(&self, count: &Count) -> bool {
-        // Outside of a Cluster a connection hears one server, and every message of it once.
+        // Outside of a Cluster a connection receives the messages of one server, each once.
         let is_known = count.term != Term::default();
         !is_known
             || count.term > self.term
             || (count.term == self.term && count.number > self.number)
     }
 
-    /// Whether it is so long ago that the store has forgotten it too: nothing is compared with it any more.
+    /// Whether it is so long ago that Redis has dropped the count, too: numbers cannot be compared any more.
     fn is_forgotten(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) >= FORGOTTEN_AFTER
     }
 }
 
-/// 1 s: losses rarely come alone, and all of a second without a message are told once.
+/// 1 s: losses rarely come alone, and all of a second without a message are one gap.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 
-/// 64: more than one channel has on its way to a master that stands still; 512 bytes per busy channel.
+/// 64: more messages than wait in the sockets of a stopped master for one channel; 512 bytes per busy channel.
 const IDS_MAX: usize = 64;
 
 /// 10 minutes: as long as a count lives in the store.

@@ -15,7 +15,7 @@ impl Track {
     pub(crate) fn read(&mut self, reading: Reading, history: History, out: &mut Vec<Output>) {
         self.is_read_due = false;
         if self.position != reading.from {
-            // Messages have passed since: it may be older than they are.
+            // Messages were delivered since: the history may be older than they are.
             if self.is_subscribed && self.held.is_some() {
                 self.request(out);
             }
@@ -53,7 +53,7 @@ impl Track {
     fn adopt(&mut self, reading: Reading, history: History, out: &mut Vec<Output>) {
         self.position = Some(history.top);
         self.tags.clear();
-        // Only an unbroken run up to the top is known.
+        // The tags are known of an unbroken run up to the top only.
         let from = history.entries.len().saturating_sub(TAGS_MAX);
         let last = history.entries.last().and_then(|entry| entry.position);
         if last == Some(history.top) {
@@ -73,7 +73,7 @@ impl Track {
 
     /// Delivers what the history has after `at`. Returns whether it continues there.
     ///
-    /// A read that was cut short ends before the top; the next one goes on where it ended.
+    /// A read that was cut short ends before the top, and the next one continues there.
     fn feed(&mut self, at: Position, history: &History, out: &mut Vec<Output>) -> bool {
         let mut last = at;
         let mut count = 0;
@@ -115,7 +115,7 @@ impl Track {
     ) -> bool {
         let top = history.top;
         let first = history.entries.first();
-        // What stands right behind `at` and does not follow it is of another history, however far that has come.
+        // A message right behind `at` that does not follow it belongs to another history, however long that is.
         let is_next = |first: Position| first.offset == at.offset + 1;
         let is_forked = first.and_then(|first| first.position).is_some_and(is_next);
         let is_forked = is_forked || std::mem::take(&mut self.is_contradicted);
@@ -144,14 +144,14 @@ impl Track {
         false
     }
 
-    /// Begins another history where nothing of it has passed.
+    /// Starts over in another history of which no message was delivered.
     pub(super) fn begin_at(&mut self, begin: Position, out: &mut Vec<Output>) {
         self.tags.clear();
         self.stand_at(begin);
         begin_at(begin, REPLACED, out);
     }
 
-    /// Lets pass what was held back and follows.
+    /// Delivers the messages that were held back and follow.
     fn release(&mut self, out: &mut Vec<Output>) {
         let Some(mut held) = self.held.take() else {
             return;
@@ -202,7 +202,7 @@ fn begin_at(begin: Position, reason: &'static str, out: &mut Vec<Output>) {
 pub(super) const REPLACED: &str = "the channel's history was master_replaced";
 pub(super) const TOO_OLD: &str = "more messages were lost than the channel's history keeps";
 
-/// Messages that wait, within a bound.
+/// Messages that are held back, within a bound.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
     pub(super) deliveries: VecDeque<Delivery>,
@@ -210,7 +210,7 @@ pub(super) struct HeldBack {
 }
 
 impl HeldBack {
-    /// Whether nothing waits.
+    /// Whether no message is held back.
     pub(super) fn is_empty(&self) -> bool {
         self.deliveries.is_empty()
     }

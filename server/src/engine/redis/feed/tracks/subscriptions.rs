@@ -69,14 +69,14 @@ impl SubscriptionState {
         }
     }
 
-    /// Whether messages that come in on a pub/sub connection count.
+    /// Whether messages count that arrive on a pub/sub connection.
     pub(super) fn is_confirmed_on(self, pubsub: u64) -> bool {
         self == Self::Confirmed { pubsub }
     }
 }
 
 impl Tracks {
-    /// Takes in the interests recorded since.
+    /// Applies the interests that were recorded since the last time.
     pub(super) fn apply_interests(&self, table: &mut Table) {
         let mut interests = lock(&self.interests);
         if interests.is_empty() {
@@ -111,7 +111,7 @@ impl Tracks {
 
     /// Compares what is wanted with what is subscribed, for all channels that changed, and notes what will be asked for.
     ///
-    /// `pubsub_of` says where a channel lives; none while that is not known or not connected.
+    /// `pubsub_of` returns the connection to a channel's master, if that is known and connected.
     pub(crate) fn plan(
         &self,
         now: Instant,
@@ -133,7 +133,7 @@ impl Tracks {
                 continue;
             };
             let on = pubsub_of(&channel);
-            // A slot that has moved without a word: what stands at its old owner is worth nothing.
+            // The slot has moved and Redis has not ended the subscription: no message arrives on it any more.
             if let (SubscriptionState::Confirmed { pubsub }, Some(on)) = (entry.subscription, &on)
                 && on.number != pubsub
             {
@@ -187,7 +187,7 @@ impl Tracks {
     /// Redis confirms a subscription.
     pub(crate) fn subscribed(&self, pubsub: u64, channel: &ChannelName) {
         if !self.lock().entries.contains_key(channel) {
-            // The answer to a call that was given up.
+            // The confirmation of a call that was given up.
             self.lock()
                 .orphaned_subscriptions
                 .insert((pubsub, channel.clone()));
@@ -239,7 +239,7 @@ impl Tracks {
         self.unsettled.notify_one();
     }
 
-    /// A call is over: what it has not brought by now has failed.
+    /// A call is over: subscriptions that are not confirmed by now have failed.
     pub(crate) fn settled(&self, pubsub: u64, call: u64, channels: Vec<ChannelName>, now: Instant) {
         let mut guard = self.lock();
         let table = &mut *guard;
@@ -263,7 +263,7 @@ impl Tracks {
         self.unsettled.notify_one();
     }
 
-    /// Everything is looked at again: where channels live may have changed.
+    /// Looks at all channels again: their masters may have changed.
     pub(crate) fn look_at_all(&self) {
         let mut guard = self.lock();
         let table = &mut *guard;
@@ -302,7 +302,7 @@ impl Entry {
         }
     }
 
-    /// Lets go who waited for what is there.
+    /// Wakes the callers that waited for what is reached now.
     pub(super) fn tell_waiters(&mut self) {
         if !self.ready.is_empty() && self.track.is_ready() {
             for ready in self.ready.drain(..) {

@@ -1,4 +1,4 @@
-//! Whose turn it is to be read or compared with the store, and what came of it.
+//! Which channels are read or compared with Redis next, and what came of it.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use crate::delivery::Retention;
 use crate::engine::redis::channel::history::Aged;
 use crate::engine::redis::feed::track::{Reading, Verdict};
 
-/// A read that has its turn.
+/// A read that is due.
 #[derive(Debug)]
 pub(crate) struct Due {
     pub(crate) channel: ChannelName,
@@ -20,7 +20,7 @@ pub(crate) struct Due {
     id: u64,
 }
 
-/// A comparison with the store that has its turn.
+/// A comparison with Redis that is due.
 #[derive(Debug, Clone)]
 pub(crate) struct SyncDue {
     pub(crate) channel: ChannelName,
@@ -35,12 +35,12 @@ impl Tracks {
         self.next_read(|table| &mut table.first_reads)
     }
 
-    /// The next channel that may have missed something.
+    /// The next channel that may have missed messages.
     pub(crate) fn next_catch_up(&self) -> Option<Due> {
         self.next_read(|table| &mut table.catch_ups)
     }
 
-    /// Whether some channel may have missed something.
+    /// Whether a channel may have missed messages.
     pub(crate) fn has_catch_ups(&self) -> bool {
         !self.lock().catch_ups.is_empty()
     }
@@ -69,7 +69,7 @@ impl Tracks {
         }
     }
 
-    /// The channels whose turn it is to be compared with the store, at most so many.
+    /// The channels that are due to be compared with Redis, at most `count_max`.
     pub(crate) fn next_syncs(&self, now: Instant, count_max: usize) -> Vec<SyncDue> {
         let mut table = self.lock();
         let table = &mut *table;
@@ -108,7 +108,7 @@ impl Tracks {
         is_ahead
     }
 
-    /// What the store had a moment ago must be here by now.
+    /// The messages that Redis had a moment ago must have arrived by now.
     pub(crate) fn overdue(&self, due: &SyncDue, found: Position) {
         self.with(&due.channel, None, |entry, out| {
             if entry.id == due.id {
