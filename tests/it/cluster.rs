@@ -11,7 +11,7 @@ use fanfare_server::engine::{
     Arrival, Broker, Deliver, Engine, EngineError, Health, NodeReplySender,
 };
 use fanfare_server::protocol::{ChannelName, SocketId, UserId};
-use fanfare_server::{HandleError, Publisher, Server};
+use fanfare_server::{ClusterError, Publisher, Server};
 use fanfare_tests::server::TestServer;
 use fanfare_tests::socket::{Door, Socket};
 use fanfare_tests::{eventually, http, redis, suite, within};
@@ -197,7 +197,7 @@ async fn an_order_reaches_the_connection_wherever_it_is() {
         .await;
     let nobody = SocketId::from_bits(7);
     let error = one.events.subscribe(nobody, "x").await.unwrap_err();
-    assert!(matches!(error, HandleError::NoSuchConnection { socket } if socket == nobody));
+    assert!(matches!(error, ClusterError::NoSuchConnection { socket } if socket == nobody));
 
     let mut near = enter(&one, "ben").await;
     assert_eq!(one.events.disconnect_user(&user("ben")).await.unwrap(), 2);
@@ -227,7 +227,7 @@ async fn a_silent_node_makes_an_error_and_never_a_wrong_number() {
     let error = one.events.disconnect_user(&user("ann")).await.unwrap_err();
     assert!(matches!(
         error,
-        HandleError::Incomplete {
+        ClusterError::Incomplete {
             answered: 1,
             asked: 2
         }

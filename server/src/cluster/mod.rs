@@ -19,7 +19,7 @@ use crate::engine::EngineError;
 /// Why a request or an order of the application failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum HandleError {
+pub enum ClusterError {
     /// The channel's name is not one.
     #[error("the channel name is not valid")]
     Channel(#[source] NameError),

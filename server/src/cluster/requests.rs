@@ -3,7 +3,7 @@
 use fanfare_protocol::{ChannelName, Member, NameError, SocketId, UserId};
 use tokio::time::timeout;
 
-use super::{HandleError, NAMES_MAX, NodeReply, NodeRequest};
+use super::{ClusterError, NAMES_MAX, NodeReply, NodeRequest};
 use crate::engine::EngineError;
 use crate::publish::Publisher;
 
@@ -12,7 +12,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the channel's name is not one, or a node did not answer.
-    pub async fn subscriber_count<C>(&self, channel: C) -> Result<usize, HandleError>
+    pub async fn subscriber_count<C>(&self, channel: C) -> Result<usize, ClusterError>
     where
         C: TryInto<ChannelName, Error: Into<NameError>>,
     {
@@ -24,7 +24,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the channel's name is not one, or a node did not answer.
-    pub async fn has_subscribers<C>(&self, channel: C) -> Result<bool, HandleError>
+    pub async fn has_subscribers<C>(&self, channel: C) -> Result<bool, ClusterError>
     where
         C: TryInto<ChannelName, Error: Into<NameError>>,
     {
@@ -41,7 +41,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When a node did not answer, or another one has more than 20,000 channels.
-    pub async fn channels(&self) -> Result<Vec<ChannelName>, HandleError> {
+    pub async fn channels(&self) -> Result<Vec<ChannelName>, ClusterError> {
         let names = self.names(NodeRequest::Channels, "channels").await?;
         let mut channels: Vec<ChannelName> = names
             .iter()
@@ -56,7 +56,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the channel's name is not one or the engine does not answer.
-    pub async fn presence_members<C>(&self, channel: C) -> Result<Vec<Member>, HandleError>
+    pub async fn presence_members<C>(&self, channel: C) -> Result<Vec<Member>, ClusterError>
     where
         C: TryInto<ChannelName, Error: Into<NameError>>,
     {
@@ -64,7 +64,7 @@ impl Publisher {
         let _call = self.calls.token();
         let reading = self.engine.presence.members(&channel, None);
         match timeout(self.deadline, reading).await {
-            Ok(members) => Ok(members.map_err(HandleError::Engine)?.members),
+            Ok(members) => Ok(members.map_err(ClusterError::Engine)?.members),
             Err(_) => Err(unanswered("reading members")),
         }
     }
@@ -74,7 +74,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When a node did not answer.
-    pub async fn connections_of(&self, user: &UserId) -> Result<Vec<SocketId>, HandleError> {
+    pub async fn connections_of(&self, user: &UserId) -> Result<Vec<SocketId>, ClusterError> {
         let user = user.to_string();
         let request = NodeRequest::ConnectionsOf { user };
         let names = self.names(request, "connections of a user").await?;
@@ -85,7 +85,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When a node did not answer.
-    pub async fn connection_count(&self) -> Result<usize, HandleError> {
+    pub async fn connection_count(&self) -> Result<usize, ClusterError> {
         self.count(NodeRequest::ConnectionCount).await
     }
 
@@ -94,7 +94,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When there is no such connection, or it is too busy, or a node did not answer.
-    pub async fn subscribe<C>(&self, socket: SocketId, channel: C) -> Result<(), HandleError>
+    pub async fn subscribe<C>(&self, socket: SocketId, channel: C) -> Result<(), ClusterError>
     where
         C: TryInto<ChannelName, Error: Into<NameError>>,
     {
@@ -113,7 +113,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When there is no such connection, or it is too busy, or a node did not answer.
-    pub async fn unsubscribe<C>(&self, socket: SocketId, channel: C) -> Result<(), HandleError>
+    pub async fn unsubscribe<C>(&self, socket: SocketId, channel: C) -> Result<(), ClusterError>
     where
         C: TryInto<ChannelName, Error: Into<NameError>>,
     {
@@ -135,7 +135,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When a node did not answer: the others have closed theirs.
-    pub async fn disconnect_user(&self, user: &UserId) -> Result<usize, HandleError> {
+    pub async fn disconnect_user(&self, user: &UserId) -> Result<usize, ClusterError> {
         let user = user.to_string();
         self.count(NodeRequest::DisconnectUser { user }).await
     }
@@ -145,14 +145,14 @@ impl Publisher {
     ///
     /// # Errors
     /// When there is no such connection, or a node did not answer.
-    pub async fn drop_connection(&self, socket: SocketId) -> Result<(), HandleError> {
+    pub async fn drop_connection(&self, socket: SocketId) -> Result<(), ClusterError> {
         let order = NodeRequest::DropConnection {
             socket: socket.to_string(),
         };
         self.order(socket, order).await
     }
 
-    async fn count(&self, request: NodeRequest) -> Result<usize, HandleError> {
+    async fn count(&self, request: NodeRequest) -> Result<usize, ClusterError> {
         let replies = self.request(&request).await?;
         Ok(usize::try_from(sum(&replies)).unwrap_or(usize::MAX))
     }
@@ -161,13 +161,13 @@ impl Publisher {
         &self,
         request: NodeRequest,
         what: &'static str,
-    ) -> Result<Vec<String>, HandleError> {
+    ) -> Result<Vec<String>, ClusterError> {
         let mut all = Vec::new();
         for reply in self.request(&request).await? {
             match reply {
                 NodeReply::Names { names } if names.len() <= NAMES_MAX => all.extend(names),
                 _ => {
-                    return Err(HandleError::TooMany {
+                    return Err(ClusterError::TooMany {
                         what,
                         limit: NAMES_MAX,
                     });
@@ -178,7 +178,7 @@ impl Publisher {
     }
 
     /// One node has the connection, if it is anywhere.
-    async fn order(&self, socket: SocketId, order: NodeRequest) -> Result<(), HandleError> {
+    async fn order(&self, socket: SocketId, order: NodeRequest) -> Result<(), ClusterError> {
         let replies = match self.request_here(&order).await {
             Some(reply @ (NodeReply::Done | NodeReply::Busy)) => vec![reply],
             _ => self.request_others(&order).await?,
@@ -186,13 +186,13 @@ impl Publisher {
         if replies.contains(&NodeReply::Done) {
             Ok(())
         } else if replies.contains(&NodeReply::Busy) {
-            Err(HandleError::Busy { socket })
+            Err(ClusterError::Busy { socket })
         } else {
-            Err(HandleError::NoSuchConnection { socket })
+            Err(ClusterError::NoSuchConnection { socket })
         }
     }
 
-    async fn request(&self, request: &NodeRequest) -> Result<Vec<NodeReply>, HandleError> {
+    async fn request(&self, request: &NodeRequest) -> Result<Vec<NodeReply>, ClusterError> {
         let (here, others) = tokio::join!(self.request_here(request), self.request_others(request));
         Ok(here.into_iter().chain(others?).collect())
     }
@@ -204,7 +204,7 @@ impl Publisher {
         }
     }
 
-    async fn request_others(&self, request: &NodeRequest) -> Result<Vec<NodeReply>, HandleError> {
+    async fn request_others(&self, request: &NodeRequest) -> Result<Vec<NodeReply>, ClusterError> {
         let _call = self.calls.token();
         let requests = self.engine.broker.request(request.encode());
         let bodies = match timeout(self.deadline, requests).await {
@@ -212,9 +212,9 @@ impl Publisher {
             Ok(Err(EngineError::Incomplete {
                 answered, asked, ..
             })) => {
-                return Err(HandleError::Incomplete { answered, asked });
+                return Err(ClusterError::Incomplete { answered, asked });
             }
-            Ok(Err(error)) => return Err(HandleError::Engine(error)),
+            Ok(Err(error)) => return Err(ClusterError::Engine(error)),
             Err(_) => return Err(unanswered("requesting from the other nodes")),
         };
         let asked = bodies.len();
@@ -223,7 +223,7 @@ impl Publisher {
         replies.retain(|reply| *reply != NodeReply::Unknown);
         if replies.len() < asked {
             let answered = replies.len();
-            return Err(HandleError::Incomplete { answered, asked });
+            return Err(ClusterError::Incomplete { answered, asked });
         }
         Ok(replies)
     }
@@ -237,8 +237,8 @@ fn sum(replies: &[NodeReply]) -> u64 {
     counts.fold(0, u64::saturating_add)
 }
 
-fn unanswered(attempted: &'static str) -> HandleError {
-    HandleError::Engine(EngineError::Unknown {
+fn unanswered(attempted: &'static str) -> ClusterError {
+    ClusterError::Engine(EngineError::Unknown {
         engine: "configured",
         attempted,
     })
@@ -246,8 +246,8 @@ fn unanswered(attempted: &'static str) -> HandleError {
 
 fn channel_name<C: TryInto<ChannelName, Error: Into<NameError>>>(
     channel: C,
-) -> Result<ChannelName, HandleError> {
+) -> Result<ChannelName, ClusterError> {
     channel
         .try_into()
-        .map_err(|error| HandleError::Channel(error.into()))
+        .map_err(|error| ClusterError::Channel(error.into()))
 }
