@@ -104,7 +104,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn violations(files: &[SourceFile]) -> Vec<Violation> {
-    let rules: [Rule; 14] = [
+    let rules: [Rule; 15] = [
         imports::forbidden,
         shape::too_long,
         shape::banned_module_names,
@@ -116,6 +116,7 @@ fn violations(files: &[SourceFile]) -> Vec<Violation> {
         documents::unnamed_modules,
         documents::options,
         documents::script_headers,
+        documents::unmade_promises,
         security::unseeded_hashers,
         security::compared_macs,
         security::missing_tests,

@@ -1,4 +1,6 @@
 //! Reading and clearing the history of a channel.
+//!
+//! Promise: docs/guarantees.md, *Channels with history*, "Delivery" and "Coming back to a channel that never had a message".
 
 use std::collections::HashMap;
 use std::time::Duration;

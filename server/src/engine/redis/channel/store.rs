@@ -1,4 +1,7 @@
 //! What every call on a channel's data needs: the commands, the names of keys, the scripts, and the limits on what is read.
+//!
+//! Promise: docs/guarantees.md, *Channels with history*, "Coming back to a channel that never had a message", for the limit on such
+//! channels.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,7 @@
 //! The map of a cluster: which master owns which slot.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "slots move in a Redis Cluster" and "a master of a Redis Cluster
+//! is away".
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

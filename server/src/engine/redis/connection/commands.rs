@@ -1,4 +1,7 @@
 //! Runs scripts on the master that owns their channel, follows redirections, and repeats what may be repeated.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "a master was replaced and does not know" and "slots move in a
+//! Redis Cluster".
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,6 @@
 //! Why a command has no result, sorted by whether it may be repeated; and what Redis says about missing rights.
+//!
+//! Promise: docs/guarantees.md, *What `Ok` of a publish means*, "A publish that ends without an answer is *unknown*".
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 

@@ -1,4 +1,6 @@
 //! Trying again: the attempts of one call, with full jitter within a budget, and the pauses of a task between failures.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "repetitions of such a publish are refused".
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! Which server owns what: one server, the master that the sentinels name, or the masters of a cluster.
 //!
 //! The layout is remembered until a caller finds it wrong ([`Topology::distrust`]); then it is looked up once for all callers.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "Sentinel fails over" and "such a partition is over".
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,6 @@
 //! Reads what arrives on the pub/sub connections, in the order of arrival.
+//!
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "another program writes to the Redis channels".
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,8 @@
 //!
 //! Lock order: the table, then the interests; the table, then the locks that [`Deliver`] takes. [`Tracks::record_interest`] takes the
 //! interests only.
+//!
+//! Promise: docs/guarantees.md, *Channels with history*, "Order".
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};

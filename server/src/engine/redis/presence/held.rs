@@ -1,5 +1,7 @@
 //! The connections that a node holds in presence channels, and those that Redis may still show after a call without a reply. Pure:
 //! takes `now`.
+//!
+//! Promise: docs/guarantees.md, *Presence*, "When Redis has lost the members, all servers put theirs back".
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;

@@ -3,6 +3,8 @@
 //! A membership is a lease: it ends when its node no longer refreshes it ([`refresh`](super::refresh)). A connection is known by its
 //! id alone, 128 random bits that are never used again: a node that was restarted knows none of its former ids and cannot refresh
 //! them.
+//!
+//! Promise: docs/guarantees.md, *Presence*, "A user is in a channel while at least one of their connections is".
 
 use std::sync::Arc;
 use std::time::Duration;
