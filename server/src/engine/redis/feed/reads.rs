@@ -133,18 +133,23 @@ impl Reads {
             self.tracks.note_read(channel, offset, read);
         }
         let found = found.map(|read| read.history);
-        let is_shared = asked.len() > 1;
-        let needs_more = |asked: &Asked| {
-            let is_lacking = |history: &History| lacks(history, joint, asked.range);
-            is_shared && found.as_ref().is_ok_and(is_lacking)
-        };
-        let (lacking, served): (Vec<_>, Vec<_>) = asked.into_iter().partition(needs_more);
-        for asked in served {
-            let found = found.as_ref().map_err(Clone::clone);
-            let found = found.map(|history| part(history, asked.range));
-            let _ = asked.reply.send(found);
+        let is_alone = asked.len() == 1;
+        let mut cut_short = Vec::new();
+        for asked in asked {
+            let part = match &found {
+                Ok(history) if is_alone => Ok(history.clone()),
+                Ok(history) => match part(history, asked.range) {
+                    Some(part) => Ok(part),
+                    None => {
+                        cut_short.push(asked);
+                        continue;
+                    }
+                },
+                Err(error) => Err(error.clone()),
+            };
+            let _ = asked.reply.send(part);
         }
-        for asked in lacking {
+        for asked in cut_short {
             // A large read: not for a caller that has gone.
             if !asked.reply.is_closed() {
                 let found = history::read(&self.store, channel, asked.range, retention).await;
@@ -183,42 +188,27 @@ fn join(one: HistoryRange, other: HistoryRange) -> HistoryRange {
     }
 }
 
-/// What of a joint read belongs to one caller.
-fn part(history: &History, range: HistoryRange) -> History {
-    let entries = &history.entries;
-    let entries = match range {
+/// The part of a joint read for one caller. `None` if it ends too early, because one reply of Redis did not hold the joint range.
+fn part(history: &History, range: HistoryRange) -> Option<History> {
+    let History { top, entries } = history;
+    let entries: Vec<Delivery> = match range {
         HistoryRange::After { offset, limit } => {
             let after = entries.iter().filter(|entry| offset_of(entry) > offset);
-            after.take(index(limit)).cloned().collect()
+            let part: Vec<_> = after.take(index(limit)).cloned().collect();
+            let reaches_top = entries
+                .last()
+                .is_none_or(|last| offset_of(last) == top.offset);
+            if part.len() < index(limit) && !reaches_top {
+                return None;
+            }
+            part
         }
+        // The newest come first: what is missing, another read would not return either.
         HistoryRange::Last { limit } => {
             entries[entries.len().saturating_sub(index(limit))..].to_vec()
         }
     };
-    History {
-        top: history.top,
-        entries,
-    }
-}
-
-/// Whether a caller's part of a joint read is not all there, because more was asked for than one answer of Redis may hold.
-fn lacks(history: &History, joint: HistoryRange, range: HistoryRange) -> bool {
-    let (HistoryRange::After { limit: all, .. }, HistoryRange::After { offset, limit }) =
-        (joint, range)
-    else {
-        // The newest come first: what is missing, a read of its own would not bring either.
-        return false;
-    };
-    let Some(last) = history.entries.last().map(offset_of) else {
-        return false;
-    };
-    let is_cut_short = last < history.top.offset && history.entries.len() < index(all);
-    let has_all = || {
-        let after = history.entries.iter().rev();
-        let after = after.take_while(|entry| offset_of(entry) > offset);
-        after.take(index(limit)).count() == index(limit)
-    };
-    is_cut_short && !has_all()
+    Some(History { top: *top, entries })
 }
 
 fn offset_of(entry: &Delivery) -> u64 {
@@ -283,21 +273,20 @@ mod tests {
         ];
         for (ranges, joint, parts) in rows {
             assert_eq!(ranges.iter().copied().reduce(join), Some(*joint));
-            let found = part(&history(1..=10), *joint);
+            let found = part(&history(1..=10), *joint).unwrap();
             for (range, expected) in ranges.iter().zip(*parts) {
-                let offsets: Vec<u64> =
-                    part(&found, *range).entries.iter().map(offset_of).collect();
+                let part = part(&found, *range).unwrap();
+                let offsets: Vec<u64> = part.entries.iter().map(offset_of).collect();
                 assert_eq!(offsets, *expected, "{range:?} of {joint:?}");
             }
         }
     }
 
     #[test]
-    fn who_lacks_something_of_an_answer_that_was_cut_short_is_read_again() {
+    fn a_caller_whose_part_was_cut_short_is_read_again() {
         let after = |offset, limit| HistoryRange::After { offset, limit };
-        let joint = after(0, 100);
         let mut found = history(1..=10);
-        assert!(!lacks(&found, joint, after(2, 98)), "there is no more");
+        assert!(part(&found, after(2, 98)).is_some(), "there is no more");
         found.entries.truncate(4);
         // (a caller's range, whether some of it is missing)
         let rows = [
@@ -309,11 +298,9 @@ mod tests {
             (after(7, 93), true),
             (after(7, 0), false),
         ];
-        for (range, is_lacking) in rows {
-            assert_eq!(lacks(&found, joint, range), is_lacking, "{range:?}");
+        for (range, is_missing) in rows {
+            assert_eq!(part(&found, range).is_none(), is_missing, "{range:?}");
         }
-        assert!(!lacks(&found, after(0, 4), after(0, 4)), "as asked");
-        let last = HistoryRange::Last { limit: 9 };
-        assert!(!lacks(&found, last, last));
+        assert!(part(&found, HistoryRange::Last { limit: 9 }).is_some());
     }
 }
