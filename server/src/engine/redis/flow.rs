@@ -17,9 +17,10 @@ use tokio_util::task::TaskTracker;
 use super::channel::ready::{self, Publishing};
 use super::channel::store::ChannelStore;
 use super::connection::error::CommandError;
-use super::feed::handoff::Handoff;
+use super::connection::sentinel;
 use super::feed::interest::Interest;
 use super::feed::pubsub::PubSubConnections;
+use super::feed::reader::Handoff;
 use super::feed::reader::Reader;
 use super::feed::reads::Reads;
 use super::feed::recent::Bounds;
@@ -27,7 +28,6 @@ use super::feed::tracks::{Times, Tracks};
 use super::feed::{catch_up, probe};
 use super::nodes::failover::{self, Failover, PublishGuard};
 use super::nodes::requests::{self, NodeRequests, OnEvictRequest, Role};
-use super::nodes::sentinel_watch;
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
 use crate::engine::{Deliver, EngineError, Health};
@@ -137,8 +137,8 @@ impl Flow {
             stop(),
         ));
         if topology.has_sentinels() {
-            let (topology, options) = (Arc::clone(topology), options.clone());
-            let watching = sentinel_watch::run(topology, options, failover, stop());
+            let confirm = move |until| failover.confirm_until(until);
+            let watching = sentinel::watch(Arc::clone(topology), confirm, stop());
             self.tasks.spawn(watching);
         }
     }

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::slot;
 use super::connections::{Connection, Server};
+use super::error::Retry;
 use super::error::{CommandError, NO_PREFIX};
 use super::options::RedisOptions;
-use super::retry::Retry;
 use super::scripts::ScriptText;
 use super::topology::Topology;
 use crate::clock::Throttle;

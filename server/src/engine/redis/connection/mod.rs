@@ -5,7 +5,6 @@ pub(crate) mod commands;
 pub(crate) mod connections;
 pub(crate) mod error;
 pub(crate) mod options;
-pub(crate) mod retry;
 pub(crate) mod scripts;
 pub(crate) mod sentinel;
 pub(crate) mod startup;

@@ -4,23 +4,28 @@
 //! every failover gets a higher one from a majority of the sentinels. So all of them are asked, and the highest epoch wins,
 //! whichever replies first.
 //!
-//! Promise: docs/guarantees.md, *What happens when something breaks*, "Sentinel fails over".
+//! Promise: docs/guarantees.md, *What happens when something breaks*, "Sentinel fails over",
+//! "such a partition is over" and "a healthy master is replaced".
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, PushInfo, PushKind, Value};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
 
 use super::commands::within;
 use super::connections::{Connections, Server, connection_info};
 use super::error::CommandError;
-use super::options::RedisOptions;
+use super::options::{RedisOptions, Target};
+use super::topology::{Opinion, Topology};
 
 /// A master as the sentinels name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,6 +300,97 @@ async fn confirm(connections: &Arc<Connections>, server: &Server) -> Result<(), 
 
 /// 1.5 s: the sentinels and then the master answer, or are given up, within the time that a call has.
 const QUESTION_DEADLINE: Duration = Duration::from_millis(1_500);
+
+/// Asks the sentinels whether the master in use still is the master, until it is stopped: at intervals, and as soon as one of them
+/// says otherwise. `confirm` is called with the time until which every node certainly used the master that it is now.
+///
+/// A master that was cut off and replaced goes on accepting what is lost later, and no command that is sent to it fails. After the
+/// network has healed, Sentinel takes some ten seconds until it demotes such a master. The same holds for a healthy master that an
+/// operator has replaced: until every node has left it, both give out the same offsets.
+pub(crate) async fn watch(
+    topology: Arc<Topology>,
+    confirm: impl Fn(Instant) + Send,
+    stop: CancellationToken,
+) {
+    let options = topology.options();
+    let is_replaced = Notify::new();
+    let interval = options.flow.sentinel_interval;
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = follow_all(options, &is_replaced) => {}
+        () = ask_all(&topology, interval, confirm, &is_replaced) => {}
+    }
+}
+
+/// Asks at intervals, and when a sentinel has announced a new master.
+async fn ask_all(
+    topology: &Topology,
+    interval: Duration,
+    confirm: impl Fn(Instant),
+    is_replaced: &Notify,
+) {
+    loop {
+        // Nodes that started together do not ask together.
+        let pause = interval.mul_f64(0.8 + 0.4 * fastrand::f64());
+        tokio::select! {
+            biased;
+            () = is_replaced.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        let asked_at = Instant::now();
+        match topology.ask_sentinels().await {
+            // Another master would need a majority, and have a higher epoch than these know, or will know in a moment.
+            Opinion::TheSame => {
+                if let Some(until) = asked_at.checked_sub(SPREADING_MAX) {
+                    confirm(until);
+                }
+            }
+            Opinion::Another => {
+                info!("the sentinels name another Redis master than the one in use");
+                topology.request_lookup();
+            }
+            Opinion::None => {}
+        }
+    }
+}
+
+/// Follows every sentinel, for as long as this is awaited.
+async fn follow_all(options: &RedisOptions, is_replaced: &Notify) {
+    if let Target::Sentinel { sentinels, .. } = &options.target {
+        let following = sentinels.iter();
+        join_all(following.map(|address| follow(options, address, is_replaced))).await;
+    }
+    // Without a sentinel to follow, asking goes on.
+    std::future::pending().await
+}
+
+/// Listens to one sentinel, and again when the connection was lost. An event is only a reason to ask all of them.
+async fn follow(options: &RedisOptions, address: &ConnectionAddr, is_replaced: &Notify) {
+    loop {
+        // 16: one failover makes two events; further ones say nothing more.
+        let (told, mut events) = mpsc::channel(16);
+        let listening = listen(options, address, told).await;
+        match &listening {
+            Ok(_) => {
+                // There may have been an event while this node did not listen.
+                is_replaced.notify_one();
+                while let Some(kind) = events.recv().await
+                    && kind != PushKind::Disconnection
+                {
+                    if kind == PushKind::Message {
+                        is_replaced.notify_one();
+                    }
+                }
+            }
+            Err(error) => debug!(%error, "a sentinel is not listened to"),
+        }
+        tokio::time::sleep(options.flow.sentinel_interval).await;
+    }
+}
+
+/// 5 s: a sentinel that has made a master tells the others of it every 2 s.
+const SPREADING_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -121,6 +121,11 @@ impl Topology {
         }
     }
 
+    /// How Redis is used.
+    pub(super) fn options(&self) -> &RedisOptions {
+        &self.options
+    }
+
     /// Whether channels are spread over servers, and pub/sub is sharded.
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.options.target, Target::Cluster(_))

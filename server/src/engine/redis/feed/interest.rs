@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::handoff::Item;
 use super::pubsub::{PubSubConnection, PubSubConnections};
+use super::reader::Item;
 use super::tracks::{ConnectionPlan, Tracks};
 use crate::clock::Instant;
 use crate::engine::redis::channel::store::ChannelStore;

@@ -1,7 +1,6 @@
 //! Everything between Redis pub/sub and the hub of one node.
 
 pub(crate) mod catch_up;
-pub(crate) mod handoff;
 pub(crate) mod interest;
 pub(crate) mod probe;
 pub(crate) mod pubsub;

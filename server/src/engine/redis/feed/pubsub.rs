@@ -15,7 +15,7 @@ use fanfare_protocol::ChannelName;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{PushInfo, Value};
 
-use super::handoff::{Handoff, Item};
+use super::reader::{Handoff, Item};
 use crate::clock::Instant;
 use crate::engine::Health;
 use crate::engine::redis::channel::keys::Keys;

@@ -22,7 +22,7 @@ use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
 use crate::engine::redis::channel::envelope::PubSubMessage;
 use crate::engine::redis::channel::history::{Aged, Ages};
-use crate::engine::redis::connection::retry::Backoff;
+use crate::engine::redis::connection::error::Backoff;
 use crate::engine::redis::nodes::failover::AffectedChannels;
 use crate::engine::{Arrival, Deliver};
 

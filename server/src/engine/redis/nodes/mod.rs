@@ -3,4 +3,3 @@
 pub(crate) mod failover;
 pub(crate) mod format;
 pub(crate) mod requests;
-pub(crate) mod sentinel_watch;

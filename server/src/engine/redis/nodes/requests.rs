@@ -24,8 +24,8 @@ use crate::engine::redis::channel::keys::NODES;
 use crate::engine::redis::channel::store::ChannelStore;
 use crate::engine::redis::connection::cluster::slot;
 use crate::engine::redis::connection::commands::Call;
+use crate::engine::redis::connection::error::Backoff;
 use crate::engine::redis::connection::error::CommandError;
-use crate::engine::redis::connection::retry::Backoff;
 use crate::engine::redis::connection::text;
 use crate::engine::{Arrival, Deliver, EngineError, NodeReplySender};
 

@@ -12,7 +12,7 @@ use fanfare_protocol::{ChannelName, Position};
 use super::{Entry, Table, Track, Tracks, jittered, lock};
 use crate::clock::Instant;
 use crate::delivery::Retention;
-use crate::engine::redis::connection::retry::Backoff;
+use crate::engine::redis::connection::error::Backoff;
 use crate::engine::redis::feed::pubsub::PubSubConnection;
 use crate::tables::shrink_map;
 
