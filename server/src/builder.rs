@@ -10,7 +10,7 @@ use crate::auth::guarded::Guarded;
 use crate::auth::origin::OriginGate;
 use crate::auth::{Authorizer, ChannelTokens, Origins, PublicOnly, WeakSecret};
 use crate::budget::Budgets;
-use crate::cluster::{Node, Questions};
+use crate::cluster::{Node, NodeRequests};
 use crate::config::Limits;
 use crate::delivery::PublishLevel;
 use crate::engine::{Arrival, Broker, Deliver, Engine, EngineError};
@@ -183,15 +183,15 @@ impl ServerBuilder {
             sessions: Arc::clone(&sessions),
             stopped: stopped.clone(),
         });
-        let (questions, answering) = Questions::answered_by(Arc::clone(&node), closed.clone());
-        let deliver = deliver_to(Arc::clone(&hub), questions);
+        let (requests, serving) = NodeRequests::served_by(Arc::clone(&node), closed.clone());
+        let deliver = deliver_to(Arc::clone(&hub), requests);
         let payload_bytes_max = terms.limits.payload_bytes_max;
         engine.broker.bound_payloads(payload_bytes_max);
         if let Err(error) = engine.broker.start(deliver).await {
             stopped.cancel();
             return Err(BuildError::Engine(error));
         }
-        tasks.spawn(answering);
+        tasks.spawn(serving);
         let publisher = Publisher {
             engine: engine.clone(),
             rules,
@@ -246,7 +246,7 @@ fn on_interest(broker: Arc<dyn Broker>, rules: Arc<ChannelRules>) -> OnInterest 
 }
 
 /// What arrives goes from the engine to the hub, and what is asked to whoever answers.
-fn deliver_to(hub: Arc<Hub>, questions: Questions) -> Deliver {
+fn deliver_to(hub: Arc<Hub>, requests: NodeRequests) -> Deliver {
     Arc::new(move |arrival| match arrival {
         Arrival::Delivery(delivery) => hub.enqueue(delivery),
         Arrival::Gap { channel, reason } => hub.notify(channel, Notice::Gap { reason }),
@@ -255,7 +255,7 @@ fn deliver_to(hub: Arc<Hub>, questions: Questions) -> Deliver {
             position,
             reason,
         } => hub.notify(channel, Notice::Reset { position, reason }),
-        Arrival::Question { body, answer } => questions.take(body, answer),
+        Arrival::NodeRequest { body, reply } => requests.take(body, reply),
     })
 }
 

@@ -49,7 +49,7 @@ pub mod engine;
 pub mod rules;
 
 pub use builder::{BuildError, ServerBuilder};
-pub use cluster::HandleError;
+pub use cluster::ClusterError;
 pub use config::Limits;
 pub use delivery::{Publication, PublishLevel, Published};
 pub use fanfare_protocol as protocol;

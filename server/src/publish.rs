@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::doubts::Doubts;
-use crate::cluster::{self, HandleError, Node};
+use crate::cluster::{self, ClusterError, Node};
 use crate::config::Limits;
 use crate::delivery::{Publication, PublishLevel, Published};
 use crate::engine::{Arrival, Engine, EngineError};
@@ -122,8 +122,8 @@ impl Publisher {
     /// When the engine does not start.
     pub async fn connect(engine: Engine) -> Result<Self, EngineError> {
         let deliver = Arc::new(|arrival| {
-            if let Arrival::Question { body, answer } = arrival {
-                answer.send(cluster::answer_of_nobody(&body));
+            if let Arrival::NodeRequest { body, reply } = arrival {
+                reply.send(cluster::reply_of_publisher(&body));
             }
         });
         engine.broker.start_publishing(deliver).await?;
@@ -229,8 +229,8 @@ impl Publisher {
     /// On a clone of a server's handle it only waits: the engine ends with the server.
     ///
     /// # Errors
-    /// [`HandleError::Unfinished`] when not everything had ended by then.
-    pub async fn close(self) -> Result<(), HandleError> {
+    /// [`ClusterError::Unfinished`] when not everything had ended by then.
+    pub async fn close(self) -> Result<(), ClusterError> {
         self.calls.close();
         let is_done = timeout(self.deadline, self.calls.wait()).await.is_ok();
         let calls = self.calls.len();
@@ -245,7 +245,7 @@ impl Publisher {
         if is_done {
             Ok(())
         } else {
-            Err(HandleError::Unfinished { calls })
+            Err(ClusterError::Unfinished { calls })
         }
     }
 }

@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 use fanfare_server::delivery::{History, HistoryRange, Publication, Published, Retention};
 use fanfare_server::engine::memory::{MemoryEngine, MemoryOptions};
-use fanfare_server::engine::{Answer, Arrival, Broker, Deliver, Engine, EngineError, Health};
+use fanfare_server::engine::{
+    Arrival, Broker, Deliver, Engine, EngineError, Health, NodeReplySender,
+};
 use fanfare_server::protocol::{ChannelName, SocketId, UserId};
-use fanfare_server::{HandleError, Publisher, Server};
+use fanfare_server::{ClusterError, Publisher, Server};
 use fanfare_tests::server::TestServer;
 use fanfare_tests::socket::{Door, Socket};
 use fanfare_tests::{eventually, http, redis, suite, within};
@@ -49,9 +51,9 @@ impl Links {
     }
 
     /// A node that answers everything in its own way.
-    fn add(&self, answer: impl Fn(Answer) + Send + Sync + 'static) {
+    fn add(&self, answer: impl Fn(NodeReplySender) + Send + Sync + 'static) {
         let deliver: Deliver = Arc::new(move |arrival| {
-            if let Arrival::Question { answer: to, .. } = arrival {
+            if let Arrival::NodeRequest { reply: to, .. } = arrival {
                 answer(to);
             }
         });
@@ -91,8 +93,8 @@ impl Broker for Linked {
         self.memory.history(channel, range, retention).await
     }
 
-    async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        self.memory.forget(channel).await
+    async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
+        self.memory.clear_history(channel).await
     }
 
     fn set_interest(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
@@ -103,7 +105,7 @@ impl Broker for Linked {
         self.memory.interested(channel).await
     }
 
-    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError> {
+    async fn request(&self, request: Bytes) -> Result<Vec<Bytes>, EngineError> {
         let this = self.this.get().unwrap();
         let others: Vec<Deliver> = {
             let nodes = self.links.nodes.lock().unwrap();
@@ -113,9 +115,9 @@ impl Broker for Linked {
         let asked = others.len();
         let mut waiting = Vec::new();
         for node in others {
-            let (answer, awaited) = Answer::channel();
-            let body = question.clone();
-            node(Arrival::Question { body, answer });
+            let (reply, awaited) = NodeReplySender::channel();
+            let body = request.clone();
+            node(Arrival::NodeRequest { body, reply });
             waiting.push(awaited);
         }
         let mut answers = Vec::new();
@@ -195,7 +197,7 @@ async fn an_order_reaches_the_connection_wherever_it_is() {
         .await;
     let nobody = SocketId::from_bits(7);
     let error = one.events.subscribe(nobody, "x").await.unwrap_err();
-    assert!(matches!(error, HandleError::NoSuchConnection { socket } if socket == nobody));
+    assert!(matches!(error, ClusterError::NoSuchConnection { socket } if socket == nobody));
 
     let mut near = enter(&one, "ben").await;
     assert_eq!(one.events.disconnect_user(&user("ben")).await.unwrap(), 2);
@@ -225,7 +227,7 @@ async fn a_silent_node_makes_an_error_and_never_a_wrong_number() {
     let error = one.events.disconnect_user(&user("ann")).await.unwrap_err();
     assert!(matches!(
         error,
-        HandleError::Incomplete {
+        ClusterError::Incomplete {
             answered: 1,
             asked: 2
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fanfare_server::protocol::{ChannelName, EventName, IdempotencyKey, RawJson, SocketId, UserId};
 use fanfare_server::{
-    ChannelRule, ChannelRules, Handle, HandleError, Publication, PublishError, ServerBuilder,
+    ChannelRule, ChannelRules, ClusterError, Handle, Publication, PublishError, ServerBuilder,
 };
 use fanfare_tests::server::TestServer;
 use fanfare_tests::socket::{Door, Socket};
@@ -434,11 +434,11 @@ async fn what_cannot_be_published_is_refused_with_its_reason() {
     let error = events.broadcast("c", "e", &unwritable).await.unwrap_err();
     assert!(matches!(error, PublishError::Payload(_)), "{error}");
     let error = events.subscriber_count("no spaces").await.unwrap_err();
-    assert!(matches!(error, HandleError::Channel(_)), "{error}");
+    assert!(matches!(error, ClusterError::Channel(_)), "{error}");
     let nobody = SocketId::from_bits(7);
     let error = events.subscribe(nobody, "c").await.unwrap_err();
     assert!(
-        matches!(error, HandleError::NoSuchConnection { socket } if socket == nobody),
+        matches!(error, ClusterError::NoSuchConnection { socket } if socket == nobody),
         "{error}"
     );
 }
@@ -458,7 +458,7 @@ async fn a_stopped_server_publishes_nothing_and_says_so() {
         .presence_members("presence-x")
         .await
         .unwrap_err();
-    assert!(matches!(error, HandleError::Engine(_)), "{error}");
+    assert!(matches!(error, ClusterError::Engine(_)), "{error}");
 }
 
 #[tokio::test]

@@ -209,7 +209,7 @@ async fn a_replaced_history_is_told_to_who_stayed_and_who_came_back() {
     let since = position(&server).await;
 
     let channel = ChannelName::new(CHANNEL).unwrap();
-    engine.broker.forget(&channel).await.unwrap();
+    engine.broker.clear_history(&channel).await.unwrap();
     publish(&server.events, 2..3).await;
     let reset = stayed
         .expect(json!({ "type": "reset", "channel": CHANNEL }))

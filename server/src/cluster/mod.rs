@@ -4,8 +4,8 @@
 //! `{"v":1,"ask":"subscriber_count","channel":"orders"}` is answered with `{"is":"count","count":3}`, and what a node does not
 //! understand with `{"is":"unknown"}`. Whoever asks takes that for no answer: a number that leaves a node out would be wrong.
 
-mod asking;
 mod node;
+mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -13,13 +13,13 @@ use bytes::Bytes;
 use fanfare_protocol::{NameError, SocketId};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::node::{Node, Questions};
+pub(crate) use self::node::{Node, NodeRequests};
 use crate::engine::EngineError;
 
-/// Why a question or an order of the application failed.
+/// Why a request or an order of the application failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum HandleError {
+pub enum ClusterError {
     /// The channel's name is not one.
     #[error("the channel name is not valid")]
     Channel(#[source] NameError),
@@ -65,7 +65,7 @@ pub enum HandleError {
 /// What a node can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
-pub(crate) enum Question {
+pub(crate) enum NodeRequest {
     /// How many connections are subscribed to a channel?
     SubscriberCount { channel: String },
     /// Which channels have subscribers?
@@ -87,7 +87,7 @@ pub(crate) enum Question {
 /// What a node answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
-pub(crate) enum Answer {
+pub(crate) enum NodeReply {
     /// So many.
     Count { count: u64 },
     /// These.
@@ -100,7 +100,7 @@ pub(crate) enum Answer {
     NotHere,
     /// More than an answer holds.
     TooMany,
-    /// The question means nothing to this node.
+    /// The request means nothing to this node.
     #[serde(other)]
     Unknown,
 }
@@ -112,7 +112,7 @@ struct Envelope<T> {
     content: T,
 }
 
-impl Question {
+impl NodeRequest {
     pub(crate) fn encode(&self) -> Bytes {
         encode(&Envelope {
             v: VERSION,
@@ -126,7 +126,7 @@ impl Question {
     }
 }
 
-impl Answer {
+impl NodeReply {
     pub(crate) fn encode(&self) -> Bytes {
         encode(self)
     }
@@ -137,24 +137,24 @@ impl Answer {
 }
 
 /// The answer of a process that publishes and has no connections.
-pub(crate) fn answer_of_nobody(body: &[u8]) -> Bytes {
-    let answer = match Question::decode(body) {
-        None => Answer::Unknown,
+pub(crate) fn reply_of_publisher(body: &[u8]) -> Bytes {
+    let reply = match NodeRequest::decode(body) {
+        None => NodeReply::Unknown,
         Some(
-            Question::SubscriberCount { .. }
-            | Question::ConnectionCount
-            | Question::DisconnectUser { .. },
-        ) => Answer::Count { count: 0 },
-        Some(Question::Channels | Question::ConnectionsOf { .. }) => {
-            Answer::Names { names: Vec::new() }
+            NodeRequest::SubscriberCount { .. }
+            | NodeRequest::ConnectionCount
+            | NodeRequest::DisconnectUser { .. },
+        ) => NodeReply::Count { count: 0 },
+        Some(NodeRequest::Channels | NodeRequest::ConnectionsOf { .. }) => {
+            NodeReply::Names { names: Vec::new() }
         }
         Some(
-            Question::Subscribe { .. }
-            | Question::Unsubscribe { .. }
-            | Question::DropConnection { .. },
-        ) => Answer::NotHere,
+            NodeRequest::Subscribe { .. }
+            | NodeRequest::Unsubscribe { .. }
+            | NodeRequest::DropConnection { .. },
+        ) => NodeReply::NotHere,
     };
-    answer.encode()
+    reply.encode()
 }
 
 fn encode<T: Serialize>(message: &T) -> Bytes {
@@ -162,7 +162,7 @@ fn encode<T: Serialize>(message: &T) -> Bytes {
     serde_json::to_vec(message).map_or_else(|_| Bytes::new(), Bytes::from)
 }
 
-/// Raised when a question changes its meaning. A question that is new needs no new version: who does not know it says so.
+/// Raised when a request changes its meaning. A request that is new needs no new version: who does not know it says so.
 const VERSION: u32 = 1;
 
 /// 20,000: at the length of usual names an answer then stays below a megabyte.

@@ -7,7 +7,7 @@ use fanfare_protocol::{ChannelName, SocketId, UserId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, NAMES_MAX, Question};
+use super::{NAMES_MAX, NodeReply, NodeRequest};
 use crate::clock;
 use crate::engine;
 use crate::hub::Hub;
@@ -23,101 +23,101 @@ pub(crate) struct Node {
 
 /// What other nodes have asked and was not answered yet.
 #[derive(Clone)]
-pub(crate) struct Questions(mpsc::Sender<(Bytes, engine::Answer)>);
+pub(crate) struct NodeRequests(mpsc::Sender<(Bytes, engine::NodeReplySender)>);
 
-impl Questions {
+impl NodeRequests {
     /// The letter box, and the task that answers what is in it until the engine is closed: a node that is on its way out still
     /// counts for those who ask.
-    pub(crate) fn answered_by(
+    pub(crate) fn served_by(
         node: Arc<Node>,
         closed: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
-        let (sender, mut waiting) = mpsc::channel::<(Bytes, engine::Answer)>(WAITING_MAX);
-        let answering = async move {
-            while let Some(Some((body, answer))) = closed.run_until_cancelled(waiting.recv()).await
-            {
-                answer.send(node.answer_to(&body).await);
+        let (sender, mut waiting) = mpsc::channel::<(Bytes, engine::NodeReplySender)>(WAITING_MAX);
+        let serving = async move {
+            while let Some(Some((body, reply))) = closed.run_until_cancelled(waiting.recv()).await {
+                reply.send(node.reply_to(&body).await);
             }
         };
-        (Self(sender), answering)
+        (Self(sender), serving)
     }
 
-    /// Takes a question; never blocks. When too many wait it is dropped, and this node counts as silent.
-    pub(crate) fn take(&self, body: Bytes, answer: engine::Answer) {
-        if self.0.try_send((body, answer)).is_err() {
-            tracing::warn!("a question of another node is not answered, too many are waiting");
+    /// Takes a request; never blocks. When too many wait it is dropped, and this node counts as silent.
+    pub(crate) fn take(&self, body: Bytes, reply: engine::NodeReplySender) {
+        if self.0.try_send((body, reply)).is_err() {
+            tracing::warn!("a request of another node is not answered, too many are waiting");
         }
     }
 }
 
 impl Node {
     /// Answers another node.
-    async fn answer_to(&self, body: &[u8]) -> Bytes {
-        let answer = match Question::decode(body) {
-            Some(question) => self.answer(&question).await,
-            None => Answer::Unknown,
+    async fn reply_to(&self, body: &[u8]) -> Bytes {
+        let reply = match NodeRequest::decode(body) {
+            Some(request) => self.reply(&request).await,
+            None => NodeReply::Unknown,
         };
-        match answer {
-            Answer::Names { names } if names.len() > NAMES_MAX => Answer::TooMany.encode(),
-            answer => answer.encode(),
+        match reply {
+            NodeReply::Names { names } if names.len() > NAMES_MAX => NodeReply::TooMany.encode(),
+            reply => reply.encode(),
         }
     }
 
     /// Answers from what is here. Names that are none are not understood.
-    pub(crate) async fn answer(&self, question: &Question) -> Answer {
-        self.try_answer(question).await.unwrap_or(Answer::Unknown)
+    pub(crate) async fn reply(&self, request: &NodeRequest) -> NodeReply {
+        self.try_reply(request).await.unwrap_or(NodeReply::Unknown)
     }
 
-    async fn try_answer(&self, question: &Question) -> Option<Answer> {
-        Some(match question {
-            Question::SubscriberCount { channel } => {
+    async fn try_reply(&self, request: &NodeRequest) -> Option<NodeReply> {
+        Some(match request {
+            NodeRequest::SubscriberCount { channel } => {
                 let channel = ChannelName::new(channel).ok()?;
                 let counting = self.hub.subscriber_count(&channel);
                 let count = self.stopped.run_until_cancelled(counting).await;
                 count_of(count.unwrap_or(0))
             }
-            Question::Channels => {
+            NodeRequest::Channels => {
                 let listing = self.hub.channels();
                 let channels = self.stopped.run_until_cancelled(listing).await;
                 let channels = channels.unwrap_or_default().into_iter();
-                Answer::Names {
+                NodeReply::Names {
                     names: channels.map(|(name, _)| name.to_string()).collect(),
                 }
             }
-            Question::ConnectionCount => count_of(self.sessions.count()),
-            Question::ConnectionsOf { user } => {
+            NodeRequest::ConnectionCount => count_of(self.sessions.count()),
+            NodeRequest::ConnectionsOf { user } => {
                 let sessions = self.sessions.of_user(&UserId::new(user).ok()?);
                 let sockets = sessions.iter().map(|session| session.id().to_string());
-                Answer::Names {
+                NodeReply::Names {
                     names: sockets.collect(),
                 }
             }
-            Question::Subscribe { socket, channel } => {
+            NodeRequest::Subscribe { socket, channel } => {
                 let channel = ChannelName::new(channel).ok()?;
                 self.order(socket.parse().ok()?, Control::Subscribe(channel))
             }
-            Question::Unsubscribe { socket, channel } => {
+            NodeRequest::Unsubscribe { socket, channel } => {
                 let channel = ChannelName::new(channel).ok()?;
                 self.order(socket.parse().ok()?, Control::Unsubscribe(channel))
             }
-            Question::DisconnectUser { user } => {
+            NodeRequest::DisconnectUser { user } => {
                 count_of(self.disconnect_user(&UserId::new(user).ok()?))
             }
-            Question::DropConnection { socket } => match self.sessions.get(socket.parse().ok()?) {
+            NodeRequest::DropConnection { socket } => match self.sessions.get(socket.parse().ok()?)
+            {
                 Some(session) => {
                     session.cut();
-                    Answer::Done
+                    NodeReply::Done
                 }
-                None => Answer::NotHere,
+                None => NodeReply::NotHere,
             },
         })
     }
 
-    fn order(&self, socket: SocketId, control: Control) -> Answer {
+    fn order(&self, socket: SocketId, control: Control) -> NodeReply {
         match self.sessions.get(socket) {
-            None => Answer::NotHere,
-            Some(session) if session.ask(control) => Answer::Done,
-            Some(_) => Answer::Busy,
+            None => NodeReply::NotHere,
+            Some(session) if session.ask(control) => NodeReply::Done,
+            Some(_) => NodeReply::Busy,
         }
     }
 
@@ -130,8 +130,8 @@ impl Node {
     }
 }
 
-fn count_of(count: usize) -> Answer {
-    Answer::Count {
+fn count_of(count: usize) -> NodeReply {
+    NodeReply::Count {
         count: u64::try_from(count).unwrap_or(u64::MAX),
     }
 }

@@ -11,58 +11,64 @@ fn the_messages_of_version_1() {
     let (to, on) = (|| socket.to_owned(), || channel.to_owned());
     let questions = [
         (
-            Question::SubscriberCount { channel: on() },
+            NodeRequest::SubscriberCount { channel: on() },
             r#"{"v":1,"ask":"subscriber_count","channel":"orders"}"#.to_owned(),
         ),
-        (Question::Channels, r#"{"v":1,"ask":"channels"}"#.to_owned()),
         (
-            Question::ConnectionCount,
+            NodeRequest::Channels,
+            r#"{"v":1,"ask":"channels"}"#.to_owned(),
+        ),
+        (
+            NodeRequest::ConnectionCount,
             r#"{"v":1,"ask":"connection_count"}"#.to_owned(),
         ),
         (
-            Question::ConnectionsOf { user: user() },
+            NodeRequest::ConnectionsOf { user: user() },
             r#"{"v":1,"ask":"connections_of","user":"ann"}"#.to_owned(),
         ),
         (
-            Question::Subscribe {
+            NodeRequest::Subscribe {
                 socket: to(),
                 channel: on(),
             },
             format!(r#"{{"v":1,"ask":"subscribe","socket":"{socket}","channel":"orders"}}"#),
         ),
         (
-            Question::Unsubscribe {
+            NodeRequest::Unsubscribe {
                 socket: to(),
                 channel: on(),
             },
             format!(r#"{{"v":1,"ask":"unsubscribe","socket":"{socket}","channel":"orders"}}"#),
         ),
         (
-            Question::DisconnectUser { user: user() },
+            NodeRequest::DisconnectUser { user: user() },
             r#"{"v":1,"ask":"disconnect_user","user":"ann"}"#.to_owned(),
         ),
         (
-            Question::DropConnection { socket: to() },
+            NodeRequest::DropConnection { socket: to() },
             format!(r#"{{"v":1,"ask":"drop_connection","socket":"{socket}"}}"#),
         ),
     ];
-    for (question, expected) in questions {
-        assert_eq!(text(&question.encode()), expected);
-        assert_eq!(Question::decode(expected.as_bytes()), Some(question));
+    for (request, expected) in questions {
+        assert_eq!(text(&request.encode()), expected);
+        assert_eq!(NodeRequest::decode(expected.as_bytes()), Some(request));
     }
     let names = vec!["a".to_owned()];
-    let answers = [
-        (Answer::Count { count: 3 }, r#"{"is":"count","count":3}"#),
-        (Answer::Names { names }, r#"{"is":"names","names":["a"]}"#),
-        (Answer::Done, r#"{"is":"done"}"#),
-        (Answer::Busy, r#"{"is":"busy"}"#),
-        (Answer::NotHere, r#"{"is":"not_here"}"#),
-        (Answer::TooMany, r#"{"is":"too_many"}"#),
-        (Answer::Unknown, r#"{"is":"unknown"}"#),
+    let replies = [
+        (NodeReply::Count { count: 3 }, r#"{"is":"count","count":3}"#),
+        (
+            NodeReply::Names { names },
+            r#"{"is":"names","names":["a"]}"#,
+        ),
+        (NodeReply::Done, r#"{"is":"done"}"#),
+        (NodeReply::Busy, r#"{"is":"busy"}"#),
+        (NodeReply::NotHere, r#"{"is":"not_here"}"#),
+        (NodeReply::TooMany, r#"{"is":"too_many"}"#),
+        (NodeReply::Unknown, r#"{"is":"unknown"}"#),
     ];
-    for (answer, expected) in answers {
-        assert_eq!(text(&answer.encode()), expected);
-        assert_eq!(Answer::decode(expected.as_bytes()), answer);
+    for (reply, expected) in replies {
+        assert_eq!(text(&reply.encode()), expected);
+        assert_eq!(NodeReply::decode(expected.as_bytes()), reply);
     }
 }
 
@@ -76,14 +82,21 @@ fn what_a_later_release_asks_is_answered_with_unknown() {
         "channels",
         "",
     ] {
-        assert_eq!(Question::decode(body.as_bytes()), None, "{body}");
-        let answer = answer_of_nobody(body.as_bytes());
-        assert_eq!(Answer::decode(&answer), Answer::Unknown, "{body}");
+        assert_eq!(NodeRequest::decode(body.as_bytes()), None, "{body}");
+        let reply = reply_of_publisher(body.as_bytes());
+        assert_eq!(NodeReply::decode(&reply), NodeReply::Unknown, "{body}");
     }
     for body in [r#"{"is":"sunny"}"#, r#"{"is":"count"}"#, "3", ""] {
-        assert_eq!(Answer::decode(body.as_bytes()), Answer::Unknown, "{body}");
+        assert_eq!(
+            NodeReply::decode(body.as_bytes()),
+            NodeReply::Unknown,
+            "{body}"
+        );
     }
     // What a later release adds to a message that is known does not matter.
     let more = r#"{"v":1,"ask":"channels","at_most":5}"#;
-    assert_eq!(Question::decode(more.as_bytes()), Some(Question::Channels));
+    assert_eq!(
+        NodeRequest::decode(more.as_bytes()),
+        Some(NodeRequest::Channels)
+    );
 }

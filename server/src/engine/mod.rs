@@ -52,28 +52,28 @@ pub enum Arrival {
         /// Why, in a sentence for the subscribers.
         reason: &'static str,
     },
-    /// Another node asks this one, see [`Broker::ask`].
-    Question {
-        /// What the other node gave to [`Broker::ask`].
+    /// Another node requests something from this one, see [`Broker::request`].
+    NodeRequest {
+        /// What the other node gave to [`Broker::request`].
         body: Bytes,
-        /// Where the answer goes. Dropped, this node counts as silent.
-        answer: Answer,
+        /// Where the reply goes. Dropped, this node counts as silent.
+        reply: NodeReplySender,
     },
 }
 
-/// Where the answer to another node's question goes.
+/// Where the reply to another node's request goes.
 #[derive(Debug)]
-pub struct Answer(oneshot::Sender<Bytes>);
+pub struct NodeReplySender(oneshot::Sender<Bytes>);
 
-impl Answer {
-    /// An answer that is awaited at the other end.
+impl NodeReplySender {
+    /// A sender, and the receiver at the other end.
     #[must_use]
     pub fn channel() -> (Self, oneshot::Receiver<Bytes>) {
         let (sender, receiver) = oneshot::channel();
         (Self(sender), receiver)
     }
 
-    /// Answers. Nobody may be waiting any more.
+    /// Sends the reply; it is dropped if the requester has stopped waiting.
     pub fn send(self, body: Bytes) {
         let _ = self.0.send(body);
     }
@@ -151,7 +151,7 @@ pub trait Broker: Send + Sync {
     ///
     /// # Errors
     /// When the store does not answer.
-    async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError>;
+    async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError>;
 
     /// States whether this node wants the channel's deliveries. Never fails, idempotent; the engine converges by itself.
     /// `retention` is what the channel's rule keeps.
@@ -166,11 +166,11 @@ pub trait Broker: Send + Sync {
     /// When they cannot be made to flow now.
     async fn interested(&self, channel: &ChannelName) -> Result<(), EngineError>;
 
-    /// Asks every other live node of the cluster; the answers come in no order. An engine of one process has no other nodes.
+    /// Sends a request to every other live node of the cluster; the replies come in no order. An engine of one process has no other nodes.
     ///
     /// # Errors
     /// [`EngineError::Incomplete`] when some node did not answer in time.
-    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError>;
+    async fn request(&self, request: Bytes) -> Result<Vec<Bytes>, EngineError>;
 
     /// For how long a publish is recognised by its key when it comes again; clients are told. 10 minutes.
     fn idempotency_window(&self) -> Duration {

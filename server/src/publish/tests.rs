@@ -72,5 +72,5 @@ async fn closing_waits_for_what_is_under_way_and_not_for_ever() {
     let events = publisher().await;
     let _endless = events.calls.token();
     let error = events.clone().close().await.unwrap_err();
-    assert!(matches!(error, HandleError::Unfinished { calls: 1 }));
+    assert!(matches!(error, ClusterError::Unfinished { calls: 1 }));
 }

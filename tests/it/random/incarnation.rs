@@ -67,8 +67,8 @@ impl Incarnation {
     }
 
     /// Drops a channel's history.
-    pub(super) async fn forget(&self, channel: &ChannelName) {
-        self.engine.broker.forget(channel).await.unwrap();
+    pub(super) async fn clear_history(&self, channel: &ChannelName) {
+        self.engine.broker.clear_history(channel).await.unwrap();
     }
 
     /// How many are subscribed.

@@ -90,7 +90,7 @@ impl World {
             }
             92..95 => {
                 let channel = self.channel();
-                self.server.forget(&channel).await;
+                self.server.clear_history(&channel).await;
             }
             _ => self.restart().await,
         }

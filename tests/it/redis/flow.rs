@@ -432,7 +432,7 @@ async fn every_other_live_node_is_asked() {
     let redis = Redis::start().await;
     let options = options(&redis.url());
     let asker = Node::start(options.clone(), Some("asker")).await;
-    let ask = async |body: &'static str| asker.engine.broker.ask(body.into()).await;
+    let ask = async |body: &'static str| asker.engine.broker.request(body.into()).await;
     assert!(ask("?").await.unwrap().is_empty());
     let one = Node::start(options.clone(), Some("one")).await;
     let two = Node::start(options.clone(), Some("two")).await;

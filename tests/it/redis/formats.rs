@@ -58,7 +58,7 @@ async fn a_node_of_another_format_starts_only_when_the_others_have_stopped() {
     // The node that is there notices nothing of it.
     let other = Node::start(options.clone(), Some("?")).await;
     assert_eq!(
-        other.engine.broker.ask("who".into()).await.unwrap(),
+        other.engine.broker.request("who".into()).await.unwrap(),
         ["who!"]
     );
     other.publish(&channel, 1, KEPT).await;

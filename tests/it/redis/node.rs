@@ -28,7 +28,7 @@ pub(super) enum Seen {
 }
 
 impl Node {
-    /// Starts an engine. Questions of other nodes are answered with `answer`, if there is one.
+    /// Starts an engine. Requests of other nodes are answered with `answer`, if there is one.
     pub(super) async fn start(options: RedisOptions, answer: Option<&'static str>) -> Self {
         let record: Arc<Mutex<HashMap<ChannelName, Vec<Seen>>>> = Arc::default();
         let shared = Arc::clone(&record);
@@ -41,7 +41,7 @@ impl Node {
                 Arrival::Reset {
                     channel, position, ..
                 } => (channel, Seen::Reset(position)),
-                Arrival::Question { body, answer: to } => {
+                Arrival::NodeRequest { body, reply: to } => {
                     if let Some(answer) = answer {
                         to.send([body.as_ref(), answer.as_bytes()].concat().into());
                     }

@@ -184,7 +184,7 @@ async fn many_silent_members_go_in_steps() {
     let late = SocketId::from_bits(u128::MAX);
     presence.join(&room, late, &ann, kept).await.unwrap();
     assert_eq!(offset().await, COUNT + 50 + 1, "a join takes some along");
-    let next = presence.reap(&room).await.unwrap();
+    let next = presence.evict_expired(&room).await.unwrap();
     assert_eq!(next, Next::In(Duration::ZERO), "some are left");
     assert_eq!(offset().await, COUNT + 50 + 1 + 200);
     let members = presence.members(&room).await.unwrap();

@@ -6,6 +6,7 @@ use super::{SourceFile, Violation};
 
 const PROTOCOL: &str = "docs/protocol.md";
 const MAP: &str = "ARCHITECTURE.md";
+const GUARANTEES: &str = "docs/guarantees.md";
 const OPTIONS: &str = "cli/src/options.rs";
 const OPERATIONS: &str = "docs/operations.md";
 const DEPLOYED: &str = "deploy/";
@@ -107,6 +108,30 @@ pub(super) fn script_headers(files: &[SourceFile]) -> Vec<Violation> {
     missing.collect()
 }
 
+/// Module docs that name a promise (`Promise: … "its words"`) that docs/guarantees.md does not make, in these words.
+pub(super) fn unmade_promises(files: &[SourceFile]) -> Vec<Violation> {
+    let Some(guarantees) = files.iter().find(|file| file.path == GUARANTEES) else {
+        return Vec::new();
+    };
+    let mut violations = Vec::new();
+    for file in files.iter().filter(|file| file.has_extension(&["rs"])) {
+        let docs = file.text.lines();
+        let docs = docs.map_while(|line| line.strip_prefix("//!"));
+        let docs: Vec<&str> = docs.map(str::trim).collect();
+        let promises = docs.split(|line| line.is_empty());
+        let promises = promises.map(|lines| lines.join(" "));
+        for promise in promises.filter(|lines| lines.starts_with("Promise: ")) {
+            let quotes = promise.split('"').skip(1).step_by(2);
+            let unmade = quotes.filter(|quote| !guarantees.text.contains(quote));
+            violations.extend(unmade.map(|quote| {
+                let rule = format!("{GUARANTEES} does not promise \"{quote}\"");
+                Violation::new(file.path.as_str(), 0, rule)
+            }));
+        }
+    }
+    violations
+}
+
 /// Whether a line names something before its colon: `KEYS, ARGV: ...` names both.
 fn begins_with(line: &str, word: &str) -> bool {
     let (names, _) = line.split_once(':').unwrap_or_default();
@@ -149,6 +174,21 @@ mod tests {
             ["its header has no line `Returns`"]
         );
         assert_eq!(found("return 1\n-- KEYS: 1\n").len(), 4);
+    }
+
+    #[test]
+    fn a_promise_that_is_not_made_is_found() {
+        let found = |docs: &str| {
+            let files = [
+                SourceFile::new(GUARANTEES, "| slots move in a Redis Cluster | fine |"),
+                SourceFile::new("server/src/a.rs", docs),
+            ];
+            unmade_promises(&files).len()
+        };
+        let docs = "//! It says \"so\".\n//!\n//! Promise: docs, \"slots move in\n//! a Redis Cluster\".\n";
+        assert_eq!(found(docs), 0);
+        assert_eq!(found(&docs.replace("slots move", "slots stay")), 1);
+        assert_eq!(found("\"//! Promise: \\\"none\\\"\"\n"), 0);
     }
 
     #[test]

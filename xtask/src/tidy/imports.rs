@@ -174,6 +174,55 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// Folders of one module, from the bottom up. A file may name its own folder and those of lower rows.
+struct Layers {
+    /// The path of the module's folder.
+    place: &'static str,
+    /// The path of the module.
+    module: &'static str,
+    /// Folders of one row do not name each other.
+    rows: &'static [&'static [&'static str]],
+}
+
+/// The modules whose folders are layers.
+const LAYERS: &[Layers] = &[Layers {
+    place: "server/src/engine/redis/",
+    module: "crate::engine::redis",
+    rows: &[
+        &["connection"],
+        &["channel"],
+        &["presence", "nodes"],
+        &["feed"],
+    ],
+}];
+
+impl Layers {
+    /// Whether a file of a folder must not name a path, and why.
+    fn violation(&self, path: &str, segments: &[String]) -> Option<String> {
+        let (folder, _) = path.strip_prefix(self.place)?.split_once('/')?;
+        let row = |name: &str| self.rows.iter().position(|row| row.contains(&name));
+        let own_row = row(folder)?;
+        let mut named = segments.iter();
+        let is_inside = |part: &str| named.next().is_some_and(|name| name == part);
+        if !self.module.split("::").all(is_inside) {
+            return None;
+        }
+        let target = named.next()?;
+        if target == folder || row(target).is_some_and(|row| row < own_row) {
+            return None;
+        }
+        let below: Vec<&str> = self.rows[..own_row].concat();
+        let below = match below.as_slice() {
+            [] => "nothing beside it".to_owned(),
+            below => format!("`{}` alone", below.join("`, `")),
+        };
+        Some(format!(
+            "must not name `{}::{target}`: `{folder}` knows {below}",
+            self.module
+        ))
+    }
+}
+
 /// Finds every path that its place must not name; tests may name what they like.
 pub(super) fn forbidden(files: &[SourceFile]) -> Vec<Violation> {
     let mut violations = Vec::new();
@@ -213,6 +262,13 @@ pub(super) fn forbidden(files: &[SourceFile]) -> Vec<Violation> {
                     format!("must not name `{forbidden}`: {}", rule.why),
                 )
             }));
+        }
+        for layers in LAYERS {
+            let found = source.paths.iter().filter_map(|named| {
+                let rule = layers.violation(path, &named.segments)?;
+                Some(Violation::new(path, named.line, rule))
+            });
+            violations.extend(found);
         }
     }
     violations
@@ -405,6 +461,44 @@ mod tests {
             "cli/src/serve.rs",
             "use fanfare_server::Server;\nuse axum::Router;\n",
             &[2],
+        );
+    }
+
+    #[test]
+    fn the_folders_of_the_redis_engine_point_down() {
+        let check = |path: &str, text, lines: &[usize]| {
+            check(&format!("server/src/engine/redis/{path}"), text, lines);
+        };
+        check(
+            "connection/topology.rs",
+            "use super::error::CommandError;\nuse crate::engine::redis::channel::keys;\n",
+            &[2],
+        );
+        check(
+            "channel/publish.rs",
+            "use crate::engine::redis::connection::commands::Call;\nuse super::super::flow::Flow;\n",
+            &[2],
+        );
+        check(
+            "presence/leases/rounds.rs",
+            "use crate::engine::redis::channel::store;\nuse crate::engine::redis::nodes::requests;\n",
+            &[2],
+        );
+        check(
+            "nodes/requests.rs",
+            "use crate::engine::redis::presence::leases;\nuse crate::engine::redis::feed::tracks;\n",
+            &[1, 2],
+        );
+        check(
+            "feed/reader.rs",
+            "use crate::engine::redis::{RedisEngine, connection, nodes::requests};\n",
+            &[1],
+        );
+        check("flow.rs", "use super::feed::reader::Reader;\n", &[]);
+        check(
+            "feed/reader.rs",
+            "#[cfg(test)]\nmod tests {\n    use crate::engine::redis::RedisOptions;\n}\n",
+            &[],
         );
     }
 

@@ -105,7 +105,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn violations(files: &[SourceFile]) -> Vec<Violation> {
-    let rules: [Rule; 15] = [
+    let rules: [Rule; 16] = [
         api::differences,
         imports::forbidden,
         shape::too_long,
@@ -118,6 +118,7 @@ fn violations(files: &[SourceFile]) -> Vec<Violation> {
         documents::unnamed_modules,
         documents::options,
         documents::script_headers,
+        documents::unmade_promises,
         security::unseeded_hashers,
         security::compared_macs,
         security::missing_tests,

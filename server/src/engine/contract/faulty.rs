@@ -182,7 +182,7 @@ impl Broker for Faulty {
         Ok(history)
     }
 
-    async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError> {
+    async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
         if self.is(Fault::IgnoreForget) {
             return Ok(());
         }
@@ -196,7 +196,7 @@ impl Broker for Faulty {
                     .await?;
             }
         }
-        self.good.broker.forget(channel).await
+        self.good.broker.clear_history(channel).await
     }
 
     fn set_interest(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
@@ -216,8 +216,8 @@ impl Broker for Faulty {
         self.good.broker.interested(channel).await
     }
 
-    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError> {
-        self.good.broker.ask(question).await
+    async fn request(&self, request: Bytes) -> Result<Vec<Bytes>, EngineError> {
+        self.good.broker.request(request).await
     }
 
     fn health(&self) -> Health {

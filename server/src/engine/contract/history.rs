@@ -199,13 +199,13 @@ pub(super) async fn joining_first_and_reading_second_leaves_no_hole(trial: &Tria
     Ok(())
 }
 
-pub(super) async fn forgetting_starts_a_new_epoch(trial: &Trial<'_>) -> Outcome {
+pub(super) async fn clearing_a_history_starts_a_new_epoch(trial: &Trial<'_>) -> Outcome {
     let broker = Arc::clone(&trial.engine.broker);
     let channel = trial.channel().await?;
-    broker.forget(&channel).await?;
+    broker.clear_history(&channel).await?;
     let before = trial.publish(&channel, 1).await?;
     trial.publish(&channel, 2).await?;
-    broker.forget(&channel).await?;
+    broker.clear_history(&channel).await?;
     let empty = trial.history(&channel, ALL).await?;
     ensure!(empty.entries.is_empty(), "{} kept", empty.entries.len());
     ensure!(empty.top.epoch != before.epoch, "the old epoch goes on");
@@ -218,11 +218,11 @@ pub(super) async fn forgetting_starts_a_new_epoch(trial: &Trial<'_>) -> Outcome 
     leaves_others_alone(trial, &channel).await
 }
 
-/// Another channel is not touched by forgetting one.
+/// Another channel is not touched when one is cleared.
 async fn leaves_others_alone(trial: &Trial<'_>, forgotten: &ChannelName) -> Outcome {
     let other = trial.channel().await?;
     let position = trial.publish(&other, 1).await?;
-    trial.engine.broker.forget(forgotten).await?;
+    trial.engine.broker.clear_history(forgotten).await?;
     let top = trial.history(&other, ALL).await?.top;
     ensure!(
         top == position,

@@ -205,7 +205,7 @@ pub const SCENARIOS: &[Scenario] = scenarios! {
     history::messages_go_after_their_time_and_the_position_stays advances;
     history::a_message_is_in_the_history_once_it_was_delivered;
     history::joining_first_and_reading_second_leaves_no_hole;
-    history::forgetting_starts_a_new_epoch;
+    history::clearing_a_history_starts_a_new_epoch;
     presence::the_first_connection_adds_and_the_last_removes;
     presence::goodbye_and_removal_are_immediate;
     presence::a_lost_connection_counts_until_its_grace_is_over advances;
@@ -220,7 +220,7 @@ pub const SCENARIOS: &[Scenario] = scenarios! {
     presence_state::a_refresh_does_not_undo_a_loss advances;
     presence_state::a_snapshot_is_the_sum_of_the_events_before_it;
     presence_state::an_empty_channel_has_a_position_too;
-    presence_state::forgetting_a_history_keeps_the_members;
+    presence_state::clearing_a_history_keeps_the_members;
     presence_info::who_joined_last_is_shown;
     presence_info::an_equal_info_is_not_told;
     presence_info::a_repeated_call_shows_nothing_again;

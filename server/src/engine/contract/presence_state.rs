@@ -129,12 +129,12 @@ pub(super) async fn an_empty_channel_has_a_position_too(trial: &Trial<'_>) -> Ou
     Ok(())
 }
 
-pub(super) async fn forgetting_a_history_keeps_the_members(trial: &Trial<'_>) -> Outcome {
+pub(super) async fn clearing_a_history_keeps_the_members(trial: &Trial<'_>) -> Outcome {
     let channel = trial.channel().await?;
     let phone = connection();
     trial.join(&channel, phone, member("ann", 1)?).await?;
     let before = trial.members(&channel).await?.position;
-    trial.engine.broker.forget(&channel).await?;
+    trial.engine.broker.clear_history(&channel).await?;
     present(trial, &channel, &["ann"]).await?;
     let after = trial.members(&channel).await?.position;
     ensure!(after.epoch != before.epoch, "the old epoch goes on");

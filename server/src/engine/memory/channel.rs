@@ -56,7 +56,7 @@ impl Channel {
         now: Instant,
     ) -> Delivery {
         if self.position.offset >= OFFSET_MAX {
-            self.forget();
+            self.clear_history();
         }
         let previous = self.position.tag;
         self.position.offset += 1;
@@ -122,7 +122,7 @@ impl Channel {
     }
 
     /// Starts a new epoch with nothing in it. Members stay.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn clear_history(&mut self) {
         self.drop_entries();
         self.position = Position::start(random_epoch());
     }

@@ -256,9 +256,9 @@ impl Broker for MemoryEngine {
         shard.history(channel, range, Instant::now())
     }
 
-    async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        let (mut shard, _) = self.stores.open(channel, "forgetting a history")?;
-        shard.forget(channel);
+    async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
+        let (mut shard, _) = self.stores.open(channel, "clearing a history")?;
+        shard.clear_history(channel);
         Ok(())
     }
 
@@ -270,7 +270,7 @@ impl Broker for MemoryEngine {
         self.stores.open(channel, "subscribing").map(|_| ())
     }
 
-    async fn ask(&self, _question: Bytes) -> Result<Vec<Bytes>, EngineError> {
+    async fn request(&self, _request: Bytes) -> Result<Vec<Bytes>, EngineError> {
         Ok(Vec::new())
     }
 

@@ -149,11 +149,11 @@ impl Shard {
     }
 
     /// Drops a channel's history.
-    pub(super) fn forget(&mut self, name: &ChannelName) {
+    pub(super) fn clear_history(&mut self, name: &ChannelName) {
         if let Some(channel) = self.channels.get_mut(name) {
             self.bytes -= channel.bytes();
             self.generation += u64::from(channel.position().offset > 0);
-            channel.forget();
+            channel.clear_history();
         }
     }
 

@@ -227,7 +227,7 @@ async fn a_quiet_channel_keeps_its_members() {
 async fn a_forgotten_history_gives_its_bytes_back() {
     let (engine, _) = started(MemoryOptions::default()).await;
     engine.publish(publication("c", 100), KEPT).await.unwrap();
-    engine.forget(&channel("c")).await.unwrap();
+    engine.clear_history(&channel("c")).await.unwrap();
     assert_eq!(held(&engine), (1, 0));
 }
 
@@ -429,7 +429,7 @@ async fn a_position_before_messages_that_are_forgotten_never_comes_again() {
 
     let before = position(&engine, "d").await;
     engine.publish(publication("d", 100), KEPT).await.unwrap();
-    engine.forget(&channel("d")).await.unwrap();
+    engine.clear_history(&channel("d")).await.unwrap();
     pass(KEPT.ttl * 10).await;
     assert_eq!(held(&engine).0, 1, "the subscribed one");
     assert_ne!(position(&engine, "d").await.epoch, before.epoch);

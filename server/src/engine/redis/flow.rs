@@ -1,185 +1,180 @@
-//! Everything between Redis pub/sub and the hub of one node.
+//! What reaches one node from Redis: the tasks of [`feed`](super::feed) and [`nodes`](super::nodes), put together.
 //!
 //! ```text
-//! connection ─ closure ─ Handoff ─ reader ─ Tracks ─ Deliver        messages
-//! interest  ─ Lanes ─ (un)subscribe                                 wanted against subscribed
-//! catch_up, sync ─ Redis ─ Tracks                                   what is missing
-//! probe ─ Redis ─ connection                                        whether messages flow
+//! pub/sub connection ─ Handoff ─ Reader ─ Tracks ─ Deliver          messages
+//! Interest ─ pub/sub connections                                    wanted against subscribed
+//! catch_up ─ Redis ─ Tracks                                         what is missing
+//! probe ─ Redis ─ pub/sub connection                                whether messages arrive
 //! ```
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fanfare_protocol::{ChannelName, Position};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::commands::Commands;
-use super::error::CommandError;
-use super::flow_options::FlowOptions;
-use super::format::Formats;
-use super::handoff::Handoff;
-use super::lanes::Lanes;
-use super::questions::{self, Look, Questions, Role};
-use super::reads::{self, Reads};
-use super::ready::Publishing;
-use super::recent::Bounds;
-use super::speaking::Speaking;
-use super::tracks::{Times, Tracks};
-use super::unheard::Unheard;
-use super::{catch_up, interest, probe, reader, ready, rights, sync, watch};
+use super::channel::ready::{self, Publishing};
+use super::channel::store::ChannelStore;
+use super::connection::error::CommandError;
+use super::connection::sentinel;
+use super::feed::interest::Interest;
+use super::feed::pubsub::PubSubConnections;
+use super::feed::reader::Handoff;
+use super::feed::reader::Reader;
+use super::feed::reads::Reads;
+use super::feed::recent::Bounds;
+use super::feed::tracks::{Times, Tracks};
+use super::feed::{catch_up, probe};
+use super::nodes::failover::{self, Failover, PublishGuard};
+use super::nodes::requests::{self, NodeRequests, OnEvictRequest, Role};
 use crate::clock::Instant;
 use crate::delivery::{History, HistoryRange, Retention};
 use crate::engine::{Deliver, EngineError, Health};
 
 /// What reaches one node from Redis.
 pub(super) struct Flow {
-    shared: Arc<Shared>,
-}
-
-/// What the tasks of a flow share.
-pub(super) struct Shared {
-    pub(super) commands: Commands,
-    pub(super) flow: FlowOptions,
-    /// Tells this life of this node from all others.
-    pub(super) incarnation: u64,
-    pub(super) deliver: Deliver,
-    pub(super) tracks: Tracks,
-    pub(super) lanes: Lanes,
-    pub(super) handoff: Arc<Handoff>,
-    pub(super) questions: Arc<Questions>,
-    pub(super) reads: Reads,
-    pub(super) unheard: Unheard,
-    /// Whether what this node publishes is taken.
-    pub(super) publishing: Publishing,
-    pub(super) tasks: TaskTracker,
-    pub(super) stop: CancellationToken,
-    /// Somebody found out that servers are not what they were.
-    is_distrusted: AtomicBool,
-    /// A call that went to a master ended after that was replaced.
-    is_word_late: AtomicBool,
-    /// The lease of this node was renewed.
-    pub(super) leased: Notify,
-    /// Whether nodes of other formats live.
-    pub(super) formats: Formats,
-    role: Role,
-    /// What went wrong last while connecting.
-    trouble: Mutex<Option<String>>,
+    store: ChannelStore,
+    tracks: Arc<Tracks>,
+    pubsubs: Arc<PubSubConnections>,
+    requests: Arc<NodeRequests>,
+    reads: Arc<Reads>,
+    failover: Arc<Failover>,
+    publishing: Arc<Publishing>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Flow {
-    /// Starts the tasks and waits until messages flow.
+    /// Starts the tasks and waits until messages arrive.
     ///
     /// # Errors
     /// When they do not within the budget of a call.
     pub(super) async fn start(
-        commands: Commands,
+        store: ChannelStore,
         role: Role,
         deliver: Deliver,
-        look: Look,
+        on_evict_request: OnEvictRequest,
     ) -> Result<Self, EngineError> {
-        let flow = commands.options().flow;
-        let incarnation = fastrand::u64(1..);
+        let options = store.options();
         let times = Times {
-            unsubscribe_delay: flow.unsubscribe_delay,
-            sync_interval: flow.sync_interval,
-            retry_pause_max: commands.options().command_deadline,
+            unsubscribe_delay: options.flow.unsubscribe_delay,
+            sync_interval: options.flow.sync_interval,
+            retry_pause_max: options.command_deadline,
         };
         let bounds = Bounds {
-            channel_bytes_max: flow.recent_channel_bytes_max,
-            bytes_max: flow.recent_bytes_max,
+            channel_bytes_max: options.flow.recent_channel_bytes_max,
+            bytes_max: options.flow.recent_bytes_max,
         };
-        let tasks = TaskTracker::new();
-        let tag = ChannelName::new(rights::NODES).map_err(|_| unavailable("no name for nodes"))?;
-        let questions = Questions::new(
-            commands.clone(),
-            role,
-            incarnation,
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let requests = NodeRequests::new(store.clone(), role, tasks.clone(), on_evict_request);
+        let requests = requests.map_err(|error| unavailable(&error.to_string()))?;
+        let tracks = Arc::new(Tracks::new(Arc::clone(&deliver), times, bounds));
+        let handoff = Arc::new(Handoff::new(options.flow.waiting_bytes_max));
+        let pubsubs = PubSubConnections::new(store.keys().clone(), requests.incarnation, handoff);
+        let reads = Reads::new(
+            store.clone(),
+            Arc::clone(&tracks),
             tasks.clone(),
-            tag,
-            look,
+            stop.clone(),
         );
-        let budget = commands.options().budget;
-        let said_age_max = match commands.topology().is_cluster() {
-            true => CUT_OFF_MASTER_MAX,
-            false => Duration::MAX,
-        };
-        let shared = Arc::new(Shared {
-            tracks: Tracks::new(Arc::clone(&deliver), times, bounds),
-            lanes: Lanes::default(),
-            handoff: Arc::new(Handoff::new(flow.waiting_bytes_max)),
-            questions: Arc::new(questions),
-            reads: Reads::default(),
-            unheard: Unheard::new(said_age_max),
-            publishing: Publishing::default(),
-            stop: CancellationToken::new(),
-            is_distrusted: AtomicBool::new(false),
-            is_word_late: AtomicBool::new(false),
-            leased: Notify::new(),
-            formats: Formats::default(),
-            role,
-            trouble: Mutex::default(),
-            commands,
-            flow,
-            incarnation,
-            deliver,
+        let flow = Self {
+            pubsubs: Arc::new(pubsubs),
+            requests: Arc::new(requests),
+            reads: Arc::new(reads),
+            failover: Arc::new(Failover::new(Arc::clone(store.commands().topology()))),
+            publishing: Arc::default(),
+            store,
+            tracks,
             tasks,
-        });
-        let started = Self { shared };
-        started.spawn_tasks();
-        let shared = Arc::clone(&started.shared);
-        let mut late = std::pin::pin!(tokio::time::sleep(budget));
-        let outcome = loop {
-            tokio::select! {
-                biased;
-                () = shared.formats.found.notified() => {
-                    if let Some(refusal) = shared.formats.refusal("starting") {
-                        break Err(refusal);
-                    }
-                }
-                () = shared.leased.notified() => break Ok(()),
-                () = &mut late => break Err(unavailable(&shared.trouble())),
-            }
+            stop,
         };
-        if outcome.is_err() {
-            started.close().await;
+        flow.spawn_feed(deliver);
+        flow.spawn_nodes();
+        match flow.until_listening().await {
+            Ok(()) => Ok(flow),
+            Err(error) => {
+                flow.close().await;
+                Err(error)
+            }
         }
-        outcome.map(|()| started)
     }
 
-    fn spawn_tasks(&self) {
-        let shared = &self.shared;
-        let (tasks, stop) = (&shared.tasks, &shared.stop);
-        tasks.spawn(interest::run(Arc::clone(shared), stop.clone()));
-        tasks.spawn(reader::run(Arc::clone(shared), stop.clone()));
-        tasks.spawn(catch_up::run(Arc::clone(shared), stop.clone()));
-        tasks.spawn(sync::run(Arc::clone(shared), stop.clone()));
-        tasks.spawn(sync::tell(Arc::clone(shared), stop.clone()));
-        tasks.spawn(probe::run(Arc::clone(shared), stop.clone()));
-        tasks.spawn(ready::run(Arc::clone(shared), stop.clone()));
-        tasks.spawn(questions::keep_lease(Arc::clone(shared), stop.clone()));
-        if shared.commands.topology().has_sentinels() {
-            tasks.spawn(watch::run(Arc::clone(shared), stop.clone()));
+    fn spawn_feed(&self, deliver: Deliver) {
+        let (store, tracks) = (|| self.store.clone(), || Arc::clone(&self.tracks));
+        let (pubsubs, requests) = (|| Arc::clone(&self.pubsubs), || Arc::clone(&self.requests));
+        let stop = || self.stop.clone();
+        let interest = Interest::new(store(), tracks(), pubsubs(), requests());
+        let reader = Reader::new(store(), tracks(), requests(), deliver);
+        let handoff = Arc::clone(&self.pubsubs.handoff);
+        let flow = self.store.options().flow;
+        self.tasks.spawn(interest.run(stop()));
+        self.tasks.spawn(reader.run(handoff, stop()));
+        self.tasks.spawn(catch_up::run(store(), tracks(), stop()));
+        self.tasks
+            .spawn(catch_up::compare_all(store(), tracks(), stop()));
+        self.tasks
+            .spawn(catch_up::report_losses(flow, tracks(), stop()));
+        self.tasks.spawn(probe::run(store(), pubsubs(), stop()));
+    }
+
+    fn spawn_nodes(&self) {
+        let options = self.store.options();
+        let topology = self.store.commands().topology();
+        let publishing = Arc::clone(&self.publishing);
+        let requests = Arc::clone(&self.requests);
+        let failover = Arc::clone(&self.failover);
+        let settling = options.command_deadline;
+        let stop = || self.stop.clone();
+        self.tasks
+            .spawn(ready::run(self.store.clone(), publishing, stop()));
+        self.tasks
+            .spawn(requests::keep_lease(Arc::clone(&requests), stop()));
+        self.tasks.spawn(failover::run(
+            Arc::clone(&failover),
+            requests,
+            settling,
+            stop(),
+        ));
+        if topology.has_sentinels() {
+            let confirm = move |until| failover.confirm_until(until);
+            let watching = sentinel::watch(Arc::clone(topology), confirm, stop());
+            self.tasks.spawn(watching);
+        }
+    }
+
+    /// Waits until this node has its lease, which it takes once it listens.
+    async fn until_listening(&self) -> Result<(), EngineError> {
+        let formats = &self.requests.formats;
+        let mut late = std::pin::pin!(tokio::time::sleep(self.store.options().budget));
+        loop {
+            tokio::select! {
+                biased;
+                () = formats.found.notified() => {
+                    if let Some(refusal) = formats.refusal("starting") {
+                        return Err(refusal);
+                    }
+                }
+                () = self.requests.leased.notified() => return Ok(()),
+                () = &mut late => return Err(unavailable(&self.pubsubs.last_trouble())),
+            }
         }
     }
 
     /// States whether a channel is wanted.
     pub(super) fn set_interest(&self, channel: &ChannelName, retention: Retention, wanted: bool) {
-        self.shared.tracks.wish(channel, retention, wanted);
+        self.tracks.record_interest(channel, retention, wanted);
     }
 
-    /// Resolves when what is published on a wanted channel passes.
+    /// Resolves when what is published on a wanted channel is delivered here.
     pub(super) async fn interested(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        let Some(ready) = self.shared.tracks.when_ready(channel) else {
+        let Some(ready) = self.tracks.when_ready(channel) else {
             return Err(unavailable("the channel is not wanted here"));
         };
-        match tokio::time::timeout(self.shared.commands.options().budget, ready).await {
+        match tokio::time::timeout(self.store.options().budget, ready).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(unavailable("the channel is not wanted here any more")),
-            Err(_) => Err(unavailable(&self.shared.trouble())),
+            Err(_) => Err(unavailable(&self.pubsubs.last_trouble())),
         }
     }
 
@@ -190,129 +185,83 @@ impl Flow {
         range: HistoryRange,
         retention: Retention,
     ) -> Result<History, EngineError> {
-        reads::read(&self.shared, channel, range, retention).await
+        self.reads.read(channel, range, retention).await
     }
 
-    /// Takes note of what this node published itself: it is in every answer from now on.
+    /// Notes what this node published itself: every later answer must hold it.
     pub(super) fn note_published(
         &self,
         channel: &ChannelName,
         position: Option<Position>,
         retention: Retention,
     ) {
-        self.shared
-            .tracks
-            .note_published(channel, position, retention);
+        self.tracks.note_published(channel, position, retention);
     }
 
-    /// This node says something on a channel without positions, for as long as the answer is kept.
-    pub(super) fn speak<'a>(&'a self, channel: &'a ChannelName) -> Option<Speaking<'a>> {
-        let topology = self.shared.commands.topology();
-        let is_replaceable = topology.has_sentinels() || topology.is_cluster();
-        is_replaceable.then(|| Speaking::new(&self.shared, channel))
+    /// Notes a publish on a channel without history, until the guard is dropped.
+    pub(super) fn guard_publish<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+    ) -> Option<PublishGuard<'a>> {
+        self.failover.guard_publish(channel)
     }
 
-    /// Takes note that a history was dropped.
-    pub(super) fn note_forgotten(&self, channel: &ChannelName) {
-        self.shared.tracks.note_forgotten(channel);
+    /// Notes that a history was cleared.
+    pub(super) fn note_cleared(&self, channel: &ChannelName) {
+        self.tracks.note_cleared(channel);
     }
 
-    /// Waits, for a moment, until everything up to a position has been handed over here. Where a channel is not followed, there is
+    /// Waits, for a moment, until everything up to a position has been delivered here. Where a channel is not followed, there is
     /// nothing to wait for.
     pub(super) async fn reached(&self, channel: &ChannelName, position: Position) {
-        if let Some(reached) = self.shared.tracks.when_reached(channel, position) {
-            let _ = tokio::time::timeout(self.shared.flow.sync_grace, reached).await;
+        if let Some(reached) = self.tracks.when_reached(channel, position) {
+            let grace = self.store.options().flow.sync_grace;
+            let _ = tokio::time::timeout(grace, reached).await;
         }
     }
 
-    /// Asks every other live node.
-    pub(super) async fn ask(&self, question: &[u8]) -> Result<Vec<Bytes>, EngineError> {
-        self.shared.questions.ask(question).await
+    /// Sends a request to every other live node and returns the replies.
+    pub(super) async fn request(&self, request: &[u8]) -> Result<Vec<Bytes>, EngineError> {
+        self.requests.request(request).await
     }
 
-    /// Has every other live node look whose time is up in a channel.
-    pub(super) fn have_looked(&self, channel: &ChannelName) {
-        self.shared.questions.have_looked(channel);
+    /// Has every other live node evict the expired members of a channel.
+    pub(super) fn request_eviction(&self, channel: &ChannelName) {
+        self.requests.request_eviction(channel);
     }
 
-    /// Whether messages flow, and nodes of no other format are there.
+    /// Whether messages arrive, publishing works, and no node of another format is live.
     pub(super) fn health(&self) -> Health {
-        if let stalled @ Health::Stalled { .. } = self.shared.formats.health() {
+        if let stalled @ Health::Stalled { .. } = self.requests.formats.health() {
             return stalled;
         }
-        let (now, stalled_after) = (Instant::now(), self.shared.flow.stalled_after);
-        match self.shared.lanes.health(now, stalled_after) {
-            Health::Flowing => self.shared.publishing.health(now, stalled_after),
+        let (now, stalled_after) = (Instant::now(), self.store.options().flow.stalled_after);
+        match self.pubsubs.health(now, stalled_after) {
+            Health::Flowing => self.publishing.health(now, stalled_after),
             stalled => stalled,
         }
     }
 
-    /// Refuses what a publisher attempts beside nodes of another format. Nobody sees whether it is ready, and no node of theirs
-    /// would have started if it were on the list.
+    /// Refuses what a publisher attempts beside nodes of another format.
     pub(super) fn check_format(&self, attempted: &'static str) -> Result<(), EngineError> {
-        match self.shared.role {
-            Role::Node => Ok(()),
-            Role::Publisher => {
-                let refusal = self.shared.formats.refusal(attempted);
-                refusal.map_or(Ok(()), Err)
-            }
-        }
+        self.requests.check_format(attempted)
     }
 
     /// Ends the tasks and waits for them.
     pub(super) async fn close(&self) {
-        self.shared.stop.cancel();
-        self.shared.tracks.close();
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
+        self.stop.cancel();
+        self.tracks.close();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
-    }
-}
-
-impl Shared {
-    /// Says that masters may have changed: they are looked up at once.
-    pub(super) fn distrust(&self) {
-        self.commands.topology().distrust();
-        self.is_distrusted.store(true, Ordering::Relaxed);
-        self.tracks.unsettled.notify_one();
-    }
-
-    /// Whether somebody said so since.
-    pub(super) fn take_distrust(&self) -> bool {
-        self.is_distrusted.swap(false, Ordering::Relaxed)
-    }
-
-    /// Says that a message may have gone to a master that was replaced meanwhile.
-    pub(super) fn note_late_word(&self) {
-        self.is_word_late.store(true, Ordering::Relaxed);
-        self.tracks.unsettled.notify_one();
-    }
-
-    /// Whether somebody said so since.
-    pub(super) fn take_late_word(&self) -> bool {
-        self.is_word_late.swap(false, Ordering::Relaxed)
-    }
-
-    /// Notes what went wrong while connecting.
-    pub(super) fn note_trouble(&self, trouble: String) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
-    }
-
-    fn trouble(&self) -> String {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = trouble.clone();
-        trouble.unwrap_or_else(|| "Redis does not confirm the subscription in time".to_owned())
+        self.stop.cancel();
     }
 }
 
 fn unavailable(detail: &str) -> EngineError {
     CommandError::not_executed(detail).into_engine_error("subscribing", 0)
 }
-
-/// 60 s: a master of a cluster that is cut off refuses commands after `cluster-node-timeout`, 15 s by default.
-const CUT_OFF_MASTER_MAX: Duration = Duration::from_mins(1);

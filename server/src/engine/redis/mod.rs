@@ -3,71 +3,35 @@
 //! Every channel lives on one master, where scripts append and fan out in one step. What reaches a node is checked message by
 //! message, and what is missing is read from the history.
 
-mod backoff;
-mod catch_up;
-mod cluster;
-mod commands;
-mod connections;
-mod contact;
-mod envelope;
-mod error;
+mod channel;
+mod connection;
+mod feed;
 mod flow;
-mod flow_options;
-mod format;
-mod handoff;
-mod history;
-mod interest;
-mod keeper;
-mod keys;
-mod lanes;
-mod levels;
-mod moving;
-mod options;
+mod nodes;
 mod presence;
-mod probe;
-mod publish;
-mod questions;
-mod reader;
-mod reads;
-mod ready;
-mod recent;
-mod retry;
-mod rights;
 #[cfg(feature = "__contract")]
 #[doc(hidden)]
 pub mod scripted;
-mod scripts;
-mod sentinel;
-mod speaking;
-mod startup;
-mod sync;
-mod terms;
 #[cfg(test)]
 mod tests;
-mod topology;
-mod track;
-mod tracks;
-mod unheard;
-mod watch;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fanfare_protocol::{ChannelName, Member, Position, RawJson, SocketId};
-use redis::Value;
+use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 
-use self::commands::Commands;
+use self::channel::store::ChannelStore;
+use self::channel::{history, publish, rights};
+pub use self::connection::options::FlowOptions;
+pub use self::connection::options::{KeyPrefixError, RedisOptions, RedisUrlError};
+use self::connection::scripts::Scripts;
+use self::connection::{ENGINE, startup};
 use self::flow::Flow;
-pub use self::flow_options::FlowOptions;
-use self::keeper::Keeper;
-pub use self::keys::KeyPrefixError;
-pub use self::options::{RedisOptions, RedisUrlError};
-use self::presence::Presence;
-use self::questions::Role;
-use self::scripts::Scripts;
-use self::terms::Terms;
+use self::nodes::requests::Role;
+use self::presence::leases::PresenceLeases;
+use self::presence::scripts::PresenceScripts;
 use super::{Broker, Deliver, Engine, EngineError, Health, PresenceStore};
 use crate::delivery::{
     Departure, History, HistoryRange, Members, Publication, Published, Retention,
@@ -83,13 +47,11 @@ impl Engine {
 
 /// The engine for many nodes on one Redis.
 pub struct RedisEngine {
-    commands: Commands,
-    keeper: Arc<Keeper>,
+    store: ChannelStore,
+    leases: Arc<PresenceLeases>,
     /// What reaches this node, once the engine has started.
     flow: OnceLock<Flow>,
 }
-
-const NAME: &str = "Redis";
 
 impl RedisEngine {
     /// An engine on the Redis of these options.
@@ -99,52 +61,52 @@ impl RedisEngine {
     }
 
     fn with_scripts(options: RedisOptions, scripts: Scripts) -> Self {
-        let terms = Terms::new(&options);
-        let commands = Commands::new(options, scripts);
-        let presence = Presence::new(commands.clone(), terms);
+        let store = ChannelStore::new(options, scripts);
+        let presence = PresenceScripts::new(store.clone());
         Self {
-            commands,
-            keeper: Arc::new(Keeper::new(presence)),
+            store,
+            leases: Arc::new(PresenceLeases::new(presence)),
             flow: OnceLock::new(),
         }
     }
 
     async fn start_as(&self, role: Role, deliver: Deliver) -> Result<(), EngineError> {
         let was_started = || EngineError::Unavailable {
-            engine: NAME,
+            engine: ENGINE,
             attempted: "starting",
             detail: "it was started before".to_owned(),
         };
         if self.flow.get().is_some() {
             return Err(was_started());
         }
-        startup::check(&self.commands).await?;
-        let keeper = Arc::clone(&self.keeper);
-        let look = Arc::new(move |channel: &ChannelName| {
-            keeper.look(channel);
+        startup::check(self.store.commands()).await?;
+        rights::check(&self.store).await?;
+        let leases = Arc::clone(&self.leases);
+        let on_evict_request = Arc::new(move |channel: &ChannelName| {
+            leases.schedule_eviction(channel);
         });
-        let flow = Flow::start(self.commands.clone(), role, deliver, look).await?;
+        let flow = Flow::start(self.store.clone(), role, deliver, on_evict_request).await?;
         self.flow.set(flow).map_err(|_| was_started())
     }
 
     /// What reaches this node, once the engine has started.
     fn flow(&self, attempted: &'static str) -> Result<&Flow, EngineError> {
         self.flow.get().ok_or_else(|| EngineError::Unavailable {
-            engine: NAME,
+            engine: ENGINE,
             attempted,
             detail: "it has not been started".to_owned(),
         })
     }
 
     /// Presence, once the engine has started.
-    fn keeper(&self, attempted: &'static str) -> Result<&Keeper, EngineError> {
-        self.flow(attempted).map(|_| self.keeper.as_ref())
+    fn leases(&self, attempted: &'static str) -> Result<&PresenceLeases, EngineError> {
+        self.flow(attempted).map(|_| self.leases.as_ref())
     }
 }
 
 impl Drop for RedisEngine {
     fn drop(&mut self) {
-        self.keeper.stop();
+        self.leases.stop();
     }
 }
 
@@ -152,7 +114,7 @@ impl Drop for RedisEngine {
 impl Broker for RedisEngine {
     async fn start(&self, deliver: Deliver) -> Result<(), EngineError> {
         self.start_as(Role::Node, deliver).await?;
-        self.keeper.start().await;
+        self.leases.start().await;
         Ok(())
     }
 
@@ -161,7 +123,7 @@ impl Broker for RedisEngine {
     }
 
     fn bound_payloads(&self, bytes_max: usize) {
-        self.commands.note_payload_max(bytes_max);
+        self.store.note_payload_max(bytes_max);
     }
 
     async fn publish(
@@ -171,11 +133,11 @@ impl Broker for RedisEngine {
     ) -> Result<Published, EngineError> {
         let flow = self.flow("publishing")?;
         flow.check_format("publishing")?;
-        let _speaking = match retention.is_positioned {
+        let _guard = match retention.is_positioned {
             true => None,
-            false => flow.speak(&publication.channel),
+            false => flow.guard_publish(&publication.channel),
         };
-        let published = publish::publish(&self.commands, &publication, retention).await?;
+        let published = publish::publish(&self.store, &publication, retention).await?;
         flow.note_published(&publication.channel, published.position, retention);
         Ok(published)
     }
@@ -190,10 +152,10 @@ impl Broker for RedisEngine {
         flow.history(channel, range, retention).await
     }
 
-    async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        let flow = self.flow("forgetting a history")?;
-        history::forget(&self.commands, channel).await?;
-        flow.note_forgotten(channel);
+    async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
+        let flow = self.flow("clearing a history")?;
+        history::clear(&self.store, channel).await?;
+        flow.note_cleared(channel);
         Ok(())
     }
 
@@ -207,12 +169,14 @@ impl Broker for RedisEngine {
         self.flow("subscribing")?.interested(channel).await
     }
 
-    async fn ask(&self, question: Bytes) -> Result<Vec<Bytes>, EngineError> {
-        self.flow("asking other nodes")?.ask(&question).await
+    async fn request(&self, request: Bytes) -> Result<Vec<Bytes>, EngineError> {
+        self.flow("requesting from other nodes")?
+            .request(&request)
+            .await
     }
 
     fn idempotency_window(&self) -> Duration {
-        self.commands.options().key_ttl
+        self.store.options().key_ttl
     }
 
     fn health(&self) -> Health {
@@ -226,11 +190,11 @@ impl Broker for RedisEngine {
     }
 
     async fn close(&self) {
-        self.keeper.close().await;
+        self.leases.close().await;
         if let Some(flow) = self.flow.get() {
             flow.close().await;
         }
-        self.commands.close();
+        self.store.commands().close();
     }
 }
 
@@ -243,8 +207,8 @@ impl PresenceStore for RedisEngine {
         member: Member,
         retention: Retention,
     ) -> Result<(), EngineError> {
-        let keeper = self.keeper("joining")?;
-        keeper.join(channel, connection, member, retention).await
+        let leases = self.leases("joining")?;
+        leases.join(channel, connection, member, retention).await
     }
 
     async fn update(
@@ -254,8 +218,8 @@ impl PresenceStore for RedisEngine {
         info: RawJson,
         retention: Retention,
     ) -> Result<bool, EngineError> {
-        let keeper = self.keeper("updating presence")?;
-        keeper.update(channel, connection, info, retention).await
+        let leases = self.leases("updating presence")?;
+        leases.update(channel, connection, info, retention).await
     }
 
     async fn leave(
@@ -264,15 +228,15 @@ impl PresenceStore for RedisEngine {
         connection: SocketId,
         departure: Departure,
     ) -> Result<(), EngineError> {
-        let keeper = self.keeper("leaving")?;
-        keeper.leave(channel, connection, departure).await
+        let leases = self.leases("leaving")?;
+        leases.leave(channel, connection, departure).await
     }
 
     async fn refresh(
         &self,
         held: &[(ChannelName, SocketId)],
     ) -> Result<Vec<(ChannelName, SocketId)>, EngineError> {
-        self.keeper("refreshing presence")?.refresh(held).await
+        self.leases("refreshing presence")?.refresh(held).await
     }
 
     async fn members(
@@ -281,40 +245,17 @@ impl PresenceStore for RedisEngine {
         caller: Option<SocketId>,
     ) -> Result<Members, EngineError> {
         let flow = self.flow("reading members")?;
-        let snapshot = self.keeper.members(channel, caller).await?;
-        // Somebody may be gone for all that, and nobody else may ever come by.
-        if snapshot.is_sparing && !self.keeper.look(channel) {
-            flow.have_looked(channel);
+        let snapshot = self.leases.members(channel, caller).await?;
+        // A listed member may have expired, and this call may be the last one on the channel.
+        if snapshot.eviction_deferred && !self.leases.schedule_eviction(channel) {
+            flow.request_eviction(channel);
         }
-        // Who is about to compose a snapshot with what is delivered here has all that is in it.
+        // The caller combines the snapshot with what is delivered here: everything up to its position must have been delivered.
         flow.reached(channel, snapshot.members.position).await;
         Ok(snapshot.members)
     }
 
     async fn hand_over(&self, within: Duration) {
-        self.keeper.hand_over(within).await;
+        self.leases.hand_over(within).await;
     }
-}
-
-/// A duration as scripts take it. Redis takes 0 for "gone already".
-fn milliseconds(duration: Duration) -> String {
-    duration.as_millis().max(1).to_string()
-}
-
-/// An answer's text.
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// A position as scripts answer it.
-fn position(epoch: &Value, offset: &Value, tag: &Value) -> Option<Position> {
-    Some(Position {
-        epoch: text(epoch)?.parse().ok()?,
-        offset: text(offset)?.parse().ok()?,
-        tag: text(tag)?.parse().ok()?,
-    })
 }

@@ -5,38 +5,37 @@ use std::time::Duration;
 use fanfare_protocol::{ChannelName, Member, RawJson, SocketId};
 use tokio::time::Instant;
 
-use super::commands::Commands;
-use super::history;
-use super::options::RedisOptions;
-use super::presence::{self, Presence};
-use super::scripts::Scripts;
-use super::terms::Terms;
+use super::channel::history;
+use super::channel::store::ChannelStore;
+use super::connection::options::RedisOptions;
+use super::connection::scripts::Scripts;
+use super::presence::scripts::{self, PresenceScripts};
 use crate::delivery::{Departure, History, HistoryRange, Members, Retention};
 use crate::engine::EngineError;
 
-/// The presence scripts, called as an engine calls them, by somebody who decides when.
+/// The presence scripts, called as an engine calls them, when a test decides.
 pub struct ScriptedPresence {
-    commands: Commands,
-    presence: Presence,
+    store: ChannelStore,
+    scripts: PresenceScripts,
 }
 
-/// When somebody's time is up in a channel.
+/// When the next member of a channel expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nobody is here.
+    /// The channel has no member.
     Never,
     /// From now.
     In(Duration),
-    /// It is, and somebody was spared.
-    Spared,
+    /// A member has expired, and its eviction is deferred.
+    EvictionDeferred,
 }
 
-impl From<presence::Next> for Next {
-    fn from(next: presence::Next) -> Self {
+impl From<scripts::NextExpiry> for Next {
+    fn from(next: scripts::NextExpiry) -> Self {
         match next {
-            presence::Next::Never => Self::Never,
-            presence::Next::In(wait) => Self::In(wait),
-            presence::Next::Spared => Self::Spared,
+            scripts::NextExpiry::Never => Self::Never,
+            scripts::NextExpiry::In(wait) => Self::In(wait),
+            scripts::NextExpiry::EvictionDeferred => Self::EvictionDeferred,
         }
     }
 }
@@ -44,27 +43,26 @@ impl From<presence::Next> for Next {
 impl ScriptedPresence {
     /// Scripts whose texts are what `edit` makes of them, given their names.
     pub fn new(options: RedisOptions, edit: impl Fn(&'static str, String) -> String) -> Self {
-        let terms = Terms::new(&options);
-        let commands = Commands::new(options, Scripts::edited(edit));
-        let presence = Presence::new(commands.clone(), terms);
-        Self { commands, presence }
+        let store = ChannelStore::new(options, Scripts::edited(edit));
+        let scripts = PresenceScripts::new(store.clone());
+        Self { store, scripts }
     }
 
     /// The keys of a channel: its position first, then what it keeps, then its four of presence.
     #[must_use]
     pub fn keys(&self, channel: &ChannelName) -> Vec<String> {
-        self.presence.keys(channel)
+        self.scripts.keys(channel)
     }
 
-    /// Notes that Redis was heard at a time by its clock. Who was never heard takes nobody out.
+    /// Notes that Redis replied at a time by its clock. Without a reply nobody is evicted.
     ///
     /// # Errors
     /// As the engine's.
     pub async fn hear(&self, channel: &ChannelName, now: u64) -> Result<(), EngineError> {
-        let deadline = Instant::now() + self.commands.options().budget;
-        let connected = self.commands.connection(deadline, channel).await;
-        let connection = connected.map_err(|error| self.presence.verdict("connecting", error))?;
-        connection.contact.heard(now);
+        let deadline = Instant::now() + self.store.options().budget;
+        let connected = self.store.commands().connection(deadline, channel).await;
+        let connection = connected.map_err(|error| self.scripts.verdict("connecting", error))?;
+        self.scripts.eviction().note_heard(&connection, now);
         Ok(())
     }
 
@@ -79,11 +77,11 @@ impl ScriptedPresence {
         member: &Member,
         retention: Retention,
     ) -> Result<(), EngineError> {
-        let joined = self.presence.join(channel, connection, member, retention);
+        let joined = self.scripts.join(channel, connection, member, retention);
         joined.await
     }
 
-    /// Replaces the info of a connection. Answers whether it is here.
+    /// Replaces the info of a connection. Returns whether it is present.
     ///
     /// # Errors
     /// As the engine's.
@@ -94,11 +92,11 @@ impl ScriptedPresence {
         info: &RawJson,
         retention: Retention,
     ) -> Result<bool, EngineError> {
-        let updated = self.presence.update(channel, connection, info, retention);
+        let updated = self.scripts.update(channel, connection, info, retention);
         updated.await
     }
 
-    /// Takes a connection out. Answers how long a lost one still counts.
+    /// Removes a connection. Returns how long a lost one still counts as present.
     ///
     /// # Errors
     /// As the engine's.
@@ -109,11 +107,11 @@ impl ScriptedPresence {
         departure: Departure,
         grace: Duration,
     ) -> Result<Option<Duration>, EngineError> {
-        let left = self.presence.leave(channel, connection, departure, grace);
+        let left = self.scripts.leave(channel, connection, departure, grace);
         left.await
     }
 
-    /// Extends leases. Answers the connections that are unknown, and when the next one's time is up.
+    /// Extends leases. Returns the unknown connections, and when the next member expires.
     ///
     /// # Errors
     /// As the engine's.
@@ -123,31 +121,32 @@ impl ScriptedPresence {
         connections: &[SocketId],
         lease: Duration,
     ) -> Result<(Vec<SocketId>, Next), EngineError> {
-        let refreshed = self.presence.refresh(channel, connections, lease).await;
-        let refreshed = refreshed.map_err(|error| self.presence.verdict("refreshing", error))?;
+        let refreshed = self.scripts.refresh(channel, connections, lease).await;
+        let refreshed = refreshed.map_err(|error| self.scripts.verdict("refreshing", error))?;
         Ok((refreshed.unknown, refreshed.next.into()))
     }
 
-    /// Takes out whose time is up, some of them. Answers when the next one's is.
+    /// Evicts some of the expired members. Returns when the next member expires.
     ///
     /// # Errors
     /// As the engine's.
-    pub async fn reap(&self, channel: &ChannelName) -> Result<Next, EngineError> {
-        let reaped = self.presence.reap(channel).await;
-        let next = reaped.map_err(|error| self.presence.verdict("reaping", error))?;
+    pub async fn evict_expired(&self, channel: &ChannelName) -> Result<Next, EngineError> {
+        let evicted = self.scripts.evict_expired(channel).await;
+        let next =
+            evicted.map_err(|error| self.scripts.verdict("evicting expired members", error))?;
         Ok(next.into())
     }
 
-    /// Who is here.
+    /// The members of a channel.
     ///
     /// # Errors
     /// As the engine's.
     pub async fn members(&self, channel: &ChannelName) -> Result<Members, EngineError> {
-        let snapshot = self.presence.members(channel, None).await?;
+        let snapshot = self.scripts.members(channel, None).await?;
         Ok(snapshot.members)
     }
 
-    /// What the channel was told after an offset.
+    /// The messages of the channel after an offset.
     ///
     /// # Errors
     /// As the engine's.
@@ -159,14 +158,14 @@ impl ScriptedPresence {
     ) -> Result<History, EngineError> {
         let limit = u32::MAX;
         let range = HistoryRange::After { offset, limit };
-        history::read(&self.commands, channel, range, retention).await
+        history::read(&self.store, channel, range, retention).await
     }
 
-    /// Drops what the channel keeps.
+    /// Clears the channel's history.
     ///
     /// # Errors
     /// As the engine's.
-    pub async fn forget(&self, channel: &ChannelName) -> Result<(), EngineError> {
-        history::forget(&self.commands, channel).await
+    pub async fn clear_history(&self, channel: &ChannelName) -> Result<(), EngineError> {
+        history::clear(&self.store, channel).await
     }
 }

@@ -12,7 +12,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "nobody is ever taken out for being silent",
         script: "",
-        edits: &[("if may_go(held) then", "if false then")],
+        edits: &[("if may_evict(held) then", "if false then")],
     },
     Fault {
         what: "taking one connection out counts for two",
@@ -165,7 +165,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "an update takes nobody out",
         script: "presence_update",
-        edits: &[("reap(ARGV[10])\n", "")],
+        edits: &[("evict_expired(ARGV[10])\n", "")],
     },
     Fault {
         what: "an update finds everybody",
@@ -228,7 +228,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "a refresh takes nobody out",
         script: "presence_refresh",
-        edits: &[("reap(ARGV[9])", "")],
+        edits: &[("evict_expired(ARGV[9])", "")],
     },
     Fault {
         what: "who has left is still listed",
@@ -240,7 +240,7 @@ pub(super) const FAULTS: &[Fault] = &[
         script: "presence_members",
         edits: &[
             (
-                "reap(ARGV[8])\n",
+                "evict_expired(ARGV[8])\n",
                 "local before = { stands(POSITION) }\nreap(ARGV[8])\n",
             ),
             ("= stands(POSITION)\nif not", "= unpack(before)\nif not"),
@@ -249,7 +249,10 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "a snapshot is made before the silent ones are taken out",
         script: "presence_members",
-        edits: &[("reap(ARGV[8])\nif due() == 0 then", "if false then")],
+        edits: &[(
+            "evict_expired(ARGV[8])\nif due() == 0 then",
+            "if false then",
+        )],
     },
     Fault {
         what: "what is left of lost keys is believed",
@@ -264,14 +267,14 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "a call that waited for the end of an outage takes members out",
         script: "",
-        edits: &[("now <= tonumber(JUDGED_UNTIL)", "JUDGED_UNTIL ~= '0'")],
+        edits: &[("now <= tonumber(EVICT_UNTIL)", "EVICT_UNTIL ~= '0'")],
     },
     Fault {
         what: "who only publishes takes members out",
         script: "",
         edits: &[(
-            "now <= tonumber(JUDGED_UNTIL)",
-            "(JUDGED_UNTIL == '0' or now <= tonumber(JUDGED_UNTIL))",
+            "now <= tonumber(EVICT_UNTIL)",
+            "(EVICT_UNTIL == '0' or now <= tonumber(EVICT_UNTIL))",
         )],
     },
     Fault {
@@ -287,7 +290,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         what: "nobody learns that somebody was spared",
         script: "presence_refresh",
-        edits: &[("is_spared and -2", "false and -2")],
+        edits: &[("is_eviction_deferred and -2", "false and -2")],
     },
     Fault {
         what: "two messages have one tag",

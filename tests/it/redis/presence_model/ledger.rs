@@ -62,7 +62,7 @@ impl Ledger {
         member: &Member,
         lease: u64,
     ) {
-        self.reap(now, may);
+        self.evict_expired(now, may);
         let user = member.id.as_str();
         let held = self.entries.get(&connection);
         if held.is_some_and(|entry| entry.user != user) {
@@ -87,7 +87,7 @@ impl Ledger {
 
     /// Answers whether the connection is here.
     pub(super) fn update(&mut self, now: u64, may: May, connection: SocketId, info: &str) -> bool {
-        self.reap(now, may);
+        self.evict_expired(now, may);
         let Some(entry) = self.entries.get(&connection) else {
             return false;
         };
@@ -113,7 +113,7 @@ impl Ledger {
         departure: Departure,
         grace: u64,
     ) -> Option<u64> {
-        self.reap(now, may);
+        self.evict_expired(now, may);
         if departure != Departure::Lost {
             self.remove(connection, departure);
             return None;
@@ -126,7 +126,7 @@ impl Ledger {
         Some(entry.expiry.saturating_sub(now))
     }
 
-    /// Answers who is unknown, and how long until the next one's time is up.
+    /// Answers who is unknown, and how long until the next member expires.
     pub(super) fn refresh(
         &mut self,
         now: u64,
@@ -142,12 +142,12 @@ impl Ledger {
                 Some(entry) => entry.expiry = entry.expiry.max(now + lease),
             }
         }
-        let next = self.reap(now, may);
+        let next = self.evict_expired(now, may);
         (unknown, next)
     }
 
-    /// Answers when the next one's time is up.
-    pub(super) fn reap(&mut self, now: u64, may: May) -> Next {
+    /// Answers when the next member expires.
+    pub(super) fn evict_expired(&mut self, now: u64, may: May) -> Next {
         let mut expired: Vec<(u64, SocketId)> = self
             .entries
             .iter()
@@ -162,14 +162,14 @@ impl Ledger {
         let first = self.entries.values().map(|entry| entry.expiry).min();
         match first {
             None => Next::Never,
-            Some(expiry) if expiry <= now => Next::Spared,
+            Some(expiry) if expiry <= now => Next::EvictionDeferred,
             Some(expiry) => Next::In(Duration::from_millis(expiry - now)),
         }
     }
 
     /// Users, each with the info that is shown.
     pub(super) fn members(&mut self, now: u64, may: May) -> BTreeMap<String, String> {
-        self.reap(now, may);
+        self.evict_expired(now, may);
         let users = self.entries.values().map(|entry| &entry.user);
         let shown = users.filter_map(|user| Some((user.clone(), self.shown(user)?)));
         shown.collect()

@@ -120,7 +120,7 @@ impl Room {
         Ok(wait)
     }
 
-    /// Answers who must join again, and how long until the next one's time is up.
+    /// Answers who must join again, and how long until the next member expires.
     pub(super) async fn refresh(
         &mut self,
         caller: Caller<'_>,
@@ -144,9 +144,13 @@ impl Room {
         Ok(answer)
     }
 
-    pub(super) async fn reap(&mut self, caller: Caller<'_>) -> Outcome<Next> {
-        let next = caller.presence.reap(&self.channel).await.map_err(told)?;
-        let expected = self.ledger.reap(caller.now, caller.may);
+    pub(super) async fn evict_expired(&mut self, caller: Caller<'_>) -> Outcome<Next> {
+        let next = caller
+            .presence
+            .evict_expired(&self.channel)
+            .await
+            .map_err(told)?;
+        let expected = self.ledger.evict_expired(caller.now, caller.may);
         ensure!(
             next == expected,
             "the next one goes in {next:?} instead of {expected:?}"
@@ -192,8 +196,8 @@ impl Room {
         self.has_new_epoch = true;
     }
 
-    pub(super) async fn forget(&mut self, presence: &ScriptedPresence) -> Outcome {
-        presence.forget(&self.channel).await.map_err(told)?;
+    pub(super) async fn clear_history(&mut self, presence: &ScriptedPresence) -> Outcome {
+        presence.clear_history(&self.channel).await.map_err(told)?;
         self.has_new_epoch = true;
         self.listen(presence).await
     }

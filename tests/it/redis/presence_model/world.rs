@@ -45,7 +45,7 @@ pub(super) struct World<'a> {
     steps: u64,
 }
 
-/// What a node does in between: refresh what it holds, and come by when somebody's time is up.
+/// What a node does in between: refresh what it holds, and come by when the next member expires.
 struct Node {
     presence: ScriptedPresence,
     /// Since when it has heard Redis without a break, and when last.
@@ -239,7 +239,7 @@ impl<'a> World<'a> {
                 Ok(())
             }
             96 => self.hand_over(node).await,
-            97 => self.rooms[room].forget(&self.publisher).await,
+            97 => self.rooms[room].clear_history(&self.publisher).await,
             98 => self.lose_all(room).await,
             _ => self.lose_some(room).await,
         }
@@ -376,7 +376,7 @@ impl<'a> World<'a> {
         if deleted.map_err(told)?.number() == Some(1) {
             self.rooms[room].lost_all();
             let caller = only_publishing(&self.publisher, self.now);
-            self.rooms[room].reap(caller).await?;
+            self.rooms[room].evict_expired(caller).await?;
         }
         Ok(())
     }
@@ -422,7 +422,7 @@ impl<'a> World<'a> {
             if self.nodes[node].is_awake(self.now) {
                 // Sent before it, and executed now.
                 let caller = self.nodes[node].caller(self.now);
-                self.rooms[room].reap(caller).await?;
+                self.rooms[room].evict_expired(caller).await?;
             }
         }
         let by = self.rng.u64(..TIME_TO_SPEAK + REFRESH);
@@ -468,7 +468,7 @@ impl<'a> World<'a> {
         {
             node.visits.pop_first();
             let caller = self.nodes[index].caller(self.now);
-            let next = self.rooms[room].reap(caller).await?;
+            let next = self.rooms[room].evict_expired(caller).await?;
             self.visit_before_next_round(index, room, next);
         } else {
             node.refresh_at = self.now + REFRESH;
@@ -511,7 +511,7 @@ impl<'a> World<'a> {
         let wait = match next {
             Next::Never => return,
             Next::In(wait) => u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            Next::Spared => PULSE,
+            Next::EvictionDeferred => PULSE,
         };
         if wait < REFRESH {
             self.nodes[node].visits.insert((self.now + wait, room));

@@ -2,7 +2,7 @@
 --
 -- KEYS, ARGV: those of the script that this text stands before. It is no script by itself.
 -- Returns: append() returns the epoch, the offset and the tag; or nil and an error reply, and nothing was written.
--- Why atomic: whoever reads the history after a message was delivered finds it there, and no two messages share an offset.
+-- Why atomic: a reader of the history finds every message there that was delivered, and no two messages share an offset.
 --
 -- Scripts are not rolled back. So everything is read first, the first write is the one that may be refused (by a replica, or
 -- for want of memory), and nothing after it can fail.

@@ -1,12 +1,12 @@
--- Keeps a node on the list of those that live, says something to nodes, and answers who lives.
+-- Keeps a node on the list of live nodes, publishes a request or a reply, and returns the live nodes.
 --
 -- KEYS: 1 the list: nodes, each with its format in front, by the time until which they count as alive.
--- ARGV: 1 format, 2 node, 3 lease (milliseconds; 0 takes the node off the list), 4 PUBLISH or SPUBLISH, 5 channel ('' says
+-- ARGV: 1 format, 2 node, 3 lease (milliseconds; 0 takes the node off the list), 4 PUBLISH or SPUBLISH, 5 channel ('' publishes
 --       nothing), 6 message.
 -- Returns: the nodes that live, in no order. A node that is not among them and whose format is not theirs was not added, and
---       nothing was said.
--- Why atomic: whoever is on the answered list is subscribed and gets what is said here, and nodes of two formats never come
---             onto one list. It writes, because only a master may say anything.
+--       nothing was published.
+-- Why atomic: every node on the returned list is subscribed and receives the message, and nodes of two formats never come
+--             onto one list. It writes, because only a master may publish.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,10 +1,10 @@
--- Who is in a channel: what the presence scripts share. It stands between append.lua and each of them.
+-- The members of a channel: what the presence scripts share. It stands between append.lua and each of them.
 --
 -- KEYS: 1 position, 2 stream, 3 connections, 4 expiries, 5 users, 6 members.
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 a new epoch, 4 random digits that messages' ids are made from, 5 life of a position (in
---       milliseconds) where nobody has said better, 6 and 7 what the bodies of a member_removed and of a member_updated
---       begin with; and the last three: since when those whose time is up may be taken out who are known to be lost, since when the silent, and until when
---       either (milliseconds). They are what the caller's contact with this server allows: contact.rs.
+--       milliseconds) where the channel has no retention, 6 and 7 the start of the bodies of a member_removed and of a
+--       member_updated; and as the last three the eviction window of eviction.rs (milliseconds): from when expired members may be
+--       evicted whose connection is lost, from when those whose node is silent, and until when either.
 -- Returns: those of the script behind it.
 -- Why atomic: who is here and what the channel was told about it are of one moment, on every node and after every crash.
 --
@@ -20,11 +20,11 @@
 
 local POSITION, STREAM = KEYS[1], KEYS[2]
 local CONNECTIONS, EXPIRIES, USERS, MEMBERS = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local LOST_FROM, SILENT_FROM, JUDGED_UNTIL = unpack(ARGV, #ARGV - 2)
+local LOST_FROM, SILENT_FROM, EVICT_UNTIL = unpack(ARGV, #ARGV - 2)
 local now = milliseconds()
-local is_spared = false
+local is_eviction_deferred = false
 
--- All four or none: when some were lost (evicted) nobody knows any more who is here. The nodes join again, in a new epoch.
+-- All four or none: when Redis has evicted one of these keys, the members are not known any more. The nodes join again, in a new epoch.
 local kept = redis.call('EXISTS', CONNECTIONS, EXPIRIES, USERS, MEMBERS)
 if kept ~= 0 and kept ~= 4 then
   redis.call('DEL', CONNECTIONS, EXPIRIES, USERS, MEMBERS, POSITION, STREAM)
@@ -36,8 +36,8 @@ local function retention()
   return tonumber(size or 0), ttl or '0', life or ARGV[5]
 end
 
--- Redis asks for memory at a script's first write. This one needs none, and what follows is let through: without memory nobody
--- can join, but those who are here must not be thrown out for it.
+-- Redis asks for memory at a script's first write. This one needs none, and what follows is let through: without memory no
+-- connection can join, but the members must not be removed for it.
 local function insist()
   redis.call('PEXPIREAT', EXPIRIES, now + ARGV[5])
 end
@@ -77,7 +77,7 @@ local function hide(connection, user)
   redis.call('ZADD', MEMBERS, 0, '~' .. user .. '\0' .. place .. connection)
 end
 
--- Answers the info of a connection that is hidden no longer.
+-- Shows a hidden connection again; returns its info.
 local function unhide(connection, user)
   local place, info = hidden(connection)
   redis.call('HDEL', USERS, 'o' .. connection)
@@ -132,38 +132,38 @@ local function remove(connection, user, reason)
   end
 end
 
--- Whether the caller may take somebody out whose time is up. After an outage nobody is taken for gone who could not speak, and
--- a call that waited for the end of one takes out nobody at all.
-local function may_go(held)
+-- Whether the caller may evict an expired connection. After an outage no connection is evicted whose node could not refresh it, and
+-- a call that waited for the end of an outage evicts none at all.
+local function may_evict(held)
   local from = string.sub(held, 1, 1) == 'l' and LOST_FROM or SILENT_FROM
-  return tonumber(from) <= now and now <= tonumber(JUDGED_UNTIL)
+  return tonumber(from) <= now and now <= tonumber(EVICT_UNTIL)
 end
 
--- Takes out whose time is up, looking at so many at most.
-local function reap(limit)
+-- Evicts expired members, out of the first `limit` ones.
+local function evict_expired(limit)
   local expired = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', now, 'LIMIT', 0, limit)
   for _, connection in ipairs(expired) do
     local held = redis.call('HGET', CONNECTIONS, connection)
-    if may_go(held) then
+    if may_evict(held) then
       remove(connection, string.sub(held, 2), 'lost')
     else
-      is_spared = true
+      is_eviction_deferred = true
     end
   end
 end
 
--- Milliseconds until the next one's time is up; 0 when some are left to be reaped, -1 when nobody is here, -2 when somebody's
--- time is up whom this caller spares.
+-- Milliseconds until the next member expires; 0 when some are left to be evicted, -1 when there is no member, -2 when this
+-- caller may not evict the next one yet.
 local function due()
   local first = redis.call('ZRANGE', EXPIRIES, 0, 0, 'WITHSCORES')
   if not first[2] then
     return -1
   end
   local wait = math.max(0, tonumber(first[2]) - now)
-  return wait == 0 and is_spared and -2 or wait
+  return wait == 0 and is_eviction_deferred and -2 or wait
 end
 
--- The last step of every script, and always a write: only a master may answer. Who is here keeps the channel's position.
+-- The last step of every script, and always a write: only a master may reply. Members keep the channel's position alive.
 local function finish()
   if redis.call('ZCARD', EXPIRIES) == 0 then
     redis.call('DEL', CONNECTIONS, EXPIRIES, USERS, MEMBERS)

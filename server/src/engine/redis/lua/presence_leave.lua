@@ -1,13 +1,13 @@
--- Takes a connection out: at once for the reason given, or, when its socket was lost, after a grace period.
+-- Removes a connection: at once for the reason given, or, when its socket was lost, after a grace period.
 --
 -- KEYS, ARGV: those of presence.lua; ARGV further: 8 connection, 9 'left', 'removed' or 'lost', 10 grace (milliseconds),
---       11 how many expired ones are taken out on the way.
+--       11 how many expired ones are evicted on the way.
 -- Returns: milliseconds until a lost connection counts as gone; -1 when nothing is to be waited for.
 -- Why atomic: the channel is told what of it is seen, and nothing else; a loss never lengthens a life.
 
 local connection = ARGV[8]
 insist()
-reap(ARGV[11])
+evict_expired(ARGV[11])
 local held = redis.call('HGET', CONNECTIONS, connection)
 local wait = -1
 if held and ARGV[9] == 'lost' then

@@ -1,13 +1,13 @@
--- Who is here, and at which position of the channel that holds.
+-- The members of a channel, and the position at which that list holds.
 --
--- KEYS, ARGV: those of presence.lua; ARGV further: 8 how many expired ones are taken out at most, 9 how many members are
+-- KEYS, ARGV: those of presence.lua; ARGV further: 8 how many expired ones are evicted at most, 9 how many members are
 --       listed at most, 10 position ttl of a channel without a message (milliseconds), 11 a connection whose user is listed
---       besides them, or nothing. Who is spared counts as here.
--- Returns: nothing when some are left to be reaped: the call is repeated. Else epoch, offset, tag, count, whether somebody was
---       spared (1 or 0), and user and info of each member, in the order of the users.
+--       besides them, or nothing. A member whose eviction is deferred is listed.
+-- Returns: nothing when some are left to be evicted: the call is repeated. Else epoch, offset, tag, count, whether an
+--       eviction was deferred (1 or 0), and user and info of each member, in the order of the users.
 -- Why atomic: the snapshot is the sum of all messages up to its position, and of no other.
 
-reap(ARGV[8])
+evict_expired(ARGV[8])
 if due() == 0 then
   finish()
   return {}
@@ -21,7 +21,7 @@ if not epoch then
 end
 -- Behind the users stand the connections that are hidden.
 local count = redis.call('ZLEXCOUNT', MEMBERS, '-', '(~')
-local answer = { epoch, string.format('%.0f', offset), tag, count, is_spared and 1 or 0 }
+local answer = { epoch, string.format('%.0f', offset), tag, count, is_eviction_deferred and 1 or 0 }
 -- 1000: what fits on Lua's stack with room to spare.
 local CHUNK = 1000
 local limit = tonumber(ARGV[9])

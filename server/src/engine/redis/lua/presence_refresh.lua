@@ -1,10 +1,10 @@
--- Extends the leases of connections, but of no lost one, and takes out whose time is up.
+-- Extends the leases of connections, but of no lost one, and evicts expired members.
 --
--- KEYS, ARGV: those of presence.lua; ARGV further: 8 lease (milliseconds), 9 how many expired ones are taken out at most,
+-- KEYS, ARGV: those of presence.lua; ARGV further: 8 lease (milliseconds), 9 how many expired ones are evicted at most,
 --       10 and on: connections.
--- Returns: milliseconds until the next one's time is up (0: some are left to be reaped, -1: nobody is here, -2: somebody was
---       spared), then the indices of the connections that are not known here.
--- Why atomic: a lease that nobody has seen expire yet is extended, one that was seen is not; never half of either.
+-- Returns: milliseconds until the next member expires (0: some are left to be evicted, -1: no member, -2: an eviction was
+--       deferred), then the indices of the connections that are not known here.
+-- Why atomic: a lease that no call has seen expire yet is extended, one that was seen is not; never half of either.
 
 insist()
 local held = redis.call('HMGET', CONNECTIONS, unpack(ARGV, 10, #ARGV - 3))
@@ -21,7 +21,7 @@ end
 if #extended > 0 then
   redis.call('ZADD', EXPIRIES, 'GT', unpack(extended))
 end
-reap(ARGV[9])
+evict_expired(ARGV[9])
 answer[1] = due()
 finish()
 return answer

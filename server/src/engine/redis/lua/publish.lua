@@ -5,7 +5,7 @@
 --       milliseconds), 10 '' or, on a repetition, '1', 11 '1' when the caller waits for replicas or the disk, else ''.
 -- Returns: epoch, offset, tag, 1 when an earlier publication with this key stood already (else 0).
 --          'UNTOLD' when it cannot be told whether the first attempt succeeded, and to an attempt that is too late.
--- Whoever waits (WAIT, WAITAOF) waits for the last write of the own connection. So an answer about what stood already writes
+-- WAIT and WAITAOF wait for the last write of the connection that asks. So an answer about what stood already writes
 -- too: PEXPIRE on a key that was just found always reaches replicas and log (as PEXPIREAT), and needs no memory.
 -- Why atomic: of any number of repetitions one is published, and its position is the one that its subscribers see.
 

@@ -5,10 +5,10 @@
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 channel, 3 body, 4 count ttl, 5 key ttl (milliseconds), 6 '1' when the caller waits for replicas or the disk, else '',
 --       7 the message's id.
 -- Returns: 1 when an earlier publication with this key stood already, else 0.
--- Whoever waits (WAIT, WAITAOF) waits for the last write of the own connection. So an answer about what stood already writes
+-- WAIT and WAITAOF wait for the last write of the connection that asks. So an answer about what stood already writes
 -- too: PEXPIRE on a key that was just found always reaches replicas and log (as PEXPIREAT). The count may be gone by then.
 -- Why atomic: of any number of repetitions one is published. The count is the write that a replica refuses, where a mere
---             PUBLISH would reach nobody and be called a success; and subscribers see by it whether they missed a message.
+--             PUBLISH would reach no subscriber and be called a success; and subscribers see by it whether they missed a message.
 --
 -- Numbers are those of one term of a master. Masters of a Cluster hand messages on to their replicas, so that a master that was
 -- replaced and does not know is heard by the subscribers of the new one: numbers alone cannot tell its messages, which are to be

@@ -94,7 +94,12 @@ async fn an_unanswered_publish_is_repeated_where_it_can_be_recognised() {
     engine.publish(message(0), KEPT).await.unwrap();
     // The connection that the first attempt goes out on is retired once that was given up.
     let (soon, channel) = (Instant::now() + deadline * 100, channel());
-    let first = engine.commands.connection(soon, &channel).await.unwrap();
+    let first = engine
+        .store
+        .commands()
+        .connection(soon, &channel)
+        .await
+        .unwrap();
     let given_up = async {
         while !first.is_lost() {
             tokio::time::sleep(Duration::from_millis(1)).await;

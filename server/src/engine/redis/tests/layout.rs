@@ -6,10 +6,10 @@ use futures_util::FutureExt;
 
 use super::process::RedisProcess;
 use crate::engine::redis::RedisOptions;
-use crate::engine::redis::cluster::read_map;
-use crate::engine::redis::connections::{Connections, Server};
-use crate::engine::redis::error::CommandError;
-use crate::engine::redis::topology::Topology;
+use crate::engine::redis::connection::cluster::read_map;
+use crate::engine::redis::connection::connections::{Connections, Server};
+use crate::engine::redis::connection::error::CommandError;
+use crate::engine::redis::connection::topology::Topology;
 
 /// A server of a cluster that has met nobody and owns nothing.
 async fn newcomer() -> RedisProcess {

@@ -15,11 +15,13 @@ use super::process::RedisProcess;
 use super::publish::{channel, keyed, message};
 use crate::delivery::{HistoryRange, Publication, Published, Retention};
 use crate::engine::EngineError;
-use crate::engine::redis::commands::{Call, Commands};
-use crate::engine::redis::envelope::{self, Count, Message, Term};
-use crate::engine::redis::error::CommandError;
-use crate::engine::redis::scripts::Scripts;
-use crate::engine::redis::{history, position, publish};
+use crate::engine::redis::channel::envelope::position;
+use crate::engine::redis::channel::envelope::{self, Count, PubSubMessage, Term};
+use crate::engine::redis::channel::store::ChannelStore;
+use crate::engine::redis::channel::{history, publish};
+use crate::engine::redis::connection::commands::Call;
+use crate::engine::redis::connection::error::CommandError;
+use crate::engine::redis::connection::scripts::Scripts;
 use crate::engine::tag::random_id;
 
 /// What went wrong, in a sentence.
@@ -55,7 +57,7 @@ pub(super) async fn run(
 struct World<'a> {
     redis: &'a RedisProcess,
     admin: redis::aio::MultiplexedConnection,
-    commands: Commands,
+    store: ChannelStore,
     arrived: Arc<Mutex<Vec<Vec<u8>>>>,
     _subscriber: redis::aio::MultiplexedConnection,
     model: Model,
@@ -102,27 +104,27 @@ const KEYS: [&str; 3] = ["k", "l", "m"];
 impl<'a> World<'a> {
     async fn open(redis: &'a RedisProcess, scripts: Scripts) -> Self {
         let options = redis.options().with_budget(Duration::from_secs(20));
-        let commands = Commands::new(options, scripts);
+        let store = ChannelStore::new(options, scripts);
         let arrived = Arc::new(Mutex::new(Vec::new()));
         let messages = Arc::clone(&arrived);
-        let server = commands.topology().owner(&channel()).await.unwrap();
+        let server = store.commands().topology().owner(&channel()).await.unwrap();
         let pushes = move |push: PushInfo| {
             if let (PushKind::Message, [_, Value::BulkString(bytes)]) = (&push.kind, &*push.data) {
                 messages.lock().unwrap().push(bytes.clone());
             }
             Ok::<_, ()>(())
         };
-        let connections = commands.topology().connections();
+        let connections = store.commands().topology().connections();
         let subscriber = connections.open_with(&server, pushes, None).await;
         let mut subscriber = subscriber.unwrap();
         subscriber
-            .subscribe(commands.keys().channel(&channel()))
+            .subscribe(store.keys().channel(&channel()))
             .await
             .unwrap();
         Self {
             redis,
             admin: redis.connect().await,
-            commands,
+            store,
             arrived,
             _subscriber: subscriber,
             model: Model::default(),
@@ -144,28 +146,28 @@ impl<'a> World<'a> {
                 self.publish_live(keyed(step, key), Some(key)).await
             }
             22 => {
-                history::forget(&self.commands, &channel())
+                history::clear(&self.store, &channel())
                     .await
                     .map_err(told)?;
                 self.model.kept.clear();
-                let life = self.life(self.commands.keys().stream(&channel())).await;
+                let life = self.life(self.store.keys().stream(&channel())).await;
                 ensure!(life == -2, "what was forgotten is still there");
                 let top = self.read(HistoryRange::Last { limit: 0 }, true).await?;
                 ensure!(top.offset == 0, "a forgotten channel stands at {top:?}");
                 Ok(())
             }
             23 => {
-                self.delete(self.commands.keys().stream(&channel())).await;
+                self.delete(self.store.keys().stream(&channel())).await;
                 self.model.kept.clear();
                 Ok(())
             }
             24 => {
-                self.delete(self.commands.keys().position(&channel())).await;
+                self.delete(self.store.keys().position(&channel())).await;
                 self.model.top = None;
                 Ok(())
             }
             25 => {
-                self.delete(self.commands.keys().count(&channel())).await;
+                self.delete(self.store.keys().count(&channel())).await;
                 self.model.count = None;
                 Ok(())
             }
@@ -224,10 +226,10 @@ impl<'a> World<'a> {
         retention: Retention,
     ) -> Result<Option<Published>, Broken> {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let connection = self.commands.connection(deadline, &channel()).await;
+        let connection = self.store.commands().connection(deadline, &channel()).await;
         let connection = connection.map_err(|error| error.to_string())?;
         let is_new = |key| !self.model.keys.contains_key(key);
-        match publish::publish(&self.commands, sent, retention).await {
+        match publish::publish(&self.store, sent, retention).await {
             // Nothing but a lost answer is a reason not to know.
             Err(EngineError::Unknown { .. }) if connection.is_lost() => {
                 drop(connection);
@@ -250,7 +252,7 @@ impl<'a> World<'a> {
 
     /// Takes in what came of publications without an answer, once nothing more can come of them.
     async fn take_late(&mut self, sent: &[Sent]) -> Result<(), Broken> {
-        self.commands.topology().connections().retain(&[]);
+        self.store.commands().topology().connections().retain(&[]);
         self.until_alone().await?;
         let arrived = self.fence().await?;
         for bytes in arrived.get(self.model.messages.len()..).unwrap_or_default() {
@@ -295,7 +297,7 @@ impl<'a> World<'a> {
         let id = random_id();
         let mut first = None;
         for repetition in ["", "1", "1"] {
-            let answer = publish_once(&self.commands, data, id, repetition, retention).await;
+            let answer = publish_once(&self.store, data, id, repetition, retention).await;
             if let Err(CommandError::Unknown(_)) = answer {
                 let sent = Sent {
                     data: data.to_string(),
@@ -337,14 +339,14 @@ impl<'a> World<'a> {
             self.model.keys.insert(key, None);
         }
         self.model.publish_live(sent.data.as_str());
-        let life = self.life(self.commands.keys().count(&channel())).await;
+        let life = self.life(self.store.keys().count(&channel())).await;
         ensure!((1..=600_000).contains(&life), "a count lives for {life} ms");
         Ok(())
     }
 
     async fn read(&mut self, range: HistoryRange, is_new: bool) -> Result<Position, Broken> {
         let retention = Retention::new(5, TTL);
-        let read = history::read(&self.commands, &channel(), range, retention).await;
+        let read = history::read(&self.store, &channel(), range, retention).await;
         let read = read.map_err(told)?;
         let is_ahead = self.model.is_stream_ahead();
         match self.model.top {
@@ -386,7 +388,7 @@ impl<'a> World<'a> {
         }
         let to = earlier[rng.usize(..earlier.len())];
         let (offset, tag) = (to.offset.to_string(), to.tag.to_string());
-        let key = self.commands.keys().position(&channel());
+        let key = self.store.keys().position(&channel());
         let mut set = redis::cmd("HSET");
         set.arg(key).arg("s").arg(offset).arg("t").arg(tag);
         set.exec_async(&mut self.admin).await.unwrap();
@@ -400,7 +402,7 @@ impl<'a> World<'a> {
         {
             self.model.kept.retain(|kept| kept.position == to);
             self.model.kept.clear();
-            self.delete(self.commands.keys().stream(&channel())).await;
+            self.delete(self.store.keys().stream(&channel())).await;
         }
         self.model
             .earlier
@@ -415,9 +417,9 @@ impl<'a> World<'a> {
             .unwrap();
         let (kept, unkept, read) = (Retention::new(3, TTL), Retention::new(0, TTL), channel());
         // Gives up soon where nobody can succeed.
-        let hasty = self.commands.options().clone();
+        let hasty = self.store.options().clone();
         let hasty = hasty.with_budget(Duration::from_millis(100));
-        let hasty = Commands::new(hasty, self.commands.scripts().clone());
+        let hasty = ChannelStore::new(hasty, self.store.scripts().clone());
         let [one, two, three] = ["a", "b", "c"].map(|which| message(format!(r#""{data}{which}""#)));
         let answers = tokio::join!(
             publish::publish(&hasty, &one, kept),
@@ -457,9 +459,9 @@ impl<'a> World<'a> {
 
     async fn check_lives(&mut self, retention: Retention) -> Result<(), Broken> {
         let ttl = i64::try_from(retention.ttl.as_millis()).unwrap();
-        let life = self.life(self.commands.keys().position(&channel())).await;
+        let life = self.life(self.store.keys().position(&channel())).await;
         ensure!(life > ttl * 10, "a position lives for {life} ms");
-        let life = self.life(self.commands.keys().stream(&channel())).await;
+        let life = self.life(self.store.keys().stream(&channel())).await;
         let is_right = if retention.size == 0 {
             life == -2
         } else {
@@ -484,7 +486,7 @@ impl<'a> World<'a> {
         let fence = format!("fence {:x}", fastrand::u64(..));
         let mut publish = redis::cmd("PUBLISH");
         publish
-            .arg(self.commands.keys().channel(&channel()))
+            .arg(self.store.keys().channel(&channel()))
             .arg(&fence);
         publish.exec_async(&mut self.admin).await.unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -524,24 +526,24 @@ impl<'a> World<'a> {
 
 /// Runs the script for channels with positions as the engine does, with an id of the caller's choice.
 pub(super) async fn run_publish(
-    commands: &Commands,
+    store: &ChannelStore,
     data: usize,
     id: u64,
     repetition: &str,
     retention: Retention,
 ) -> Result<Value, Broken> {
-    let published = publish_once(commands, data, id, repetition, retention).await;
+    let published = publish_once(store, data, id, repetition, retention).await;
     published.map_err(|error| error.to_string())
 }
 
 async fn publish_once(
-    commands: &Commands,
+    store: &ChannelStore,
     data: usize,
     id: u64,
     repetition: &str,
     retention: Retention,
 ) -> Result<Value, CommandError> {
-    let (keys, channel) = (commands.keys(), channel());
+    let (keys, channel) = (store.keys(), channel());
     let names = [keys.position(&channel), keys.stream(&channel)];
     let (redis_channel, size) = (keys.channel(&channel), retention.size.to_string());
     let (epoch, id) = (publish::random_epoch().to_string(), format!("{id:x}"));
@@ -549,7 +551,7 @@ async fn publish_once(
     let ttl = retention.ttl.as_millis().to_string();
     let call = Call {
         attempted: "publishing",
-        script: &commands.scripts().publish,
+        script: &store.scripts().publish,
         channel: &channel,
         keys: &names,
         args: &[
@@ -565,11 +567,16 @@ async fn publish_once(
             repetition.as_bytes(),
             b"1",
         ],
+        last_args: None,
     };
-    commands.run(call).await
+    store.commands().run(call).await
 }
 
-fn check_message(message: &Message, expected: &Expected, number: &mut u64) -> Result<(), Broken> {
+fn check_message(
+    message: &PubSubMessage,
+    expected: &Expected,
+    number: &mut u64,
+) -> Result<(), Broken> {
     let delivery = &message.delivery;
     match expected {
         Expected::Positioned(kept) => {

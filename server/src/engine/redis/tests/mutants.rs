@@ -3,7 +3,7 @@
 use super::model;
 use super::process::RedisProcess;
 use super::scenarios;
-use crate::engine::redis::scripts::Scripts;
+use crate::engine::redis::connection::scripts::Scripts;
 
 /// What turns red.
 #[derive(Debug, Clone, Copy)]
@@ -133,9 +133,9 @@ const MUTANTS: &[Mutant] = mutants! {
         "math.min(CHUNK, limit - #entries)" => "CHUNK";
     Age read "what is too old stays":
         "if tonumber(entry[2][8]) > dead_before then" => "if true then";
-    Model forget "the epoch goes on":
+    Model clear_history "the epoch goes on":
         "redis.call('HSET', KEYS[1], 'e', ARGV[1]," => "redis.call('HSET', KEYS[1],";
-    Model forget "what was kept stays":
+    Model clear_history "what was kept stays":
         "redis.call('DEL', KEYS[2])" => "";
 };
 

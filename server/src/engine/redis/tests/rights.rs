@@ -57,7 +57,7 @@ async fn the_documented_rights_are_enough() {
             .unwrap();
     }
     engine.history(&channel(), ALL, KEPT).await.unwrap();
-    engine.forget(&channel()).await.unwrap();
+    engine.clear_history(&channel()).await.unwrap();
     let timeout = Duration::from_millis(50);
     let level = PublishLevel::Replicated {
         replicas: 1,
@@ -82,7 +82,7 @@ async fn the_documented_rights_are_enough() {
         .await
         .unwrap();
     // Both nodes are there, and the other one has nobody to answer.
-    let asked = engine.ask(bytes::Bytes::from_static(b"?")).await;
+    let asked = engine.request(bytes::Bytes::from_static(b"?")).await;
     assert!(
         matches!(asked, Err(EngineError::Incomplete { asked: 1, .. })),
         "{asked:?}"

@@ -12,9 +12,10 @@ use super::process::RedisProcess;
 use super::publish::{ALL, KEPT, channel, keyed, message};
 use crate::delivery::{PublishLevel, Retention};
 use crate::engine::redis::RedisEngine;
-use crate::engine::redis::commands::Commands;
-use crate::engine::redis::scripts::Scripts;
-use crate::engine::redis::{history, position, publish};
+use crate::engine::redis::channel::envelope::position;
+use crate::engine::redis::channel::store::ChannelStore;
+use crate::engine::redis::channel::{history, publish};
+use crate::engine::redis::connection::scripts::Scripts;
 use crate::engine::tag::tag_after;
 use crate::engine::{Broker, EngineError};
 
@@ -25,16 +26,16 @@ pub(super) async fn messages_go_by_their_own_age(
     redis: &RedisProcess,
     scripts: &Scripts,
 ) -> Outcome {
-    let commands = Commands::new(redis.options(), scripts.clone());
+    let store = ChannelStore::new(redis.options(), scripts.clone());
     let retention = Retention::new(1_000, Duration::from_millis(600));
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut begins = 1;
     // One message more whenever the history is read: Redis never takes the channel for a quiet one.
     for number in 1.. {
         let sent_at = Instant::now();
-        let sent = publish::publish(&commands, &message(number), retention).await;
+        let sent = publish::publish(&store, &message(number), retention).await;
         let newest = sent.map_err(|error| error.to_string())?.position;
-        let read = history::read(&commands, &channel(), ALL, retention).await;
+        let read = history::read(&store, &channel(), ALL, retention).await;
         let read = read.map_err(|error| error.to_string())?;
         // On a busy machine it may have been quiet after all: then everything goes at once, and that shows nothing.
         if sent_at.elapsed() >= retention.ttl {
@@ -124,7 +125,7 @@ pub(super) async fn a_repetition_that_waits_writes(
     redis: &RedisProcess,
     scripts: &Scripts,
 ) -> Outcome {
-    let commands = Commands::new(redis.options(), scripts.clone());
+    let store = ChannelStore::new(redis.options(), scripts.clone());
     let level = PublishLevel::Replicated {
         replicas: 0,
         timeout: Duration::from_secs(1),
@@ -133,7 +134,7 @@ pub(super) async fn a_repetition_that_waits_writes(
         for is_repetition in [false, true] {
             let before = writes(redis).await;
             let message = keyed(1, key).with_level(level);
-            let sent = publish::publish(&commands, &message, retention).await;
+            let sent = publish::publish(&store, &message, retention).await;
             let sent = sent.map_err(|error| error.to_string())?;
             if sent.is_duplicate != is_repetition || writes(redis).await == before {
                 return Err(format!("{retention:?}: {sent:?} without a write"));
@@ -142,9 +143,9 @@ pub(super) async fn a_repetition_that_waits_writes(
     }
     for repetition in ["", "1"] {
         let before = writes(redis).await;
-        run_publish(&commands, 0, 0xabc, repetition, KEPT).await?;
+        run_publish(&store, 0, 0xabc, repetition, KEPT).await?;
         // Where the channel stands may be forgotten by then.
-        let position = commands.keys().position(&channel());
+        let position = store.keys().position(&channel());
         redis.run(&["DEL", &position]).await.unwrap();
         if writes(redis).await <= before + u64::from(repetition.is_empty()) {
             return Err("a known message is answered without a write".to_owned());
@@ -158,7 +159,8 @@ async fn writes(redis: &RedisProcess) -> u64 {
     let mut info = redis::cmd("INFO");
     let info = info.arg("persistence");
     let info: String = info.query_async(&mut redis.connect().await).await.unwrap();
-    let count = crate::engine::redis::startup::field(&info, "rdb_changes_since_last_save");
+    let count =
+        crate::engine::redis::connection::startup::field(&info, "rdb_changes_since_last_save");
     count.and_then(|count| count.parse().ok()).unwrap()
 }
 
@@ -167,25 +169,25 @@ pub(super) async fn what_was_pushed_out_is_not_sent_again(
     redis: &RedisProcess,
     scripts: &Scripts,
 ) -> Outcome {
-    let commands = Commands::new(redis.options(), scripts.clone());
+    let store = ChannelStore::new(redis.options(), scripts.clone());
     let retention = Retention::new(20, Duration::from_mins(5));
-    run_publish(&commands, 0, 0xabc, "", retention).await?;
+    run_publish(&store, 0, 0xabc, "", retention).await?;
     for number in 1..=20 {
-        let sent = publish::publish(&commands, &message(number), retention).await;
+        let sent = publish::publish(&store, &message(number), retention).await;
         sent.map_err(|error| error.to_string())?;
     }
-    let again = run_publish(&commands, 0, 0xabc, "1", retention).await?;
+    let again = run_publish(&store, 0, 0xabc, "1", retention).await?;
     if again != Value::BulkString(b"UNTOLD".to_vec()) {
         return Err(format!("a repetition is answered {again:?}"));
     }
     // As long as it is kept it is found, however many came after it.
     let roomy = Retention::new(500, retention.ttl);
-    let first = run_publish(&commands, 0, 0xdef, "", roomy).await?;
+    let first = run_publish(&store, 0, 0xdef, "", roomy).await?;
     for number in 1..=200 {
-        let sent = publish::publish(&commands, &message(number), roomy).await;
+        let sent = publish::publish(&store, &message(number), roomy).await;
         sent.map_err(|error| error.to_string())?;
     }
-    let again = run_publish(&commands, 0, 0xdef, "1", roomy).await?;
+    let again = run_publish(&store, 0, 0xdef, "1", roomy).await?;
     if again != first {
         return Err(format!("{first:?} is answered {again:?} when repeated"));
     }
@@ -197,12 +199,11 @@ pub(super) async fn an_overtaken_attempt_is_too_late(
     redis: &RedisProcess,
     scripts: &Scripts,
 ) -> Outcome {
-    let commands = Commands::new(redis.options(), scripts.clone());
+    let store = ChannelStore::new(redis.options(), scripts.clone());
     let roomy = Retention::new(1_000, Duration::from_mins(5));
     let id = |number: usize| u64::MAX - number as u64;
-    let publish = async |number, repetition| {
-        run_publish(&commands, number, id(number), repetition, roomy).await
-    };
+    let publish =
+        async |number, repetition| run_publish(&store, number, id(number), repetition, roomy).await;
     let is_published = |answer: &Value| matches!(answer, Value::Array(_));
     for number in 0..REPEATED {
         if !is_published(&publish(number, "1").await?) {
@@ -220,7 +221,7 @@ pub(super) async fn an_overtaken_attempt_is_too_late(
     for number in REPEATED + 1..3 * REPEATED {
         publish(number, "1").await?;
     }
-    let position = commands.keys().position(&channel());
+    let position = store.keys().position(&channel());
     let word = redis.run(&["HGET", &position, "r"]).await.unwrap();
     let word: String = redis::from_redis_value(word).unwrap();
     if word.len() > 17 * REPEATED + 1 {
@@ -235,11 +236,11 @@ pub(super) async fn a_position_names_one_history(
     redis: &RedisProcess,
     scripts: &Scripts,
 ) -> Outcome {
-    let commands = Commands::new(redis.options(), scripts.clone());
-    let keys = commands.keys();
+    let store = ChannelStore::new(redis.options(), scripts.clone());
+    let keys = store.keys();
     let names = [keys.position(&channel()), keys.stream(&channel())];
     let publish = async |id, repetition| {
-        let answer = run_publish(&commands, 0, id, repetition, KEPT).await?;
+        let answer = run_publish(&store, 0, id, repetition, KEPT).await?;
         published_at(&answer).ok_or_else(|| format!("answered {answer:?}"))
     };
     let [before, x, a, b, c] = [1, 2, 3, 4, 5];
@@ -298,22 +299,22 @@ async fn restore(redis: &RedisProcess, names: &[String], copies: Vec<Vec<u8>>) {
 /// Without memory nothing is published, whatever the channel keeps and wherever it stands.
 pub(super) async fn a_full_redis_takes_nothing(scripts: &Scripts) -> Outcome {
     let redis = RedisProcess::start(&[]).await;
-    let commands = Commands::new(redis.options(), scripts.clone());
+    let store = ChannelStore::new(redis.options(), scripts.clone());
     let unkept = Retention::new(0, KEPT.ttl);
     for is_used in [false, true] {
         let memory_max = |bytes| ["CONFIG", "SET", "maxmemory", bytes];
         redis.run(&memory_max("100")).await.unwrap();
         for retention in [KEPT, unkept, Retention::NONE] {
-            let refused = publish::publish(&commands, &keyed(1, "k"), retention).await;
+            let refused = publish::publish(&store, &keyed(1, "k"), retention).await;
             if !matches!(refused, Err(EngineError::Full { .. })) {
                 return Err(format!("used {is_used}, {retention:?}: {refused:?}"));
             }
         }
         redis.run(&memory_max("0")).await.unwrap();
-        let published = publish::publish(&commands, &message(2), KEPT).await;
+        let published = publish::publish(&store, &message(2), KEPT).await;
         published.map_err(|error| error.to_string())?;
     }
-    let read = history::read(&commands, &channel(), ALL, KEPT).await;
+    let read = history::read(&store, &channel(), ALL, KEPT).await;
     match read.map_err(|error| error.to_string())?.entries.len() {
         2 => Ok(()),
         count => Err(format!("{count} messages are kept of 2")),
