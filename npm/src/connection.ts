@@ -5,7 +5,8 @@ import { Keeper, type Instantiate } from './keeper.js';
 import { type Handler, Listeners, report } from './listeners.js';
 import { socketUrl, webSocketClass } from './options.js';
 import { type Question, type Reply, Requests } from './requests.js';
-import { Input, type Position } from './seam.js';
+import type { Position } from './seam.js';
+import { Input } from './table.js';
 import type { ClientEvents, ClientOptions, ConnectionStatus, DebugEvent, Gap } from './types.js';
 import { Values } from './values.js';
 

@@ -1,6 +1,6 @@
 import { type Answer, askEndpoint, granted } from './endpoint.js';
 import { type Failure, failure } from './errors.js';
-import { Input, NoToken } from './seam.js';
+import { Input, NoToken } from './table.js';
 import type { AuthEndpoint, AuthRequest, ClientOptions } from './types.js';
 import type { Values } from './values.js';
 

@@ -1,7 +1,8 @@
 import type { Driver } from './driver.js';
 import { aborted, RealtimeError, unknownOutcome } from './errors.js';
 import { whenAborted } from './listeners.js';
-import { Input, type Position } from './seam.js';
+import type { Position } from './seam.js';
+import { Input } from './table.js';
 
 /** A command that wants an answer. */
 export interface Question {
