@@ -4,7 +4,7 @@ import { report } from './listeners.js';
 import { personal } from './names.js';
 import { machineOptions, webSocketClass } from './options.js';
 import { watchPage } from './page.js';
-import { Questions } from './questions.js';
+import { CredentialRequests } from './credentials.js';
 import { read } from './reader.js';
 import type { Question } from './requests.js';
 import type { Machine, MachineClass, Message, Position, Seam } from './seam.js';
@@ -24,7 +24,7 @@ export class Driver {
   readonly #url: string;
   readonly #values: Values;
   readonly #host: Host;
-  readonly #questions: Questions;
+  readonly #credentials: CredentialRequests;
   readonly #machine: Machine;
   readonly #leavePage: (() => void) | undefined;
   #socket: WebSocket | null = null;
@@ -56,7 +56,7 @@ export class Driver {
     this.#url = url;
     this.#values = connection.values;
     this.#host = new Host(connection);
-    this.#questions = new Questions(options, url, this.#values, (...input) => this.tell(...input));
+    this.#credentials = new CredentialRequests(options, url, this.#values, (...input) => this.tell(...input));
     const Machine = instantiate({
       // What is missing at the end is no number.
       take: () => this.#in[this.#at++] as number,
@@ -106,7 +106,7 @@ export class Driver {
     this.#isClosed = true;
     clearTimeout(this.#timer);
     this.#leavePage?.();
-    this.#questions.close();
+    this.#credentials.close();
     this.#close(Goodbye.Normal);
   }
 
@@ -156,11 +156,11 @@ export class Driver {
     } else if (output === Output.Close) {
       this.#close(first);
     } else if (output === Output.NeedToken) {
-      this.#questions.askForToken(TOKEN_REASONS[first]!);
+      this.#credentials.askForToken(TOKEN_REASONS[first]!);
     } else if (output === Output.NeedChannelAuth) {
-      this.#questions.authorize(value, this.#socketId as string, AUTH_REASONS[second]!);
+      this.#credentials.authorize(value, this.#socketId as string, AUTH_REASONS[second]!);
     } else if (output === Output.CancelChannelAuth) {
-      this.#questions.cancel(value);
+      this.#credentials.cancel(value);
     } else {
       this.#host.hear(output as Output, items, this.#message, this.#socketId, this.#setBack);
     }

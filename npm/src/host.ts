@@ -206,7 +206,7 @@ function receive(
   });
 }
 
-/** Few names come again and again; where they do not, there is no use in keeping them. */
+/** Few names come again and again; where they do not, there is no use in options them. */
 function remember(names: Set<string>, name: string | null | undefined): void {
   if (name != null) {
     if (names.size >= NAMES_MAX) {
