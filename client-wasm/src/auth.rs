@@ -116,7 +116,10 @@ impl ChannelTokenRequests {
                 let answers = answers.await;
                 if let Some(driver) = weak.upgrade() {
                     let tokens = &driver.channel_tokens;
-                    tokens.under_way.set(tokens.under_way.get() - 1);
+                    // Else it was given up before, as one whose headers never come.
+                    if posted.wanted.get() > 0 {
+                        tokens.release();
+                    }
                     Self::answer_all(&driver, list, answers);
                     Self::post(&driver);
                 }
@@ -198,10 +201,16 @@ impl ChannelTokenRequests {
         let Some(posted) = request.posted else { return };
         posted.wanted.set(posted.wanted.get().saturating_sub(1));
         if posted.wanted.get() == 0 {
+            self.release();
             if let Some(abort) = &posted.abort {
                 abort.abort();
             }
         }
+    }
+
+    /// One request to the endpoint less is under way.
+    fn release(&self) {
+        self.under_way.set(self.under_way.get().saturating_sub(1));
     }
 
     fn take(&self, is_it: impl Fn(&OpenRequest) -> bool) -> Option<OpenRequest> {
