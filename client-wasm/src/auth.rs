@@ -1,4 +1,4 @@
-//! Channel tokens: asked of the host, or of the endpoint in bounded numbers.
+//! Channel tokens: from the application's closure, or from the auth endpoint with a bounded number of requests.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -13,10 +13,10 @@ use web_sys::AbortController;
 
 use crate::bridge::Fields;
 use crate::drain::Driver;
-use crate::endpoint::{Answers, Asked};
+use crate::endpoint::{EndpointReply, TokenQuery};
 
-/// Something that JavaScript will have an answer to.
-pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = T>>>;
+/// A future on the page's one thread.
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// A channel token that is asked for.
 #[derive(Clone)]
@@ -26,34 +26,34 @@ pub(crate) struct AuthRequest {
     pub(crate) reason: AuthReason,
 }
 
-/// The questions that are open, at most one per channel.
+/// The channel tokens that the machine waits for, at most one per channel.
 #[derive(Default)]
-pub(crate) struct Questions {
-    open: RefCell<Vec<Question>>,
+pub(crate) struct ChannelTokenRequests {
+    open: RefCell<Vec<OpenRequest>>,
     last: Cell<u64>,
     /// What the endpoint will be asked for, in this order.
     waiting: RefCell<Vec<(u64, AuthRequest)>>,
     /// How many requests to the endpoint are under way.
-    requests: Cell<usize>,
+    under_way: Cell<usize>,
     /// The endpoint has shown that it does not know lists.
     knows_no_lists: Cell<bool>,
 }
 
-struct Question {
+struct OpenRequest {
     number: u64,
     channel: ChannelName,
     /// The request that asks it, and perhaps others.
-    posted: Option<Rc<Posted>>,
+    posted: Option<Rc<EndpointRequest>>,
 }
 
 /// A request to the endpoint that is under way.
-struct Posted {
+struct EndpointRequest {
     abort: Option<AbortController>,
     /// How many of its channels still want an answer.
     wanted: Cell<usize>,
 }
 
-impl Questions {
+impl ChannelTokenRequests {
     /// Asks, and hands the answer to the machine if it is still wanted then. The machine keeps the deadline.
     pub(crate) fn ask(
         driver: &Rc<Driver>,
@@ -61,11 +61,11 @@ impl Questions {
         socket_id: SocketId,
         reason: AuthReason,
     ) {
-        let questions = &driver.questions;
-        questions.cancel(&channel);
-        let number = questions.last.get() + 1;
-        questions.last.set(number);
-        questions.open.borrow_mut().push(Question {
+        let tokens = &driver.channel_tokens;
+        tokens.cancel(&channel);
+        let number = tokens.last.get() + 1;
+        tokens.last.set(number);
+        tokens.open.borrow_mut().push(OpenRequest {
             number,
             channel: channel.clone(),
             posted: None,
@@ -85,7 +85,7 @@ impl Questions {
             });
             return;
         }
-        questions.waiting.borrow_mut().push((number, request));
+        tokens.waiting.borrow_mut().push((number, request));
         // Those of the same turn are asked for together.
         spawn_local(async move {
             if let Some(driver) = weak.upgrade() {
@@ -96,27 +96,30 @@ impl Questions {
 
     /// Asks the endpoint for what waits: for lists where it knows them, and never for all at once.
     fn post(driver: &Rc<Driver>) {
-        let questions = &driver.questions;
-        while questions.requests.get() < REQUESTS_MAX {
-            let list = questions.take_list(driver.endpoint.knows_lists);
+        let tokens = &driver.channel_tokens;
+        while tokens.under_way.get() < REQUESTS_MAX {
+            let list = tokens.take_list(driver.endpoint.knows_lists);
             let Some((_, first)) = list.first() else {
                 return;
             };
             let socket_id = first.socket_id;
-            let posted = questions.posted(&list);
-            let asked = Asked {
+            let posted = tokens.posted(&list);
+            let query = TokenQuery {
                 channels: list.iter().map(|(_, one)| one.channel.clone()).collect(),
                 socket_id,
                 signal: posted.abort.as_ref().map(AbortController::signal),
             };
-            questions.requests.set(questions.requests.get() + 1);
-            let answers = driver.endpoint.clone().ask(driver.host.headers(), asked);
+            tokens.under_way.set(tokens.under_way.get() + 1);
+            let answers = driver.endpoint.clone().ask(driver.host.headers(), query);
             let weak = Rc::downgrade(driver);
             spawn_local(async move {
                 let answers = answers.await;
                 if let Some(driver) = weak.upgrade() {
-                    let questions = &driver.questions;
-                    questions.requests.set(questions.requests.get() - 1);
+                    let tokens = &driver.channel_tokens;
+                    // Else it was given up before, as one whose headers never come.
+                    if posted.wanted.get() > 0 {
+                        tokens.release();
+                    }
                     Self::answer_all(&driver, list, answers);
                     Self::post(&driver);
                 }
@@ -128,7 +131,7 @@ impl Questions {
     fn take_list(&self, knows_lists: bool) -> Vec<(u64, AuthRequest)> {
         let open = self.open.borrow();
         let mut waiting = self.waiting.borrow_mut();
-        waiting.retain(|(number, _)| open.iter().any(|question| question.number == *number));
+        waiting.retain(|(number, _)| open.iter().any(|open| open.number == *number));
         let list_max = match knows_lists && !self.knows_no_lists.get() {
             true => LIST_MAX,
             false => 1,
@@ -140,26 +143,26 @@ impl Questions {
     }
 
     /// Notes that these are asked for with one request.
-    fn posted(&self, list: &[(u64, AuthRequest)]) -> Rc<Posted> {
-        let posted = Rc::new(Posted {
+    fn posted(&self, list: &[(u64, AuthRequest)]) -> Rc<EndpointRequest> {
+        let posted = Rc::new(EndpointRequest {
             abort: AbortController::new().ok(),
             wanted: Cell::new(list.len()),
         });
-        for question in &mut *self.open.borrow_mut() {
-            if list.iter().any(|(number, _)| *number == question.number) {
-                question.posted = Some(Rc::clone(&posted));
+        for open in &mut *self.open.borrow_mut() {
+            if list.iter().any(|(number, _)| *number == open.number) {
+                open.posted = Some(Rc::clone(&posted));
             }
         }
         posted
     }
 
-    fn answer_all(driver: &Rc<Driver>, list: Vec<(u64, AuthRequest)>, answers: Answers) {
+    fn answer_all(driver: &Rc<Driver>, list: Vec<(u64, AuthRequest)>, answers: EndpointReply) {
         let replies = match answers {
-            Answers::Each(replies) => replies,
-            Answers::All(reply) => vec![reply; list.len()],
-            Answers::NoLists => {
-                driver.questions.knows_no_lists.set(true);
-                driver.questions.waiting.borrow_mut().splice(..0, list);
+            EndpointReply::Each(replies) => replies,
+            EndpointReply::All(reply) => vec![reply; list.len()],
+            EndpointReply::NoLists => {
+                driver.channel_tokens.knows_no_lists.set(true);
+                driver.channel_tokens.waiting.borrow_mut().splice(..0, list);
                 return;
             }
         };
@@ -170,8 +173,8 @@ impl Questions {
 
     /// Hands an answer to the machine, unless it is no longer wanted.
     fn answer(driver: &Rc<Driver>, number: u64, socket_id: SocketId, reply: ChannelAuthReply) {
-        let question = driver.questions.take(|question| question.number == number);
-        if let Some(Question { channel, .. }) = question {
+        let request = driver.channel_tokens.take(|open| open.number == number);
+        if let Some(OpenRequest { channel, .. }) = request {
             driver.handle(Input::ChannelAuth {
                 channel,
                 socket_id,
@@ -182,39 +185,42 @@ impl Questions {
 
     /// The answer for this channel is no longer wanted.
     pub(crate) fn cancel(&self, channel: &ChannelName) {
-        if let Some(question) = self.take(|question| question.channel == *channel) {
-            question.cancel();
+        if let Some(request) = self.take(|open| open.channel == *channel) {
+            self.give_up(request);
         }
     }
 
     pub(crate) fn cancel_all(&self) {
-        for question in self.open.take() {
-            question.cancel();
+        for request in self.open.take() {
+            self.give_up(request);
         }
     }
 
-    fn take(&self, is_it: impl Fn(&Question) -> bool) -> Option<Question> {
+    /// Ends the request to the endpoint of which no answer is wanted any more.
+    fn give_up(&self, request: OpenRequest) {
+        let Some(posted) = request.posted else { return };
+        posted.wanted.set(posted.wanted.get().saturating_sub(1));
+        if posted.wanted.get() == 0 {
+            self.release();
+            if let Some(abort) = &posted.abort {
+                abort.abort();
+            }
+        }
+    }
+
+    /// One request to the endpoint less is under way.
+    fn release(&self) {
+        self.under_way.set(self.under_way.get().saturating_sub(1));
+    }
+
+    fn take(&self, is_it: impl Fn(&OpenRequest) -> bool) -> Option<OpenRequest> {
         let mut open = self.open.borrow_mut();
         let at = open.iter().position(is_it)?;
         Some(open.swap_remove(at))
     }
 }
 
-impl Question {
-    /// Ends the request of which no answer is wanted any more.
-    fn cancel(self) {
-        if let Some(posted) = self.posted {
-            posted.wanted.set(posted.wanted.get().saturating_sub(1));
-            if posted.wanted.get() == 0
-                && let Some(abort) = &posted.abort
-            {
-                abort.abort();
-            }
-        }
-    }
-}
-
-/// Reads an auth result, `{auth, channel_data?}`, whoever gave it.
+/// Reads an auth result, `{auth, channel_data?}`.
 pub(crate) fn read_grant(result: JsValue) -> Option<ChannelAuthReply> {
     if !result.is_object() {
         return None;

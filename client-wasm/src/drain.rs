@@ -9,7 +9,7 @@ use std::rc::Rc;
 use fanfare_client::{Client, Event, Input, Options, Output, TokenReason, TokenReply};
 use wasm_bindgen_futures::spawn_local;
 
-use crate::auth::Questions;
+use crate::auth::ChannelTokenRequests;
 use crate::bridge::random_seed;
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::lifecycle::Page;
 use crate::read::Data;
 use crate::timer::Timer;
-use crate::websocket::Door;
+use crate::websocket::SocketSlot;
 
 /// What a driver is started with.
 pub(crate) struct Settings {
@@ -25,7 +25,7 @@ pub(crate) struct Settings {
     pub(crate) url: String,
     /// What the machine is told.
     pub(crate) options: Options,
-    /// Who is asked for channel tokens when the host has no answer of its own.
+    /// Where channel tokens come from when the host gives none itself.
     pub(crate) endpoint: Endpoint,
     /// Whether the page's comings and goings count.
     pub(crate) with_page_events: bool,
@@ -35,9 +35,9 @@ pub(crate) struct Settings {
 pub(crate) struct Driver {
     pub(crate) clock: Clock,
     pub(crate) host: Box<dyn Host>,
-    pub(crate) door: Door,
+    pub(crate) socket_slot: SocketSlot,
     pub(crate) endpoint: Endpoint,
-    pub(crate) questions: Questions,
+    pub(crate) channel_tokens: ChannelTokenRequests,
     client: RefCell<Client<Data>>,
     pub(crate) timer: Timer,
     page: RefCell<Option<Page>>,
@@ -52,9 +52,9 @@ impl Driver {
         let driver = Rc::new_cyclic(|weak| Self {
             clock: Clock::default(),
             host,
-            door: Door::new(settings.url),
+            socket_slot: SocketSlot::new(settings.url),
             endpoint: settings.endpoint,
-            questions: Questions::default(),
+            channel_tokens: ChannelTokenRequests::default(),
             client: RefCell::new(Client::new(settings.options, random_seed())),
             timer: Timer::new(weak.clone()),
             page: RefCell::default(),
@@ -99,8 +99,8 @@ impl Driver {
         }
         self.timer.clear();
         self.page.take();
-        self.questions.cancel_all();
-        self.door.close(NORMAL, "");
+        self.channel_tokens.cancel_all();
+        self.socket_slot.close(NORMAL, "");
     }
 
     /// Looks at the machine. Nothing of JavaScript may run in `look`.
@@ -135,16 +135,16 @@ impl Driver {
     fn act(self: &Rc<Self>, output: Output<Data>) {
         match output {
             Output::Event(event) => self.host.tell(self, event),
-            Output::Send(text) => self.door.send(&text),
-            Output::Open { .. } => self.door.open(self),
-            Output::Close { code, reason } => self.door.close(code, reason),
+            Output::Send(text) => self.socket_slot.send(&text),
+            Output::Open { .. } => self.socket_slot.open(self),
+            Output::Close { code, reason } => self.socket_slot.close(code, reason),
             Output::NeedToken { reason } => self.ask_for_token(reason),
             Output::NeedChannelAuth {
                 channel,
                 socket_id,
                 reason,
-            } => Questions::ask(self, channel, socket_id, reason),
-            Output::CancelChannelAuth { channel } => self.questions.cancel(&channel),
+            } => ChannelTokenRequests::ask(self, channel, socket_id, reason),
+            Output::CancelChannelAuth { channel } => self.channel_tokens.cancel(&channel),
         }
     }
 

@@ -7,7 +7,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestCredentials, RequestRedirect};
 
-use crate::auth::{Answer, read_grant};
+use crate::auth::{BoxFuture, read_grant};
 use crate::bridge::{Fields, date_now, parse_json};
 use crate::text::socket_text;
 
@@ -21,7 +21,7 @@ pub(crate) struct Endpoint {
 }
 
 /// A request for the tokens of these channels.
-pub(crate) struct Asked {
+pub(crate) struct TokenQuery {
     pub(crate) channels: Vec<ChannelName>,
     pub(crate) socket_id: SocketId,
     /// Fires when no answer is wanted any more.
@@ -29,7 +29,7 @@ pub(crate) struct Asked {
 }
 
 /// What came of a request.
-pub(crate) enum Answers {
+pub(crate) enum EndpointReply {
     /// One for each channel, in the order of the request.
     Each(Vec<ChannelAuthReply>),
     /// The same for all of them.
@@ -38,7 +38,7 @@ pub(crate) enum Answers {
     NoLists,
 }
 
-type Headers = Answer<Result<web_sys::Headers, JsValue>>;
+type Headers = BoxFuture<Result<web_sys::Headers, JsValue>>;
 
 impl Endpoint {
     /// The address of an endpoint that the application does not name: the socket's own, over HTTP, with `/auth` behind its path.
@@ -50,28 +50,28 @@ impl Endpoint {
     }
 
     /// Asks for the tokens of some channels.
-    pub(crate) async fn ask(self, headers: Headers, asked: Asked) -> Answers {
-        let (response, text) = match self.post(headers, &asked).await {
+    pub(crate) async fn ask(self, headers: Headers, query: TokenQuery) -> EndpointReply {
+        let (response, text) = match self.post(headers, &query).await {
             Ok(answer) => answer,
-            Err(reason) => return Answers::All(ChannelAuthReply::failed(reason)),
+            Err(reason) => return EndpointReply::All(ChannelAuthReply::failed(reason)),
         };
         let status = response.status();
         let result = parse_json(&text.as_str().into())
             .ok()
             .filter(JsValue::is_object);
-        let is_list = asked.channels.len() > 1;
+        let is_list = query.channels.len() > 1;
         let list = result.clone().filter(|_| is_list);
         if let Some(list) = list.and_then(|result| Fields::from(result).get("channels")) {
             let list = Fields::from(list);
             let judge_one = |channel: &ChannelName| judge_one(list.get(channel.as_str()));
-            return Answers::Each(asked.channels.iter().map(judge_one).collect());
+            return EndpointReply::Each(query.channels.iter().map(judge_one).collect());
         }
         // What concerns the caller or the moment says nothing about lists: not logged in, too early, too often, a server in trouble.
         if is_list
             && matches!(status, 200..=299 | 400..=499)
             && !matches!(status, 401 | 408 | 425 | 429)
         {
-            return Answers::NoLists;
+            return EndpointReply::NoLists;
         }
         let kind = match result {
             Some(_) => "other JSON".to_owned(),
@@ -80,20 +80,24 @@ impl Endpoint {
                 (response.headers().get("content-type")).unwrap_or_else(|| "no JSON".to_owned())
             }
         };
-        Answers::All(judge(status, result, &kind, retry_after(&response)))
+        EndpointReply::All(judge(status, result, &kind, retry_after(&response)))
     }
 
     /// The answer and its text, or a sentence that says why there is none.
-    async fn post(&self, headers: Headers, asked: &Asked) -> Result<(Response, String), String> {
+    async fn post(
+        &self,
+        headers: Headers,
+        query: &TokenQuery,
+    ) -> Result<(Response, String), String> {
         let headers = headers.await.map_err(because("the headers are none"))?;
-        let body = asked.body();
+        let body = query.body();
         let init = web_sys::RequestInit::new();
         init.set_method("POST");
         init.set_headers(&headers);
         init.set_credentials(self.credentials);
         // Where a redirect leads, the application's headers do not belong.
         init.set_redirect(RequestRedirect::Manual);
-        init.set_signal(asked.signal.as_ref());
+        init.set_signal(query.signal.as_ref());
         init.set_body(&body.into());
         let unreachable = because("the auth endpoint could not be reached or read");
         // Not through its builder, which takes the address apart and puts it together again.
@@ -109,7 +113,7 @@ impl Endpoint {
     }
 }
 
-impl Asked {
+impl TokenQuery {
     /// Neither a socket id nor a channel name holds a character that JSON escapes.
     fn body(&self) -> String {
         let socket_id = socket_text(self.socket_id);

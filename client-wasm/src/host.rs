@@ -1,10 +1,10 @@
-//! Who a client belongs to: hears what happens and answers what only the application knows.
+//! The application's side of a client: hears events, and gives tokens.
 
 use fanfare_client::{ChannelAuthReply, Event, TokenReason, TokenReply};
 use wasm_bindgen::JsValue;
 use web_sys::WebSocket;
 
-use crate::auth::{Answer, AuthRequest};
+use crate::auth::{AuthRequest, BoxFuture};
 use crate::drain::Driver;
 use crate::read::Data;
 
@@ -13,14 +13,14 @@ pub(crate) trait Host {
     /// Something happened.
     fn tell(&self, driver: &Driver, event: Event<Data>);
 
-    /// Gets a token. Asked only when the machine was promised that somebody answers.
-    fn token(&self, reason: TokenReason) -> Answer<TokenReply>;
+    /// Gets a token. Called only when the machine's options promise an answer.
+    fn token(&self, reason: TokenReason) -> BoxFuture<TokenReply>;
 
     /// Gets a channel token; `None` to have it fetched from the endpoint.
-    fn authorize(&self, request: &AuthRequest) -> Option<Answer<ChannelAuthReply>>;
+    fn authorize(&self, request: &AuthRequest) -> Option<BoxFuture<ChannelAuthReply>>;
 
     /// Headers for the endpoint.
-    fn headers(&self) -> Answer<Result<web_sys::Headers, JsValue>>;
+    fn headers(&self) -> BoxFuture<Result<web_sys::Headers, JsValue>>;
 
     /// Opens a socket.
     ///

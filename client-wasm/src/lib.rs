@@ -57,7 +57,7 @@ pub use machine::Machine;
 #[global_allocator]
 static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
 
-/// What is wrong nobody would read, and the machinery that says it would be most of the module: the instance ends here, and the
+/// Traps without a message: formatting one would be most of the module, and no one would read it. The instance ends here, and the
 /// package starts another one.
 #[cfg(all(feature = "standalone", target_family = "wasm"))]
 #[panic_handler]

@@ -62,7 +62,7 @@ impl Frame {
     }
 }
 
-/// Why a message is left out or cannot be read. Nobody reads more about it, and so no more is kept.
+/// Why a message is left out or cannot be read. No caller reads more about it, so no more is kept.
 #[derive(PartialEq, Eq)]
 enum Problem {
     UnknownType,

@@ -32,7 +32,7 @@ impl Timer {
     }
 
     /// Sees to it that the callback runs at `due` or before. A timer that is early enough is left as it is: deadlines move
-    /// ahead with every frame, and setting timers anew each time would cost more than one that finds nothing to do.
+    /// ahead with every frame, and setting a new timer each time would cost more than one that finds nothing to do.
     pub(crate) fn arm(&self, due: Millis, clock: &Clock) {
         if let Some((at, _)) = &*self.armed.borrow()
             && *at <= due

@@ -1,4 +1,4 @@
-//! The WebSocket: at most one that counts.
+//! The WebSocket: at most one at a time.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -13,8 +13,8 @@ use crate::bridge::{Fields, MessageEvent, NOTHING};
 use crate::drain::Driver;
 use crate::read::{Data, Frame};
 
-/// Opens sockets and knows the one that counts.
-pub(crate) struct Door {
+/// Holds the current socket, if any, and opens the next one in its place.
+pub(crate) struct SocketSlot {
     url: String,
     socket: RefCell<Option<Socket>>,
     opened: Cell<u32>,
@@ -26,7 +26,7 @@ struct Socket {
     socket: WebSocket,
 }
 
-impl Door {
+impl SocketSlot {
     pub(crate) fn new(url: String) -> Self {
         Self {
             url,
@@ -107,7 +107,7 @@ impl Socket {
             let driver = Weak::clone(driver);
             move || {
                 let driver = driver.upgrade();
-                driver.filter(|driver| driver.door.is_current(number))
+                driver.filter(|driver| driver.socket_slot.is_current(number))
             }
         };
         let (at_open, at_message, at_close) = (current.clone(), current.clone(), current);
@@ -123,7 +123,7 @@ impl Socket {
         });
         let on_close = Closure::<dyn Fn(Fields)>::new(move |event: Fields| {
             if let Some(driver) = at_close() {
-                driver.door.forget();
+                driver.socket_slot.forget();
                 driver.handle(closed(&event));
             }
         });
@@ -157,7 +157,7 @@ fn hear(driver: &Rc<Driver>, number: u32, data: &JsValue) {
         Frame::Unreadable => vec![None],
     };
     for message in messages {
-        if !driver.door.is_current(number) {
+        if !driver.socket_slot.is_current(number) {
             return;
         }
         driver.handle(message.map_or(Input::Unreadable, Input::Message));

@@ -46,7 +46,7 @@ export class ChannelHandle {
   #shown: { info: string | null; userId: string | null } | null = null;
   #users = 0;
   #linger: ReturnType<typeof setTimeout> | undefined;
-  /** What came while nobody listened, in order. */
+  /** What came while there was no listener, in order. */
   #held: (() => void)[] | null = null;
   /** Messages were lost with a machine, and nothing says which. */
   #hasLost = false;
@@ -81,7 +81,7 @@ export class ChannelHandle {
     return !this.isJoinedByServer && this.#state !== 'failed' && this.#state !== 'closed';
   }
 
-  /** Whether somebody listens, or did a moment ago. */
+  /** Whether there is a listener, or was a moment ago (`linger`). */
   get isUsed(): boolean {
     return this.#users > 0 || this.#linger !== undefined;
   }
@@ -218,7 +218,7 @@ export class ChannelHandle {
     return this.#connection.ask({ type, channel: named(this.name, CHANNEL), body, isRepeatable, info }, signal);
   }
 
-  /** One more who wants the channel; returns what takes that back. */
+  /** Counts one more user of the channel; returns what takes that back. */
   retain(options?: SubscribeOptions): () => void {
     this.#connection.checkOpen();
     const generation = this.#generation;
@@ -237,7 +237,7 @@ export class ChannelHandle {
       this.#connection.activate(this);
     }
     if (this.#held !== null) {
-      // Whoever comes back in this turn hears what came while nobody listened.
+      // A listener that is added in this turn hears what came while there was none.
       queueMicrotask(() => {
         if (this.#users > 0) {
           const held = this.#held ?? [];
@@ -317,7 +317,7 @@ export class ChannelHandle {
     }
   }
 
-  /** No connection will come: nobody need wait for this channel. */
+  /** No connection will come: what waits for this channel ends. */
   fail(error: RealtimeError): void {
     this.#changes.emit('end', error);
   }
@@ -351,7 +351,7 @@ export class ChannelHandle {
     this.#leave(error);
   }
 
-  /** Keeps what came while nobody listened; of too much it is only said that it is gone. */
+  /** Keeps what came while there was no listener. When it is too much, all of it is dropped and told as a gap. */
   #hold(tell: () => void): void {
     const held = this.#held as (() => void)[];
     if (held.length >= HELD_MAX) {
@@ -385,7 +385,7 @@ export class ChannelHandle {
     try {
       release = this.retain(options);
     } catch (error) {
-      // The options are refused, and nobody listens.
+      // The options are refused: the listener is removed.
       remove();
       throw error;
     }
@@ -433,7 +433,7 @@ export class ChannelHandle {
   }
 }
 
-/** 256 messages: a page that is drawn anew is back before there are more. */
+/** 256 messages: a page that is rendered again is back before there are more. */
 const HELD_MAX = 256;
 
 /** `no_history` in the server's table of codes. */

@@ -1,11 +1,12 @@
 import { ChannelHandle } from './channel.js';
 import { Driver } from './driver.js';
 import { closed, RealtimeError } from './errors.js';
-import { Keeper, type Instantiate } from './keeper.js';
+import { MachineSupervisor, type Instantiate } from './supervisor.js';
 import { type Handler, Listeners, report } from './listeners.js';
 import { socketUrl, webSocketClass } from './options.js';
 import { type Question, type Reply, Requests } from './requests.js';
-import { Input, type Position } from './seam.js';
+import type { Position } from './seam.js';
+import { Input } from './table.js';
 import type { ClientEvents, ClientOptions, ConnectionStatus, DebugEvent, Gap } from './types.js';
 import { Values } from './values.js';
 
@@ -22,12 +23,12 @@ export class Connection {
   /** Numbered once for all machines: what one knows as a number is nothing else to the next. */
   readonly values = new Values();
   readonly #events = new Listeners<keyof ClientEvents | 'change'>();
-  /** Every handle that somebody still holds; those that are wanted are held by `#active`. */
+  /** Every handle that is still referenced, weakly; those that are wanted are held by `#active`. */
   readonly #handles = new Map<string, { deref(): ChannelHandle | undefined }>();
   readonly #dropped: { register(handle: ChannelHandle, name: string): void };
   readonly #active = new Map<string, ChannelHandle>();
   readonly #requests: Requests;
-  readonly #keeper: Keeper;
+  readonly #supervisor: MachineSupervisor;
   readonly #keyPrefix = randomText();
   #keys = 0;
   #status: ConnectionStatus = IDLE;
@@ -45,7 +46,7 @@ export class Connection {
         this.#handles.delete(name);
       }
     });
-    this.#keeper = new Keeper({
+    this.#supervisor = new MachineSupervisor({
       ...runtime,
       create: (instantiate) => new Driver(this, socketUrl(url), this.#token, instantiate),
       began: (driver, isNew) => this.#began(driver, isNew),
@@ -79,7 +80,7 @@ export class Connection {
   connect(): void {
     this.checkOpen();
     this.#isWanted = true;
-    const { driver } = this.#keeper;
+    const { driver } = this.#supervisor;
     if (driver !== null) {
       this.#connectWith(driver);
       return;
@@ -87,12 +88,12 @@ export class Connection {
     if (this.#status.state !== 'reconnecting') {
       this.tell({ state: 'connecting', error: null, code: null, reason: null });
     }
-    this.#keeper.start();
+    this.#supervisor.start();
   }
 
   disconnect(): void {
     this.#isWanted = false;
-    const { driver } = this.#keeper;
+    const { driver } = this.#supervisor;
     if (driver !== null) {
       driver.tell(Input.Disconnect);
     } else if (this.#status.state !== 'idle') {
@@ -101,7 +102,7 @@ export class Connection {
   }
 
   reconnectNow(): void {
-    const { driver } = this.#keeper;
+    const { driver } = this.#supervisor;
     if (driver !== null && this.#isWanted && this.#status.state !== 'failed') {
       driver.tell(this.#status.state === 'connected' ? Input.Wake : Input.Connect);
     } else {
@@ -112,7 +113,7 @@ export class Connection {
   setToken(token: string | null): void {
     this.checkOpen();
     this.#token = token;
-    this.#keeper.driver?.tell(Input.SetToken, this.values.put(token));
+    this.#supervisor.driver?.tell(Input.SetToken, this.values.put(token));
   }
 
   close(): void {
@@ -127,7 +128,7 @@ export class Connection {
     }
     this.#requests.use(null);
     this.#requests.fail(error);
-    this.#keeper.close();
+    this.#supervisor.close();
     this.#events.clear();
   }
 
@@ -158,7 +159,7 @@ export class Connection {
     return handle;
   }
 
-  /** Somebody wants the channel now. */
+  /** The channel has its first user. */
   activate(channel: ChannelHandle): void {
     this.#active.set(channel.name, channel);
     channel.become(this.#status.state === 'connected' ? 'subscribing' : 'suspended', null);
@@ -168,17 +169,17 @@ export class Connection {
     }
   }
 
-  /** Nobody wants the channel any more. */
+  /** The channel has no user any more. */
   deactivate(channel: ChannelHandle): void {
     if (this.#active.delete(channel.name)) {
       // Where the name is none, the channel has been told.
-      this.#keeper.driver?.tell(Input.Unsubscribe, this.values.put(channel.name));
+      this.#supervisor.driver?.tell(Input.Unsubscribe, this.values.put(channel.name));
     }
   }
 
   /** The channel's list of members lacks some that there is room for. */
   membersIncomplete(channel: ChannelHandle): void {
-    this.#keeper.driver?.tell(Input.MembersIncomplete, this.values.put(channel.name), channel.presence.count);
+    this.#supervisor.driver?.tell(Input.MembersIncomplete, this.values.put(channel.name), channel.presence.count);
   }
 
   /** The server has ended the subscription. */
@@ -205,14 +206,14 @@ export class Connection {
 
   /** Where the machine is with a channel, unless it is ahead of what it has handed out so far. */
   position(channel: string): Position | undefined {
-    const { driver } = this.#keeper;
+    const { driver } = this.#supervisor;
     return driver?.isBusy || !this.#active.get(channel)?.isWanted ? undefined : driver?.position(channel);
   }
 
   async ask(question: Question, signal: AbortSignal | undefined): Promise<Reply> {
     this.checkOpen();
     const reply = this.#requests.ask(question, signal);
-    this.#keeper.start();
+    this.#supervisor.start();
     return reply;
   }
 
@@ -282,7 +283,7 @@ export class Connection {
     if (this.#isWanted) {
       this.#connectWith(driver);
     }
-    if (driver === this.#keeper.driver) {
+    if (driver === this.#supervisor.driver) {
       this.#requests.use(driver);
     }
   }
@@ -299,7 +300,7 @@ export class Connection {
 
   #subscribe(channel: ChannelHandle): void {
     try {
-      this.#keeper.driver?.tell(Input.Subscribe, ...channel.subscription(this.values));
+      this.#supervisor.driver?.tell(Input.Subscribe, ...channel.subscription(this.values));
     } catch (thrown) {
       const { message } = thrown as Error;
       const error = new RealtimeError('bad-argument', message, { cause: thrown, channel: channel.name });
@@ -310,7 +311,7 @@ export class Connection {
 
   #lost(cause: unknown): void {
     this.#requests.use(null);
-    this.complain(new RealtimeError('internal', 'the client failed and starts anew', { cause, retryable: true }));
+    this.complain(new RealtimeError('internal', 'the client failed and starts again', { cause, retryable: true }));
     for (const channel of [...this.#active.values()]) {
       channel.interrupt();
     }
@@ -330,7 +331,7 @@ export class Connection {
   }
 }
 
-/** How long a channel stays subscribed that nobody listens to: long enough for a page to be drawn anew. */
+/** How long a channel without listeners stays subscribed: long enough for a page to be rendered again. */
 const LINGER = 1000;
 
 /** How many requests wait while there is no machine that counts them. */

@@ -4,10 +4,11 @@ import { report } from './listeners.js';
 import { personal } from './names.js';
 import { machineOptions, webSocketClass } from './options.js';
 import { watchPage } from './page.js';
-import { Questions } from './questions.js';
+import { CredentialRequests } from './credentials.js';
 import { read } from './reader.js';
 import type { Question } from './requests.js';
-import { Asked, Command, Input, type Machine, type MachineClass, type Message, Output, type Position, type Seam } from './seam.js';
+import type { Machine, MachineClass, Message, Position, Seam } from './seam.js';
+import { Asked, AUTH_REASONS, Command, Goodbye, GOODBYES, Input, Output, TOKEN_REASONS } from './table.js';
 import { startTimer } from './timer.js';
 import { positionOf, type Values } from './values.js';
 import { byteLength, fields, frame } from './writer.js';
@@ -23,7 +24,7 @@ export class Driver {
   readonly #url: string;
   readonly #values: Values;
   readonly #host: Host;
-  readonly #questions: Questions;
+  readonly #credentials: CredentialRequests;
   readonly #machine: Machine;
   readonly #leavePage: (() => void) | undefined;
   #socket: WebSocket | null = null;
@@ -55,7 +56,7 @@ export class Driver {
     this.#url = url;
     this.#values = connection.values;
     this.#host = new Host(connection);
-    this.#questions = new Questions(options, url, this.#values, (...input) => this.tell(...input));
+    this.#credentials = new CredentialRequests(options, url, this.#values, (...input) => this.tell(...input));
     const Machine = instantiate({
       // What is missing at the end is no number.
       take: () => this.#in[this.#at++] as number,
@@ -89,7 +90,7 @@ export class Driver {
   /** Asks the server, under a number of the caller's; again where it was sent for a user before. */
   ask(number: number, { type, channel, body, isRepeatable, info }: Question, sentFor: string | null | undefined): void {
     const bytes = byteLength(frame({ type }, body));
-    const kind = info === undefined ? +isRepeatable : Asked.Update;
+    const kind = info !== undefined ? Asked.Update : isRepeatable ? Asked.Repeatable : Asked.Plain;
     const value = isRepeatable ? sentFor && personal(sentFor) : info;
     this.tell(Input.Ask, number, this.#values.put(channel), bytes, kind, this.#values.put(value));
   }
@@ -105,8 +106,8 @@ export class Driver {
     this.#isClosed = true;
     clearTimeout(this.#timer);
     this.#leavePage?.();
-    this.#questions.close();
-    this.#close(1000, '');
+    this.#credentials.close();
+    this.#close(Goodbye.Normal);
   }
 
   #drain(): void {
@@ -153,13 +154,13 @@ export class Driver {
     } else if (output === Output.Open) {
       this.#open();
     } else if (output === Output.Close) {
-      this.#close(...(GOODBYES[first] as (typeof GOODBYES)[0]));
+      this.#close(first);
     } else if (output === Output.NeedToken) {
-      this.#questions.askForToken(TOKEN_REASONS[first]!);
+      this.#credentials.askForToken(TOKEN_REASONS[first]!);
     } else if (output === Output.NeedChannelAuth) {
-      this.#questions.authorize(value, this.#socketId as string, AUTH_REASONS[second]!);
+      this.#credentials.authorize(value, this.#socketId as string, AUTH_REASONS[second]!);
     } else if (output === Output.CancelChannelAuth) {
-      this.#questions.cancel(value);
+      this.#credentials.cancel(value);
     } else {
       this.#host.hear(output as Output, items, this.#message, this.#socketId, this.#setBack);
     }
@@ -199,14 +200,14 @@ export class Driver {
 
   /** Opens a socket in place of the one there was. */
   #open(): void {
-    this.#close(1000, '');
+    this.#close(Goodbye.Normal);
     this.#socketId = undefined;
     const { options } = this.#connection;
     let socket: WebSocket;
     try {
       socket = new (webSocketClass(options))(this.#url, ['fanfare.v1.batch', 'fanfare.v1']) as WebSocket;
     } catch (error) {
-      this.tell(Input.Closed, 1006, this.#values.put(`${(error as Error | null)?.message ?? ''}`));
+      this.tell(Input.Closed, ABNORMAL, this.#values.put(`${(error as Error | null)?.message ?? ''}`));
       return;
     }
     this.#socket = socket;
@@ -243,8 +244,9 @@ export class Driver {
     return socket;
   }
 
-  #close(code: number, reason: string): void {
+  #close(goodbye: Goodbye): void {
     const socket = this.#forget();
+    const [code, reason] = GOODBYES[goodbye];
     try {
       socket?.close(code, reason);
     } catch {
@@ -363,12 +365,12 @@ export class Driver {
 function subscriptions(items: number[], values: Values): string[] {
   const list: string[] = [];
   for (let at = 0; at < items.length; ) {
-    const [channel, auth, data, hint, info, rewind, ...since] = items.slice(at, at + 11) as [number, number, number, number, number, number];
+    const [channel, auth, data, hint, info, rewind, ...since] = items.slice(at, at + FIELDS + POSITION) as [number, number, number, number, number, number];
     const position = positionOf(since);
     const told = { channel: values.at(channel), auth: values.at(auth), channel_data: values.at(data) };
     const json = fields(hint === 0 ? '' : `"data":${values.at(hint)}`, info === 0 ? '' : `"info":${values.at(info)}`);
     list.push(fields(told, json, { since: position, rewind: rewind < 0 ? undefined : rewind }));
-    at += position === undefined ? 7 : 11;
+    at += FIELDS + (position === undefined ? NO_POSITION : POSITION);
   }
   return list;
 }
@@ -376,17 +378,13 @@ function subscriptions(items: number[], values: Values): string[] {
 /** The tokens of a frame: of the connection, and of channels. */
 const TOKENS = /"(token|auth)":"(\\.|[^"\\])*"/g;
 
-const TOKEN_REASONS = ['connect', 'expiring', 'rejected'] as const;
-const AUTH_REASONS = ['subscribe', 'resubscribe', 'expired'] as const;
+/** How many numbers a channel of a list has before its position, and how many that one has, or none. */
+const FIELDS = 6;
+const POSITION = 5;
+const NO_POSITION = 1;
 
-/** What a socket is closed with. */
-const GOODBYES = [
-  [1000, ''],
-  [4000, 'unknown protocol version'],
-  [4000, 'not this protocol'],
-  [4102, 'nothing was received for too long'],
-  [4104, 'no credentials arrived in time'],
-] as const;
+/** RFC 6455, section 7.4.1: the connection was lost, or could not be made. */
+const ABNORMAL = 1006;
 
 /** 16 KiB: what a server takes before it has seen credentials, which may be while they are on their way. */
 const LIST_BYTES_MAX = 16 << 10;

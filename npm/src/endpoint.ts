@@ -123,7 +123,7 @@ async function read(response: Response): Promise<string> {
 /** 1 MiB: the tokens of hundreds of channels. */
 const BYTES_MAX = 2 ** 20;
 
-/** What comes of a promise, or the reason why nobody waits for it any longer. */
+/** Settles as the promise does, or rejects with the signal's reason when that fires first. */
 function unlessAborted<T>(promise: Promise<T> | T, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abandon = (): void => reject(signal.reason as Error);

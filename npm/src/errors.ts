@@ -1,4 +1,5 @@
 import type { Signal } from './globals.js';
+import { ERROR_KINDS, ErrorKind } from './table.js';
 import type { Values } from './values.js';
 
 /** What went wrong, as a word that programs can compare. */
@@ -110,20 +111,20 @@ export function fromMachine(
   if (kind === undefined) {
     return null;
   }
-  const [code, text] = ERRORS[kind] as (typeof ERRORS)[0];
+  const [code, text] = ERROR_KINDS[kind as ErrorKind];
   const [first = -1, words, retry, wait = -1] = items;
-  if (kind === TOO_LARGE) {
+  if (kind === ErrorKind.PayloadTooLarge) {
     return new RealtimeError(code, `${text}: a message has at most ${words} bytes, this one has ${first}`, { channel });
   }
   const number = unlessNegative(first);
   const said: string | Failure | undefined = values.at(words);
-  if (kind > REFUSED) {
+  if (kind !== ErrorKind.Server) {
     const why = typeof said === 'object' ? said.text : said;
     const isHttp = code === 'auth-http' || code === 'auth-forbidden';
     const message = `${text}${isHttp || number === undefined ? '' : ` (${number})`}${why && why !== text ? `: ${why}` : ''}`;
     const cause = typeof said === 'object' && 'cause' in said ? { cause: said.cause } : {};
     // A connection that a server has closed with 4000 to 4099 ended for good.
-    const retryable = kind < FINAL && !(number! >= 4000 && number! < 4100 && code === 'transport');
+    const retryable = kind < ErrorKind.Protocol && !(number! >= 4000 && number! < 4100 && code === 'transport');
     return new RealtimeError(code, message, { retryable, channel, [isHttp ? 'status' : 'serverCode']: number, ...cause });
   }
   const name = RATE_LIMITED.includes(first) ? 'rate-limited' : number === 4306 ? 'payload-too-large' : rejected;
@@ -135,37 +136,8 @@ function unlessNegative(number: number): number | undefined {
   return number < 0 ? undefined : number;
 }
 
-const REFUSED = 0;
-/** From here on another try comes to the same. */
-const FINAL = 10;
-const TOO_LARGE = 13;
 /** Of a connection's commands, its published bytes, a channel's, and what a user reads. */
 const RATE_LIMITED = [4307, 4322, 4323, 4324];
-
-const UNKNOWN = 'it is not known whether this was accepted';
-
-/** In the order of `client-wasm/src/machine/output.rs`. */
-const ERRORS: readonly (readonly [ErrorCode, string])[] = [
-  ['rejected', ''],
-  ['transport', 'the connection was lost'],
-  ['handshake-timeout', 'the server did not greet in time'],
-  ['ping-timeout', 'the server did not answer a ping'],
-  ['token', 'no token could be had'],
-  ['auth-http', 'no channel token could be had'],
-  ['auth-timeout', 'the auth endpoint did not answer in time'],
-  ['ack-timeout', 'the server did not answer in time'],
-  ['expired', 'the request waited too long for a connection'],
-  ['queue-full', 'too many requests are waiting'],
-  ['protocol', 'the server sent something that is not this protocol'],
-  ['unauthorized', 'the credentials were refused'],
-  ['auth-forbidden', 'this channel was refused'],
-  ['payload-too-large', 'the payload is larger than the server takes'],
-  ['closed', 'the client is disconnected'],
-  ['unknown-outcome', UNKNOWN],
-  ['aborted', 'the request was aborted'],
-  ['overflow', 'the server joins this client to more channels than it takes'],
-  ['too-many-channels', 'more channels are wanted than the server allows'],
-];
 
 /** What a promise is rejected with whose signal fired. */
 export function aborted(signal: Signal): RealtimeError {
@@ -174,7 +146,7 @@ export function aborted(signal: Signal): RealtimeError {
 
 /** What becomes of a command that was sent, that no answer came to, and that cannot be sent again. */
 export function unknownOutcome(details: ErrorDetails = {}): RealtimeError {
-  return new RealtimeError('unknown-outcome', UNKNOWN, details);
+  return new RealtimeError(...ERROR_KINDS[ErrorKind.UnknownOutcome], details);
 }
 
 /** What every operation of a closed client ends with. */

@@ -1,6 +1,6 @@
 /** What the build makes of wasm-bindgen's glue: an instance of its own for each call. */
 declare module 'fanfare:glue' {
-  export const instantiate: import('./keeper.js').Instantiate;
+  export const instantiate: import('./supervisor.js').Instantiate;
 }
 
 /** The module, as `scripts/pack.mjs` writes it: the build puts it at the end of the file. */

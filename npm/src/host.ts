@@ -2,7 +2,8 @@ import type { ChannelHandle } from './channel.js';
 import type { Connection } from './connection.js';
 import { fromMachine, type RealtimeError } from './errors.js';
 import { owner } from './names.js';
-import { type Message, Output } from './seam.js';
+import type { Message } from './seam.js';
+import { CHANNEL_STATES, CONNECTION_STATES, GAP_REASONS, Output } from './table.js';
 import type { ChannelState, ConnectionState } from './types.js';
 import { positionOf } from './values.js';
 
@@ -96,7 +97,7 @@ export class Host {
       connection.complain(fromMachine(items, values) as RealtimeError);
     } else if (output === Output.Gap) {
       const [from, to, reason, words] = rest as number[];
-      const told = GAPS[reason!] ?? values.at(words);
+      const told = GAP_REASONS[reason!] ?? values.at(words);
       connection.missed({ channel: values.at(first), kind: 'gap', from: unlessNegative(from), to: unlessNegative(to), reason: told });
     } else {
       const channel = connection.activeChannels.get(values.at(first));
@@ -136,7 +137,7 @@ export class Host {
 
   #status([number, attempt, resumed, retryAt, user, ...error]: number[], socketId: string | undefined, setBack: number): void {
     const connection = this.#connection;
-    const state = STATES[number!] as ConnectionState;
+    const state = CONNECTION_STATES[number!] as ConnectionState;
     const isBack = connection.status.state === 'reconnecting';
     const isConnected = state === 'connected';
     const told = fromMachine(error, connection.values);
@@ -205,7 +206,7 @@ function receive(
   });
 }
 
-/** Few names come again and again; where they do not, there is no use in keeping them. */
+/** Few names come again and again; where they do not, there is no use in options them. */
 function remember(names: Set<string>, name: string | null | undefined): void {
   if (name != null) {
     if (names.size >= NAMES_MAX) {
@@ -216,12 +217,3 @@ function remember(names: Set<string>, name: string | null | undefined): void {
 }
 
 const NAMES_MAX = 1000;
-
-/** In the order of `ConnectionState` of the machine. */
-const STATES: readonly ConnectionState[] = ['idle', 'connecting', 'connected', 'reconnecting', 'offline', 'disconnected', 'failed'];
-
-/** In the order of its `ChannelState`. */
-const CHANNEL_STATES: readonly ChannelState[] = ['authorizing', 'subscribing', 'subscribed', 'suspended', 'failed', 'closed'];
-
-/** Why messages are missing; beyond these the server says it in its own words. */
-const GAPS = ['expired', 'epoch', 'away', 'diverged', 'sequence', 'overflow'];

@@ -6,7 +6,7 @@ import type { Gap, History, HistoryOptions, Message, Meta } from './types.js';
 
 type Past = History<Record<string, never>>;
 
-/** Someone who listens to a channel that others have subscribed, and wants something of its past first. */
+/** A listener that joins a subscribed channel and wants some of its past first. */
 export class LateListener {
   readonly #event: string;
   readonly #handler: (data: never, meta: Meta) => void;

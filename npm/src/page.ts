@@ -1,4 +1,4 @@
-import { Input } from './seam.js';
+import { Input } from './table.js';
 
 /** What a page lives through, where there is a page: in Node and in workers part of it never happens. Returns what ends it. */
 export function watchPage(tell: (input: Input) => void): () => void {

@@ -80,7 +80,7 @@ export class Members implements Presence<unknown> {
 
   readonly getServerSnapshot = (): ReadonlyMap<string, Member> => NO_MEMBERS;
 
-  /** Who was there, and what changed since. `me` comes with a subscription, and stays with it. */
+  /** Takes a snapshot of the members, and what changed since. `me` comes with a subscription, and stays with it. */
   sync({ members, count }: Snapshot, changes: readonly Change[], me?: string | null): void {
     this.#known.clear();
     this.#id = me ?? this.#id;
@@ -143,7 +143,7 @@ export class Members implements Presence<unknown> {
     this.#isSynced = false;
   }
 
-  /** Nobody listens to the channel any more. */
+  /** The channel has no listener any more. */
   forget(): void {
     this.#isSynced = false;
     this.#id = null;

@@ -1,5 +1,6 @@
 import { CHANNEL, EVENT, personal, problem } from './names.js';
-import { Input, type Message, Said } from './seam.js';
+import type { Message } from './seam.js';
+import { Input, Said } from './table.js';
 import { bits, positionItems, type Values } from './values.js';
 
 /**

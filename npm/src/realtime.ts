@@ -49,7 +49,7 @@ export class RealtimeClient<Channels = DefaultChannels> implements Disposable {
     return this.status.socketId;
   }
 
-  /** Who the server says this is. */
+  /** The user that the connection belongs to, as the server says. */
   get userId(): string | null {
     return this.status.userId;
   }
@@ -59,7 +59,7 @@ export class RealtimeClient<Channels = DefaultChannels> implements Disposable {
     return this.#connection.channel(name) as unknown as Channel<DefinitionOf<Channels, Name>, Name>;
   }
 
-  /** Calls `handler` for each message of an event; subscribes to the channel where nobody did yet. */
+  /** Calls `handler` for each message of an event; subscribes to the channel where it is not subscribed yet. */
   subscribe<
     Name extends Key<Channels> | (string & {}),
     Event extends Key<EventsOf<DefinitionOf<Channels, Name>>>,
@@ -107,7 +107,7 @@ export class RealtimeClient<Channels = DefaultChannels> implements Disposable {
         look();
       });
     });
-    // Whoever does not wait hears of it by the status.
+    // A caller that does not wait sees it in `status`.
     connected.catch(() => {});
     return connected;
   }

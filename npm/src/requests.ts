@@ -1,7 +1,8 @@
 import type { Driver } from './driver.js';
 import { aborted, RealtimeError, unknownOutcome } from './errors.js';
 import { whenAborted } from './listeners.js';
-import { Input, type Position } from './seam.js';
+import type { Position } from './seam.js';
+import { Input } from './table.js';
 
 /** A command that wants an answer. */
 export interface Question {
@@ -105,7 +106,7 @@ export class Requests {
     }
   }
 
-  /** What was asked under this number, and is sent for this user now; nothing when nobody waits any more. */
+  /** What was asked under this number, and is sent for this user now; nothing when no caller waits any more. */
   sending(number: number, user: string | null): Question | undefined {
     const request = this.#sent.get(number);
     if (request !== undefined) {
@@ -114,7 +115,7 @@ export class Requests {
     return request?.question;
   }
 
-  /** What was asked under this number; nothing when nobody waits any more. */
+  /** What was asked under this number; nothing when no caller waits any more. */
   asked(number: number): Question | undefined {
     return this.#sent.get(number)?.question;
   }

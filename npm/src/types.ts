@@ -52,7 +52,7 @@ export interface ConnectionStatus {
   readonly state: ConnectionState;
   readonly previous: ConnectionState;
   readonly socketId: string | null;
-  /** Who the server says this is. */
+  /** The user that the connection belongs to, as the server says. */
   readonly userId: string | null;
   /** How many attempts have failed since the last healthy connection. */
   readonly attempt: number;
@@ -67,7 +67,7 @@ export interface ConnectionStatus {
 }
 
 /**
- * - `idle`: nobody listens
+ * - `idle`: no listener
  * - `suspended`: wanted, but there is no connection; position and members are kept
  * - `failed`: refused; a new listener, or `ready()`, asks again
  * - `closed`: ended by the server; a new listener, or `ready()`, asks again
@@ -87,7 +87,7 @@ export interface Meta {
   readonly tag: string | undefined;
   /** Whether it was published while this client was away, or before it came. */
   readonly recovered: boolean;
-  /** Who sent it, on messages from other clients. */
+  /** The sender, on messages from other clients. */
   readonly from: { readonly id: string } | undefined;
 }
 
@@ -103,7 +103,7 @@ export type AnyMessage<Events> = { [Event in Key<Events>]: Message<Events[Event]
 /** Messages were missed: reload what depends on them. */
 export interface Gap {
   readonly channel: string;
-  /** `reset`: the channel's history began anew. */
+  /** `reset`: the channel's history started over. */
   readonly kind: 'gap' | 'reset';
   /** The first offset that is missing, where it is known. */
   readonly from: number | null;
@@ -139,7 +139,7 @@ export interface SubscribeOptions extends AbortOptions {
   since?: Position | undefined;
   /** The last so many messages first: at most as many as the server hands out at once, 300 unless it is configured otherwise. */
   rewind?: number | undefined;
-  /** A hint about the member that nobody signed, on presence channels. While others listen it cannot be another one: that throws. */
+  /** An unsigned hint about the member, on presence channels. Another one while there are other listeners throws. */
   data?: unknown;
 }
 
@@ -171,7 +171,7 @@ export interface History<Events> {
   readonly next: Position | null;
 }
 
-/** Who is in a presence channel. */
+/** A member of a presence channel. */
 export interface Member<Info = unknown> {
   readonly id: string;
   readonly info: Info;
@@ -187,7 +187,7 @@ export interface PresenceEvents<Info> {
   leave: [member: Member<Info>, reason: string | null];
 }
 
-/** The members of a presence channel, known while somebody listens to the channel. */
+/** The members of a presence channel, known while the channel has a listener. */
 export interface Presence<Info = unknown> {
   /** By id. Not changed: each change makes a new map. */
   readonly members: ReadonlyMap<string, Member<Info>>;
@@ -299,7 +299,7 @@ export interface AuthResult {
   channel_data?: string;
 }
 
-/** Who is asked for channel tokens. */
+/** Where channel tokens come from. */
 export interface AuthEndpoint {
   /** By default the socket's own address with `/auth` behind it. */
   endpoint?: string | Url | undefined;
@@ -330,7 +330,7 @@ export type { WasmInput } from './globals.js';
 export interface ClientOptions {
   /** Connect at once: true. */
   autoConnect?: boolean | undefined;
-  /** Who this is; a function is asked for the first connection, before the token ends, and when it is refused. */
+  /** The user's token; a function is called for the first connection, before the token ends, and when it is refused. */
   token?: string | TokenProvider | undefined;
   /**
    * Where tokens for private and presence channels come from. Without it the server knows who may subscribe. A function is called

@@ -1,4 +1,5 @@
 import type { Position } from './seam.js';
+import { CHANNEL_KINDS } from './table.js';
 
 /**
  * What the machine may have to hand on, by number. A number is not used again before all others were.
@@ -18,7 +19,7 @@ export class Values {
     }
     let number = this.#numbers.get(value);
     if (number === undefined) {
-      const kind = typeof value === 'string' ? KINDS.findIndex((prefix) => value.startsWith(prefix)) + 1 : 0;
+      const kind = typeof value === 'string' ? CHANNEL_KINDS.findIndex((prefix) => value.startsWith(prefix)) + 1 : 0;
       do {
         this.#last = (this.#last + 4) % LAST;
         number = this.#last + kind;
@@ -47,9 +48,6 @@ export class Values {
     }
   }
 }
-
-/** The prefixes of channels that are not public, in the order of `ChannelKind`. */
-const KINDS = ['private-', 'presence-', 'user:'];
 
 /** What the module can count to. */
 const LAST = 2 ** 32;

@@ -1,15 +1,15 @@
 // The machine knows names and texts by numbers: those that it still needs are kept, the others do not pile up.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { transform } from 'esbuild';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
 import { connected, subscribed, turn } from './support/client.mjs';
 import { FakeServer, limits, position } from './support/fake-server.mjs';
 
-const source = readFileSync(new URL('../src/values.ts', import.meta.url), 'utf8');
-const { code } = await transform(source, { loader: 'ts', format: 'esm' });
-const { Values, bits, positionItems, positionOf } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
+const entry = fileURLToPath(new URL('../src/values.ts', import.meta.url));
+const { outputFiles } = await build({ entryPoints: [entry], bundle: true, format: 'esm', write: false });
+const { Values, bits, positionItems, positionOf } = await import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text)}`);
 
 test('a value has one number, which says of which kind a channel is', () => {
   const values = new Values();

@@ -11,6 +11,7 @@ mod npm;
 mod process;
 mod progress;
 mod report;
+mod seam;
 mod test;
 mod tidy;
 mod tools;
@@ -54,6 +55,8 @@ enum Task {
     Dependencies,
     /// Check format, rules, lints and documentation, then run every test.
     Ci,
+    /// Write the names of the browser client's numbers as TypeScript.
+    Seam,
     /// Build the browser client into npm/wasm.
     Wasm,
     /// Build the npm package, the browser client included.
@@ -86,6 +89,7 @@ fn run(workspace: &Workspace, task: Task) -> Result<()> {
         Task::Api => tidy::api::write(workspace),
         Task::Dependencies => dependencies::run(workspace),
         Task::Ci => ci::run(workspace),
+        Task::Seam => seam::write(workspace),
         Task::Wasm => wasm::build(workspace),
         Task::Npm => npm::build(workspace),
         Task::Tools => {

@@ -10,7 +10,7 @@ use fanfare_protocol::{ChannelName, SocketId};
 use wasm_bindgen::JsValue;
 use web_sys::WebSocket;
 
-use crate::auth::{Answer, AuthRequest};
+use crate::auth::{AuthRequest, BoxFuture};
 use crate::drain::Driver;
 use crate::frontend::error::Error;
 use crate::frontend::listeners::Listeners;
@@ -67,9 +67,10 @@ impl Refused {
     }
 }
 
-pub(crate) type TokenProvider = Rc<dyn Fn(TokenReason) -> Answer<Result<Option<String>, Refused>>>;
-pub(crate) type Authorizer = Rc<dyn Fn(AuthQuestion) -> Answer<Result<ChannelAuth, Refused>>>;
-pub(crate) type HeaderProvider = Rc<dyn Fn() -> Answer<Vec<(String, String)>>>;
+pub(crate) type TokenProvider =
+    Rc<dyn Fn(TokenReason) -> BoxFuture<Result<Option<String>, Refused>>>;
+pub(crate) type Authorizer = Rc<dyn Fn(AuthQuestion) -> BoxFuture<Result<ChannelAuth, Refused>>>;
+pub(crate) type HeaderProvider = Rc<dyn Fn() -> BoxFuture<Vec<(String, String)>>>;
 
 /// The closures of one client.
 #[derive(Default)]
@@ -139,7 +140,7 @@ impl Host for Closures {
         }
     }
 
-    fn token(&self, reason: TokenReason) -> Answer<TokenReply> {
+    fn token(&self, reason: TokenReason) -> BoxFuture<TokenReply> {
         let Some(token) = &self.token else {
             return Box::pin(async { TokenReply::Anonymous });
         };
@@ -154,7 +155,7 @@ impl Host for Closures {
         })
     }
 
-    fn authorize(&self, request: &AuthRequest) -> Option<Answer<ChannelAuthReply>> {
+    fn authorize(&self, request: &AuthRequest) -> Option<BoxFuture<ChannelAuthReply>> {
         let answer = self.authorize.as_ref()?(AuthQuestion {
             channel: request.channel.clone(),
             socket_id: request.socket_id,
@@ -171,7 +172,7 @@ impl Host for Closures {
         }))
     }
 
-    fn headers(&self) -> Answer<Result<web_sys::Headers, JsValue>> {
+    fn headers(&self) -> BoxFuture<Result<web_sys::Headers, JsValue>> {
         let answer = self.headers.as_ref().map(|headers| headers());
         Box::pin(async move {
             let headers = web_sys::Headers::new()?;

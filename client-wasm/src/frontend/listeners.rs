@@ -1,4 +1,4 @@
-//! Closures that are called until somebody loses interest, and may change the list while it is gone through.
+//! Closures that are called until their guard is dropped. A closure may change the list while it is being called.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -20,7 +20,7 @@ type OnLeft = dyn Fn(&UserId, Option<&str>);
 type OnGap = dyn Fn(&Gap);
 type OnReset = dyn Fn(&Reset);
 
-/// Who listens to a client.
+/// The listeners of a client.
 #[derive(Default)]
 pub(crate) struct Listeners {
     pub(crate) connection: List<OnConnection>,
@@ -29,7 +29,7 @@ pub(crate) struct Listeners {
     channels: RefCell<Vec<(ChannelName, Weak<ChannelListeners>)>>,
 }
 
-/// Who listens through one subscription.
+/// The listeners of one subscription.
 #[derive(Default)]
 pub(crate) struct ChannelListeners {
     pub(crate) state: List<OnState>,
@@ -147,7 +147,7 @@ add!(&UserId, Option<&str>);
 add!(&Gap);
 add!(&Reset);
 
-/// Somebody listens for as long as this lives.
+/// A guard: the closure is called for as long as this lives.
 #[must_use = "the listener is forgotten when this is dropped"]
 pub struct Listener {
     is_wanted: Rc<Cell<bool>>,

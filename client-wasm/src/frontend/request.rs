@@ -1,4 +1,4 @@
-//! Questions and their answers.
+//! Requests and the futures of their answers.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -15,8 +15,8 @@ use crate::frontend::error::Error;
 use crate::frontend::subscription::decode;
 use crate::read::Data;
 
-/// An answer that is on its way. The request is made whether or not anybody waits for it.
-#[must_use = "nobody hears whether it succeeded"]
+/// An answer that is on its way. The request is made whether or not the future is polled.
+#[must_use = "the request is made, but its answer is lost"]
 pub struct Request<T> {
     slot: Rc<RefCell<Slot>>,
     read: fn(Reply<Data>) -> T,

@@ -1,4 +1,4 @@
-//! One channel, and who listens to it.
+//! A subscription: one channel and its listeners.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -44,10 +44,10 @@ pub struct Meta {
     pub recovered: bool,
 }
 
-/// Somebody who is present.
+/// A member of a presence channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member<T> {
-    /// Who.
+    /// The member's user.
     pub id: UserId,
     /// What the server or a signature says about them.
     pub info: T,

@@ -1,7 +1,7 @@
-//! What goes in: a list of numbers, the first of them the kind of input.
+//! What goes in: a list of numbers that begins with an [`Input`].
 
 use fanfare_client::machine::values::{
-    Confirmation, Farewell, Greeting, Publication, Question, Refusal, Said, Taken, Update,
+    self, Confirmation, Farewell, Greeting, Publication, Question, Refusal, Taken, Update,
 };
 use fanfare_client::{
     Backoff, ChannelAuthReply, Machine, Millis, Options, QueueLimits, RequestId, SubscribeOptions,
@@ -13,6 +13,7 @@ use crate::machine::numbers::{
     Number, Numbers, take_bits, take_count, take_flag, take_number, take_optional, take_position,
     take_tag, take_value, value,
 };
+use crate::machine::seam::{Asked, Input, NoToken, Said};
 
 /// The options, in this order; all of them are there.
 pub(super) fn options() -> Options {
@@ -41,32 +42,33 @@ pub(super) fn options() -> Options {
 
 /// Takes an input in.
 pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
-    match take_number() {
-        0 => machine.connect(now),
-        1 => machine.disconnect(now),
-        2 => machine.opened(),
-        3 => machine.timed_out(now),
-        4 => machine.online(now),
-        5 => machine.offline(now),
-        6 => machine.wake(now),
-        7 => machine.suspend(now),
-        8 => machine.closed(take_number() as u16, value(), now),
-        9 => machine.set_token(take_value(), now),
-        10 => {
-            let (token, why, reason) = (take_value(), take_number(), take_value());
+    // Another version of the package would have to send what is none.
+    match Input::of(take_number()).unwrap_or(Input::Unreadable) {
+        Input::Connect => machine.connect(now),
+        Input::Disconnect => machine.disconnect(now),
+        Input::Opened => machine.opened(),
+        Input::TimedOut => machine.timed_out(now),
+        Input::Online => machine.online(now),
+        Input::Offline => machine.offline(now),
+        Input::Wake => machine.wake(now),
+        Input::Suspend => machine.suspend(now),
+        Input::Closed => machine.closed(take_number() as u16, value(), now),
+        Input::SetToken => machine.set_token(take_value(), now),
+        Input::Token => {
+            let (token, why, reason) = (take_value(), NoToken::of(take_number()), take_value());
             let reply = match (token, why) {
                 (Some(token), _) => TokenReply::Token(token),
-                (None, 0) => TokenReply::Anonymous,
-                (None, 1) => TokenReply::Unauthorized { reason },
-                (None, _) => TokenReply::Failed { reason },
+                (None, Some(NoToken::Anonymous)) => TokenReply::Anonymous,
+                (None, Some(NoToken::Unauthorized)) => TokenReply::Unauthorized { reason },
+                (None, Some(NoToken::Failed) | None) => TokenReply::Failed { reason },
             };
             machine.token_answered(reply, now);
         }
-        11 => {
+        Input::ChannelAuth => {
             let channel = value();
             machine.channel_authorized(&channel, channel_auth(), now);
         }
-        12 => {
+        Input::Subscribe => {
             let channel = value();
             let mut options = SubscribeOptions::default();
             options.since = take_position();
@@ -75,29 +77,30 @@ pub(super) fn take_in(machine: &mut Machine<Numbers>, now: Millis) {
             options.info = take_value();
             machine.subscribe(channel, options);
         }
-        13 => machine.unsubscribe(&value(), now),
-        14 => {
+        Input::Unsubscribe => machine.unsubscribe(&value(), now),
+        Input::Ask => {
             let request = RequestId(take_count());
             let (channel, bytes) = (take_value(), take_count());
-            let (kind, value) = (take_number(), take_value());
+            let (kind, value) = (Asked::of(take_number()), take_value());
+            let is_repeatable = kind == Some(Asked::Repeatable);
             let question = Question {
                 request,
                 channel,
                 command: request,
                 bytes,
-                is_repeatable: kind == 1,
-                update: (kind == 2).then_some(Update(value)),
+                is_repeatable,
+                update: (kind == Some(Asked::Update)).then_some(Update(value)),
             };
             match value {
-                Some(user) if kind == 1 => machine.ask_again(question, user, now),
+                Some(user) if is_repeatable => machine.ask_again(question, user, now),
                 _ => machine.ask(question, now),
             }
         }
-        15 => machine.abort(RequestId(take_count()), now),
-        16 => machine.members_incomplete(&value(), take_count()),
-        kind => {
+        Input::Abort => machine.abort(RequestId(take_count()), now),
+        Input::MembersIncomplete => machine.members_incomplete(&value(), take_count()),
+        input => {
             machine.heard(now);
-            message(kind, machine, now);
+            message(input, machine, now);
         }
     }
 }
@@ -121,12 +124,12 @@ fn channel_auth() -> ChannelAuthReply<Number> {
 }
 
 /// What the server says.
-fn message(kind: u32, machine: &mut Machine<Numbers>, now: Millis) {
-    match kind {
-        18 => machine.greeted(greeting(), now),
-        19 => machine.replied(taken(), now),
-        20 => machine.failed(take_optional(), &refusal(), now),
-        21 => {
+fn message(input: Input, machine: &mut Machine<Numbers>, now: Millis) {
+    match input {
+        Input::Connected => machine.greeted(greeting(), now),
+        Input::Ok => machine.replied(taken(), now),
+        Input::Error => machine.failed(take_optional(), &refusal(), now),
+        Input::Subscribed => {
             let channel = value();
             let reply = Confirmation {
                 id: take_optional(),
@@ -137,47 +140,47 @@ fn message(kind: u32, machine: &mut Machine<Numbers>, now: Millis) {
             let events = (0..take_number()).map(publication);
             machine.subscription_succeeded(channel, reply, events, now);
         }
-        22 => {
+        Input::Refused => {
             let channel = value();
             machine.subscription_error(&channel, take_optional(), &refusal(), now);
         }
-        23 => {
+        Input::Unsubscribed => {
             let channel = value();
             let (command, code) = (take_optional(), take_number());
             machine.unsubscribed(&channel, command, code as u16, value(), now);
         }
-        24 => {
+        Input::Event => {
             let channel = value();
             machine.published(channel, publication(0), now);
         }
-        25 => {
+        Input::Skipped => {
             let channel = value();
             let (offset, tag) = (take_count(), take_tag());
             machine.skipped(&channel, offset, tag, take_bits().map(Epoch), now);
         }
-        26 => {
+        Input::Gap => {
             let channel = value();
             let (from, to) = (take_optional(), take_optional());
             machine.messages_lost(&channel, from, to, value(), now);
         }
-        27 => {
+        Input::Reset => {
             let channel = value();
             if let Some(position) = take_position() {
                 machine.history_restarted(&channel, position, value(), now);
             }
         }
-        28 => machine.hear_clock(take_count(), now),
-        29 => machine.told_to_go(farewell(), now),
+        Input::Pong => machine.hear_clock(take_count(), now),
+        Input::Leaving => machine.told_to_go(farewell(), now),
         _ => machine.unreadable(now),
     }
 }
 
 /// The event at this place of its message.
 fn publication(at: u32) -> Publication<Numbers> {
-    let said = match take_number() {
-        0 => Said::Content(at),
-        1 => Said::Change(value()),
-        _ => Said::Unreadable,
+    let said = match Said::of(take_number()) {
+        Some(Said::Content) => values::Said::Content(at),
+        Some(Said::Change) => values::Said::Change(value()),
+        Some(Said::Unreadable) | None => values::Said::Unreadable,
     };
     Publication {
         said,

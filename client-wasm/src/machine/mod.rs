@@ -2,11 +2,12 @@
 //!
 //! TypeScript is the host here: it owns the socket, the timer, the page's events, the questions about tokens, and every name and
 //! text ([`numbers`]). It reads and writes frames, and it drains. What goes in is a list of numbers whose first says what it is
-//! ([`input`]), what comes out is another ([`output`]). Both are declared in `npm/src/seam.ts`.
+//! ([`input`]), what comes out is another ([`output`]). What each number means has a name ([`seam`]), in TypeScript as well.
 
 mod input;
 mod numbers;
 mod output;
+mod seam;
 
 use fanfare_client::Millis;
 use fanfare_protocol::Tag;

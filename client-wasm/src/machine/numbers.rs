@@ -10,6 +10,8 @@ use fanfare_client::machine::values::Values;
 use fanfare_protocol::{ChannelKind, Epoch, Position, Tag};
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::machine::seam;
+
 #[wasm_bindgen]
 extern "C" {
     /// The next number of what goes in.
@@ -47,11 +49,11 @@ impl Values for Numbers {
     type Reply = bool;
 
     fn kind(channel: &Number) -> ChannelKind {
-        match channel.0.get() % 4 {
-            0 => ChannelKind::Public,
-            1 => ChannelKind::Private,
-            2 => ChannelKind::Presence,
-            _ => ChannelKind::Personal,
+        match seam::ChannelKind::of(channel.0.get() % 4) {
+            Some(seam::ChannelKind::Public) | None => ChannelKind::Public,
+            Some(seam::ChannelKind::Private) => ChannelKind::Private,
+            Some(seam::ChannelKind::Presence) => ChannelKind::Presence,
+            Some(seam::ChannelKind::Personal) => ChannelKind::Personal,
         }
     }
 

@@ -1,31 +1,40 @@
-//! What comes out: a list of numbers, the first of them the kind of output.
+//! What comes out: a list of numbers that begins with a [`seam::Output`].
 
-use fanfare_client::machine::output::{Command, News, Output};
+use fanfare_client::machine::output::{Command, Goodbye, News, Output};
 use fanfare_client::machine::values::Held;
-use fanfare_client::{ClientError, GapReason, Machine};
+use fanfare_client::{
+    AuthReason, ChannelState, ClientError, ConnectionState, GapReason, Machine, TokenReason,
+};
 
 use crate::machine::numbers::{
     Number, Numbers, put_count, put_number, put_optional, put_position, put_value,
 };
+use crate::machine::seam::{self, ErrorKind};
 
 /// Puts an output out.
 pub(super) fn put_out(output: &Output<Numbers>) {
     match output {
-        Output::Open { .. } => put_number(0),
-        Output::Close(goodbye) => put_all(&[1, *goodbye as u32]),
+        Output::Open { .. } => seam::Output::Open.put(),
+        Output::Close(goodbye) => {
+            seam::Output::Close.put();
+            self::goodbye(*goodbye).put();
+        }
         Output::Send { id, command } => {
-            put_number(2);
+            seam::Output::Send.put();
             put_optional(*id);
             put_command(command);
         }
-        Output::NeedToken(reason) => put_all(&[3, *reason as u32]),
+        Output::NeedToken(reason) => {
+            seam::Output::NeedToken.put();
+            token_reason(*reason).put();
+        }
         Output::NeedChannelAuth {
             channel, reason, ..
         } => {
-            put_about(4, *channel);
-            put_number(*reason as u32);
+            put_about(seam::Output::NeedChannelAuth, *channel);
+            auth_reason(*reason).put();
         }
-        Output::CancelChannelAuth(channel) => put_about(5, *channel),
+        Output::CancelChannelAuth(channel) => put_about(seam::Output::CancelChannelAuth, *channel),
         Output::Tell(news) => put_news(news),
     }
 }
@@ -33,8 +42,10 @@ pub(super) fn put_out(output: &Output<Numbers>) {
 fn put_news(news: &News<Numbers>) {
     match news {
         News::Status(status) => {
-            let state = status.state as u32;
-            put_all(&[6, state, status.attempt, u32::from(status.resumed)]);
+            seam::Output::Status.put();
+            connection_state(status.state).put();
+            put_number(status.attempt);
+            put_flag(status.resumed);
             put_optional(status.retry_at.map(|at| at.0));
             put_value(status.user);
             put_error(status.error.as_ref());
@@ -45,8 +56,8 @@ fn put_news(news: &News<Numbers>) {
             error,
             ..
         } => {
-            put_about(7, *channel);
-            put_number(*state as u32);
+            put_about(seam::Output::Channel, *channel);
+            channel_state(*state).put();
             put_error(error.as_ref());
         }
         News::Message {
@@ -55,12 +66,13 @@ fn put_news(news: &News<Numbers>) {
             position,
             recovered,
         } => {
-            put_about(8, *channel);
-            put_all(&[*content, u32::from(*recovered)]);
+            put_about(seam::Output::Message, *channel);
+            put_number(*content);
+            put_flag(*recovered);
             put_position(*position);
         }
         News::Sync { channel, since, .. } => {
-            put_about(9, *channel);
+            put_about(seam::Output::Members, *channel);
             for change in since {
                 change.put();
             }
@@ -68,11 +80,11 @@ fn put_news(news: &News<Numbers>) {
         News::Change {
             channel, change, ..
         } => {
-            put_about(10, *channel);
+            put_about(seam::Output::Change, *channel);
             change.put();
         }
         News::Gap { channel, hole } => {
-            put_about(11, *channel);
+            put_about(seam::Output::Gap, *channel);
             put_optional(hole.from);
             put_optional(hole.to);
             put_reason(&hole.reason);
@@ -82,17 +94,17 @@ fn put_news(news: &News<Numbers>) {
             position,
             reason,
         } => {
-            put_about(12, *channel);
+            put_about(seam::Output::Reset, *channel);
             reason.put();
             put_position(Some(*position));
         }
         News::Done { request, result } => {
-            put_number(13);
+            seam::Output::Done.put();
             put_count(request.0);
             put_error(result.as_ref().err());
         }
         News::Error(error) => {
-            put_number(14);
+            seam::Output::Error.put();
             put_error(Some(error));
         }
     }
@@ -101,12 +113,15 @@ fn put_news(news: &News<Numbers>) {
 fn put_command(command: &Command<Numbers>) {
     match command {
         Command::Asked(request) => {
-            put_number(0);
+            seam::Command::Asked.put();
             put_count(request.0);
         }
-        Command::Authenticate { token } => put_about(1, *token),
+        Command::Authenticate { token } => {
+            seam::Command::Authenticate.put();
+            token.put();
+        }
         Command::Subscribe(list) => {
-            put_number(2);
+            seam::Command::Subscribe.put();
             for wanted in list {
                 wanted.channel.put();
                 put_value(wanted.auth);
@@ -117,36 +132,44 @@ fn put_command(command: &Command<Numbers>) {
                 put_position(wanted.since);
             }
         }
-        Command::Unsubscribe { channel } => put_about(3, *channel),
-        Command::Presence { channel } => put_about(4, *channel),
-        Command::Ping => put_number(5),
+        Command::Unsubscribe { channel } => {
+            seam::Command::Unsubscribe.put();
+            channel.put();
+        }
+        Command::Presence { channel } => {
+            seam::Command::Presence.put();
+            channel.put();
+        }
+        Command::Ping => seam::Command::Ping.put(),
     }
 }
 
 /// At the end of an output: its kind and what else is known; nothing where there is none.
 fn put_error(error: Option<&ClientError<Number>>) {
     let Some(error) = error else { return };
-    put_number(match error {
-        ClientError::Server { .. } => 0,
-        ClientError::Transport { .. } => 1,
-        ClientError::HandshakeTimeout => 2,
-        ClientError::PingTimeout => 3,
-        ClientError::Token { .. } => 4,
-        ClientError::AuthFailed { .. } => 5,
-        ClientError::AuthTimeout => 6,
-        ClientError::Timeout => 7,
-        ClientError::Expired => 8,
-        ClientError::QueueFull => 9,
-        ClientError::Protocol => 10,
-        ClientError::Unauthorized { .. } => 11,
-        ClientError::AuthForbidden { .. } => 12,
-        ClientError::PayloadTooLarge { .. } => 13,
-        ClientError::Closed => 14,
-        ClientError::UnknownOutcome => 15,
-        ClientError::Aborted => 16,
-        ClientError::TooManyChannels { .. } => 18,
-        _ => 17,
-    });
+    let kind = match error {
+        ClientError::Server { .. } => ErrorKind::Server,
+        ClientError::Transport { .. } => ErrorKind::Transport,
+        ClientError::HandshakeTimeout => ErrorKind::HandshakeTimeout,
+        ClientError::PingTimeout => ErrorKind::PingTimeout,
+        ClientError::Token { .. } => ErrorKind::Token,
+        ClientError::AuthFailed { .. } => ErrorKind::AuthFailed,
+        ClientError::AuthTimeout => ErrorKind::AuthTimeout,
+        ClientError::Timeout => ErrorKind::Timeout,
+        ClientError::Expired => ErrorKind::Expired,
+        ClientError::QueueFull => ErrorKind::QueueFull,
+        ClientError::Protocol => ErrorKind::Protocol,
+        ClientError::Unauthorized { .. } => ErrorKind::Unauthorized,
+        ClientError::AuthForbidden { .. } => ErrorKind::AuthForbidden,
+        ClientError::PayloadTooLarge { .. } => ErrorKind::PayloadTooLarge,
+        ClientError::Closed => ErrorKind::Closed,
+        ClientError::UnknownOutcome => ErrorKind::UnknownOutcome,
+        ClientError::Aborted => ErrorKind::Aborted,
+        ClientError::TooManyChannels { .. } => ErrorKind::TooManyChannels,
+        // `TooManyJoins`; `AlreadySubscribed` is for hosts that share a channel among several listeners.
+        _ => ErrorKind::TooManyJoins,
+    };
+    kind.put();
     match error {
         ClientError::Server {
             code,
@@ -154,8 +177,8 @@ fn put_error(error: Option<&ClientError<Number>>) {
             retry,
             retry_after,
         } => {
-            put_about(u32::from(*code), *text);
-            put_number(u32::from(*retry));
+            put_details(Some(*code), Some(*text));
+            put_flag(*retry);
             put_optional(*retry_after);
         }
         ClientError::Transport { code, reason } => put_details(Some(*code), Some(*reason)),
@@ -176,17 +199,70 @@ fn put_details(number: Option<u16>, reason: Option<Number>) {
     put_value(reason);
 }
 
-/// Why messages were lost: a number for each reason, and the server's words behind the last of them.
+/// Why messages were lost, and the server's words where it says so in its own.
 fn put_reason(reason: &GapReason<Number>) {
+    let (kind, words) = match reason {
+        GapReason::Expired => (seam::GapReason::Expired, None),
+        GapReason::Epoch => (seam::GapReason::Epoch, None),
+        GapReason::Away => (seam::GapReason::Away, None),
+        GapReason::Diverged => (seam::GapReason::Diverged, None),
+        GapReason::Sequence => (seam::GapReason::Sequence, None),
+        GapReason::Overflow => (seam::GapReason::Overflow, None),
+        GapReason::Server(words) => (seam::GapReason::Server, Some(*words)),
+        _ => (seam::GapReason::Server, None),
+    };
+    kind.put();
+    put_value(words);
+}
+
+const fn connection_state(state: ConnectionState) -> seam::ConnectionState {
+    match state {
+        ConnectionState::Idle => seam::ConnectionState::Idle,
+        ConnectionState::Connecting => seam::ConnectionState::Connecting,
+        ConnectionState::Connected => seam::ConnectionState::Connected,
+        ConnectionState::Reconnecting => seam::ConnectionState::Reconnecting,
+        ConnectionState::Offline => seam::ConnectionState::Offline,
+        ConnectionState::Disconnected => seam::ConnectionState::Disconnected,
+        // `Failed`; the enum may have more states one day.
+        _ => seam::ConnectionState::Failed,
+    }
+}
+
+const fn channel_state(state: ChannelState) -> seam::ChannelState {
+    match state {
+        ChannelState::Authorizing => seam::ChannelState::Authorizing,
+        ChannelState::Subscribing => seam::ChannelState::Subscribing,
+        ChannelState::Subscribed => seam::ChannelState::Subscribed,
+        ChannelState::Suspended => seam::ChannelState::Suspended,
+        ChannelState::Failed => seam::ChannelState::Failed,
+        // `Closed`.
+        _ => seam::ChannelState::Closed,
+    }
+}
+
+const fn token_reason(reason: TokenReason) -> seam::TokenReason {
     match reason {
-        GapReason::Expired => put_number(0),
-        GapReason::Epoch => put_number(1),
-        GapReason::Away => put_number(2),
-        GapReason::Diverged => put_number(3),
-        GapReason::Sequence => put_number(4),
-        GapReason::Overflow => put_number(5),
-        GapReason::Server(words) => put_about(6, *words),
-        _ => put_number(7),
+        TokenReason::Connect => seam::TokenReason::Connect,
+        TokenReason::Expiring => seam::TokenReason::Expiring,
+        TokenReason::Rejected => seam::TokenReason::Rejected,
+    }
+}
+
+const fn auth_reason(reason: AuthReason) -> seam::AuthReason {
+    match reason {
+        AuthReason::Subscribe => seam::AuthReason::Subscribe,
+        AuthReason::Resubscribe => seam::AuthReason::Resubscribe,
+        AuthReason::Expired => seam::AuthReason::Expired,
+    }
+}
+
+const fn goodbye(goodbye: Goodbye) -> seam::Goodbye {
+    match goodbye {
+        Goodbye::Normal => seam::Goodbye::Normal,
+        Goodbye::UnknownVersion => seam::Goodbye::UnknownVersion,
+        Goodbye::NotThisProtocol => seam::Goodbye::NotThisProtocol,
+        Goodbye::Silent => seam::Goodbye::Silent,
+        Goodbye::NotGreeted => seam::Goodbye::NotGreeted,
     }
 }
 
@@ -204,13 +280,11 @@ pub(super) fn put_held(machine: &Machine<Numbers>) {
     });
 }
 
-fn put_about(kind: u32, value: Number) {
-    put_number(kind);
-    value.put();
+fn put_about(output: seam::Output, channel: Number) {
+    output.put();
+    channel.put();
 }
 
-fn put_all(numbers: &[u32]) {
-    for &number in numbers {
-        put_number(number);
-    }
+fn put_flag(flag: bool) {
+    put_number(u32::from(flag));
 }

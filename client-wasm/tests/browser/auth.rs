@@ -235,3 +235,26 @@ async fn an_endpoint_in_trouble_is_asked_for_lists_again() {
     assert_eq!(counts.lists(), counts.requests());
     assert!(counts.requests() < 60, "{} requests", counts.requests());
 }
+
+#[wasm_bindgen_test]
+async fn headers_that_never_come_hold_nothing_up_for_ever() {
+    let witness = Witness::new();
+    let never = js_sys::Promise::new(&mut |_, _| {});
+    witness.answer("headers", move |_| never.clone().into());
+    let options = json!({
+        "token": "user:ann", "authEndpoint": "", "authCredentials": "omit", "authTimeout": 50, "backoffMin": 1, "backoffMax": 1,
+    });
+    let machine = witness.connect(options);
+    for at in 0..12 {
+        let channel = fresh(&format!("private-ok.{at:02}."));
+        machine.subscribe(&channel, None).unwrap();
+    }
+    witness.next(&["[\"channel\"", "\"auth-timeout\""]).await;
+    witness.answer("headers", move |_| {
+        js_sys::Promise::resolve(&to_js(&json!({ "authorization": "Bearer user:ann" }))).into()
+    });
+    for _ in 0..12 {
+        let parts = ["[\"channel\",\"private-ok.", "\",\"subscribed\""];
+        witness.next(&parts).await;
+    }
+}

@@ -22,7 +22,7 @@ export class Realtime<Channels = DefaultChannels> extends RealtimeClient<Channel
   }
 }
 
-/** Loads the WebAssembly module ahead of the first connection. Nobody has to. */
+/** Loads the WebAssembly module ahead of the first connection. Optional. */
 export async function init(wasm?: WasmInput | Promise<WasmInput>): Promise<void> {
   await loader.load(wasm);
 }

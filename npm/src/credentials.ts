@@ -1,13 +1,13 @@
 import { type Answer, askEndpoint, granted } from './endpoint.js';
 import { type Failure, failure } from './errors.js';
-import { Input, NoToken } from './seam.js';
+import { Input, NoToken } from './table.js';
 import type { AuthEndpoint, AuthRequest, ClientOptions } from './types.js';
 import type { Values } from './values.js';
 
 type Tell = (input: Input, ...numbers: number[]) => void;
 
-/** What only the application, or its backend, can answer. The machine keeps the deadlines. */
-export class Questions {
+/** Gets tokens from the application, and channel tokens from it or its auth endpoint. The machine keeps the deadlines. */
+export class CredentialRequests {
   readonly #options: ClientOptions;
   readonly #url: string;
   readonly #values: Values;
@@ -119,7 +119,7 @@ export class Questions {
     this.#open.delete(channel);
   }
 
-  /** Nobody waits for an answer any more. */
+  /** No answer is wanted any more. */
   close(): void {
     this.#tokens += 1;
     for (const channel of [...this.#open.keys()]) {

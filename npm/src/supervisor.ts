@@ -11,7 +11,7 @@ export type Instantiate = (
 ) => MachineClass;
 
 /** What a keeper is made with. */
-export interface Keeping {
+export interface SupervisorOptions {
   load(): Promise<WebAssembly.Module>;
   instantiate: Instantiate;
   create(instantiate: (seam: Seam) => MachineClass): Driver;
@@ -24,16 +24,16 @@ export interface Keeping {
 }
 
 /** Loads the machine when it is needed, and replaces it when its instance traps. */
-export class Keeper {
-  readonly #keeping: Keeping;
+export class MachineSupervisor {
+  readonly #options: SupervisorOptions;
   #driver: Driver | null = null;
   #module: WebAssembly.Module | null = null;
   #isLoading = false;
   #isClosed = false;
   #traps: number[] = [];
 
-  constructor(keeping: Keeping) {
-    this.#keeping = keeping;
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
   }
 
   /** The loop around the machine, where there is one. */
@@ -47,7 +47,7 @@ export class Keeper {
       return;
     }
     this.#isLoading = true;
-    this.#keeping
+    this.#options
       .load()
       .then((module) => {
         this.#module = module;
@@ -78,13 +78,13 @@ export class Keeper {
     };
     const module = this.#module;
     const guarded = (exports: WebAssembly.Exports) => guard(exports, trapped);
-    const driver = this.#keeping.create((seam) => this.#keeping.instantiate(module, guarded, seam));
+    const driver = this.#options.create((seam) => this.#options.instantiate(module, guarded, seam));
     instance.driver = driver;
     if (instance.isDead) {
       driver.close();
     } else {
       this.#driver = driver;
-      this.#keeping.began(driver, isNew);
+      this.#options.began(driver, isNew);
     }
   }
 
@@ -95,7 +95,7 @@ export class Keeper {
     }
     const now = Date.now();
     this.#traps = [...this.#traps.filter((time) => now - time < TRAPS_WITHIN), now];
-    this.#keeping.lost(cause);
+    this.#options.lost(cause);
     if (this.#traps.length > TRAPS_MAX) {
       this.#traps = [];
       this.#fail(new RealtimeError('internal', 'the client stopped working again and again', { cause }));
@@ -119,7 +119,7 @@ export class Keeper {
         ? error
         : new RealtimeError('internal', 'the client could not be started', { cause: error });
     if (!this.#isClosed) {
-      this.#keeping.failed(known);
+      this.#options.failed(known);
     }
   }
 }
